@@ -1,0 +1,73 @@
+"""SQL that writes merchants and terminals, and locks terminals. Callers own the transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import psycopg
+
+from nodes.acquiring.model import Merchant, Terminal
+
+Connection = psycopg.Connection[Any]
+
+
+def insert_merchant(connection: Connection, merchant: Merchant, account_id: int) -> bool:
+    """Add a merchant; False if the id is taken."""
+    done = connection.execute(
+        "INSERT INTO merchants (merchant_id, name, mcc, country, currency, member_id, account_id,"
+        " status) VALUES (%s, %s, %s, %s, %s, %s, %s, 'active') ON CONFLICT DO NOTHING",
+        (
+            merchant.merchant_id,
+            merchant.name,
+            merchant.mcc,
+            merchant.country,
+            merchant.currency,
+            merchant.member_id,
+            account_id,
+        ),
+    )
+    return done.rowcount == 1
+
+
+def merchant_exists(connection: Connection, merchant_id: str) -> bool:
+    """Whether the acquirer has this merchant."""
+    query = "SELECT 1 FROM merchants WHERE merchant_id = %s"
+    return connection.execute(query, (merchant_id,)).fetchone() is not None
+
+
+def insert_terminal(connection: Connection, terminal_id: str, merchant_id: str) -> bool:
+    """Add a terminal; False if the id is taken."""
+    done = connection.execute(
+        "INSERT INTO terminals (terminal_id, merchant_id, status) VALUES (%s, %s, 'active')"
+        " ON CONFLICT DO NOTHING",
+        (terminal_id, merchant_id),
+    )
+    return done.rowcount == 1
+
+
+def lock_terminals(connection: Connection, terminal_ids: Iterable[str]) -> dict[str, Terminal]:
+    """The terminals of these ids, their rows locked in the order of the id."""
+    rows = connection.execute(
+        "SELECT t.terminal_id, t.status, t.last_seq, m.merchant_id, m.name, m.mcc, m.country,"
+        " m.currency, m.account_id, m.status"
+        " FROM terminals t JOIN merchants m USING (merchant_id)"
+        " WHERE t.terminal_id = ANY(%s) ORDER BY t.terminal_id FOR NO KEY UPDATE OF t",
+        (sorted(set(terminal_ids)),),
+        prepare=True,
+    ).fetchall()
+    return {row[0]: Terminal(*row) for row in rows}
+
+
+def write_sequences(connection: Connection, last_seqs: dict[str, int]) -> None:
+    """Set the last sequence numbers given out, of locked terminals."""
+    if not last_seqs:
+        return
+    ordered = sorted(last_seqs)
+    connection.execute(
+        "UPDATE terminals SET last_seq = new.last_seq"
+        " FROM unnest(%s::text[], %s::bigint[]) AS new (terminal_id, last_seq)"
+        " WHERE terminals.terminal_id = new.terminal_id",
+        (ordered, [last_seqs[name] for name in ordered]),
+        prepare=True,
+    )

@@ -1,0 +1,230 @@
+"""What an authorization is: the messages between gateway, acquirer and issuer, and the outcomes.
+
+Pure data. The structs are also the JSON of the two batch endpoints (bytes travel as base64):
+`POST /v1/terminal-requests` (gateway to its acquirer's node) carries TerminalRequest and
+TerminalAnswer, `POST /v1/authorizations` (acquirer's node to issuer's node) carries
+AuthorizationRequest and AuthorizationAnswer. Amounts are minor units; moments are
+milliseconds since the Unix epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum, StrEnum
+
+import msgspec
+
+
+class Kind(StrEnum):
+    """What is asked for."""
+
+    PURCHASE = "purchase"
+    BALANCE_INQUIRY = "balance_inquiry"
+    REFUND = "refund"
+    REVERSAL = "reversal"
+    LOAD = "load"
+
+    @property
+    def word(self) -> int:
+        """The number by which the kind enters the shared commitment."""
+        return _KIND_WORDS[self]
+
+
+_KIND_WORDS = {
+    Kind.PURCHASE: 1,
+    Kind.BALANCE_INQUIRY: 2,
+    Kind.REFUND: 3,
+    Kind.REVERSAL: 4,
+    Kind.LOAD: 5,
+}
+
+
+class Outcome(StrEnum):
+    """How a request ends, in order of precedence: of two that apply, the upper one is answered.
+
+    gateway/pos/response_codes.py maps each to DE39. `word` enters the shared commitment.
+    """
+
+    # Refused before anything is looked at.
+    OVERLOADED = "overloaded"
+    MALFORMED = "malformed"
+    KEY_REUSED = "key_reused"
+    # The acquirer's own checks.
+    TERMINAL_NOT_PERMITTED = "terminal_not_permitted"
+    MERCHANT_NOT_PERMITTED = "merchant_not_permitted"
+    TRANSACTION_NOT_SUPPORTED = "transaction_not_supported"
+    AMOUNT_INVALID = "amount_invalid"
+    CARD_NUMBER_INVALID = "card_number_invalid"
+    ISSUER_UNKNOWN = "issuer_unknown"
+    ORIGINAL_NOT_FOUND = "original_not_found"
+    REVERSED_BEFORE_ARRIVAL = "reversed_before_arrival"
+    # The issuer's checks.
+    DEADLINE_PASSED = "deadline_passed"
+    CARD_UNKNOWN = "card_unknown"
+    CARD_LOST = "card_lost"
+    CARD_STOLEN = "card_stolen"
+    CARD_BLOCKED = "card_blocked"
+    CARD_EXPIRED = "card_expired"
+    CURRENCY_NOT_PERMITTED = "currency_not_permitted"
+    PIN_TRIES_EXCEEDED = "pin_tries_exceeded"
+    PIN_REQUIRED = "pin_required"
+    PIN_WRONG = "pin_wrong"
+    ORIGINAL_MISMATCH = "original_mismatch"
+    ALREADY_REVERSED = "already_reversed"
+    OVER_ORIGINAL_AMOUNT = "over_original_amount"
+    INSUFFICIENT_FUNDS = "insufficient_funds"
+    # Nothing is known of the issuer's decision in time.
+    ISSUER_UNAVAILABLE = "issuer_unavailable"
+    SYSTEM_ERROR = "system_error"
+    APPROVED = "approved"
+
+    @property
+    def word(self) -> int:
+        """The number by which the outcome enters the shared commitment; never reassigned."""
+        return _OUTCOME_WORDS[self]
+
+
+class _OutcomeWord(IntEnum):
+    APPROVED = 0
+    OVERLOADED = 1
+    MALFORMED = 2
+    KEY_REUSED = 3
+    TERMINAL_NOT_PERMITTED = 4
+    MERCHANT_NOT_PERMITTED = 5
+    TRANSACTION_NOT_SUPPORTED = 6
+    AMOUNT_INVALID = 7
+    CARD_NUMBER_INVALID = 8
+    ISSUER_UNKNOWN = 9
+    ORIGINAL_NOT_FOUND = 10
+    REVERSED_BEFORE_ARRIVAL = 11
+    DEADLINE_PASSED = 12
+    CARD_UNKNOWN = 13
+    CARD_LOST = 14
+    CARD_STOLEN = 15
+    CARD_BLOCKED = 16
+    CARD_EXPIRED = 17
+    CURRENCY_NOT_PERMITTED = 18
+    PIN_TRIES_EXCEEDED = 19
+    PIN_REQUIRED = 20
+    PIN_WRONG = 21
+    ORIGINAL_MISMATCH = 22
+    ALREADY_REVERSED = 23
+    OVER_ORIGINAL_AMOUNT = 24
+    INSUFFICIENT_FUNDS = 25
+    ISSUER_UNAVAILABLE = 26
+    SYSTEM_ERROR = 27
+
+
+_OUTCOME_WORDS = {outcome: int(_OutcomeWord[outcome.name]) for outcome in Outcome}
+
+
+class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One terminal's message, as the gateway hands it to its acquirer's node.
+
+    (terminal_id, business_date, batch, stan, kind) is the idempotency key within the acquirer;
+    `fingerprint` is the gateway's SHA-256 over the fields that make the content.
+    """
+
+    terminal_id: str  # DE41, 8 characters
+    merchant_id: str  # DE42, 15 characters
+    business_date: str  # YYYY-MM-DD, from DE13
+    batch: str  # DE60, 6 digits
+    stan: str  # DE11, 6 digits
+    kind: Kind
+    fingerprint: bytes
+    amount: int  # minor units, DE4; 0 for a balance inquiry
+    currency: str  # ISO 4217 alphabetic, from DE49
+    pan: str  # DE2 or track 2; digits
+    expiry: str | None = None  # DE14, YYMM
+    service_code: str | None = None  # from track 2
+    entry_mode: str  # DE22, 3 digits
+    pin_block: bytes | None = None  # under the gateway-to-acquirer zone key
+    local_time: str  # YYYY-MM-DDTHH:MM:SS, from DE12 and DE13
+    rrn: str | None = None  # DE37: of the original, in a refund
+    deadline_ms: int  # after this moment the terminal no longer waits
+
+    def __repr__(self) -> str:
+        return f"TerminalRequest({self.kind.value}, {self.terminal_id}, stan={self.stan})"
+
+
+class TerminalAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the acquirer's node answers; equal bytes for an equal request."""
+
+    outcome: Outcome
+    rrn: str  # 12 characters; the acquirer's
+    approval_code: str | None = None  # DE38, 6 characters
+    amount: int = 0  # approved, minor units
+    currency: str
+    available: int | None = None  # DE54, balance inquiry only, minor units
+    ledger: int | None = None
+    txid: bytes | None = None
+
+
+class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One transaction, as an acquirer's node asks the issuer's node for it."""
+
+    txid: bytes
+    network_ref: bytes
+    acquirer: str  # member id; must be the caller's
+    issuer: str
+    kind: Kind
+    amount: int
+    currency: str
+    pan: str | None  # None in a reversal or refund that names its original
+    expiry: str | None = None
+    service_code: str | None = None
+    entry_mode: str
+    pin_block: bytes | None = None  # under the acquirer-to-issuer zone key
+    merchant_id: str
+    merchant_name: str
+    mcc: str
+    country: str
+    terminal_id: str
+    terminal_seq: int
+    business_date: str
+    batch: str
+    stan: str
+    rrn: str
+    transmitted_ms: int  # when the acquirer accepted it; enters C
+    local_time: str
+    salt_fin: bytes
+    salt_pii: bytes
+    original_txid: bytes | None = None
+    deadline_ms: int
+
+    def __repr__(self) -> str:
+        return f"AuthorizationRequest({self.kind.value}, {self.txid.hex()})"
+
+
+class AuthorizationAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The issuer's decision; stored, and repeated byte for byte to a repeated request."""
+
+    txid: bytes
+    outcome: Outcome
+    approval_code: str | None = None
+    amount: int = 0  # approved, minor units
+    currency: str
+    card_token: bytes | None = None  # 16 bytes; None where no card was found
+    commitment: bytes  # C
+    pair_seq: int
+    decided_ms: int
+    available: int | None = None
+    ledger: int | None = None
+    #: In a reversal's answer: what the issuer had answered to the original, if it had seen it, so
+    #: that an acquirer that never got that answer closes the gap in its record.
+    original: AuthorizationAnswer | None = None
+
+
+class TerminalBatch(msgspec.Struct, frozen=True):
+    requests: list[TerminalRequest]
+
+
+class TerminalAnswers(msgspec.Struct, frozen=True):
+    answers: list[TerminalAnswer]
+
+
+class AuthorizationBatch(msgspec.Struct, frozen=True):
+    requests: list[AuthorizationRequest]
+
+
+class AuthorizationAnswers(msgspec.Struct, frozen=True):
+    answers: list[AuthorizationAnswer]

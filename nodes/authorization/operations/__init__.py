@@ -1,0 +1,1 @@
+"""The authorization slice's use cases: issuing, accepting, forwarding, loading."""

@@ -1,0 +1,172 @@
+"""Builds a node from its settings: engines, keys, chain, directory, authorization service."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy import Engine
+
+from nodes.api.client import HttpIssuerLink
+from nodes.authorization.operations.accepting import Acquirer
+from nodes.authorization.operations.issuing import Issuer
+from nodes.authorization.service import Authorizer, IssuerLink
+from nodes.chain.anchors import AnchorRegistry
+from nodes.chain.client import ChainClient
+from nodes.chain.directory import Directory
+from nodes.chain.errors import ChainError
+from nodes.chain.signer import LocalSigner, Signer
+from nodes.clock import Clock, SystemClock
+from nodes.crypto.hsm import PIN_LOOKUP_KEY, SoftwareHsm
+from nodes.crypto.keystore import Keystore
+from nodes.crypto.pan import PanVault
+from nodes.db.engine import make_engine
+from nodes.settings import NodeSettings
+
+log = structlog.get_logger(__name__)
+
+_DIRECTORY_PERIOD_S = 3.0
+
+
+@dataclass
+class Node:
+    """Everything that a node's API and worker work with. Built once, closed once."""
+
+    settings: NodeSettings
+    clock: Clock
+    keystore: Keystore
+    engine: Engine
+    chain: ChainClient
+    directory: Directory
+    anchors: AnchorRegistry
+    signer: Signer
+    link: IssuerLink
+    authorizer: Authorizer
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _refresher: threading.Thread | None = None
+
+    @property
+    def member_id(self) -> str:
+        return self.settings.member_id
+
+    def make_hsm(self) -> SoftwareHsm:
+        """An HSM with this node's zone keys and PIN key; one a thread."""
+        return _hsm(self.keystore)
+
+    def make_vault(self) -> PanVault:
+        """The issuer's card-number vault. KeystoreError if the node is no issuer."""
+        return _vault(self.keystore)
+
+    def make_acquirer(self) -> Acquirer:
+        """What the acquirer's operations work with, outside the authorization service."""
+        return _acquirer(self.settings, self.keystore, self.clock, self.directory)
+
+    def start(self) -> None:
+        """Keep the member directory fresh in the background; the chain may be away meanwhile."""
+        self._refresher = threading.Thread(target=self._refresh, name="directory", daemon=True)
+        self._refresher.start()
+
+    def refresh_directory(self) -> bool:
+        """One look at the MemberRegistry; False if the chain was out of reach."""
+        try:
+            self.directory.refresh()
+        except ChainError as error:
+            log.warning("directory not refreshed", reason=type(error).__name__)
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let running work end and give the connections back."""
+        self._stopping.set()
+        self.authorizer.close()
+        self.engine.dispose()
+
+    def _refresh(self) -> None:
+        while True:
+            known = self.refresh_directory()
+            if self._stopping.wait(_DIRECTORY_PERIOD_S if known else 0.5):
+                return
+
+
+def build_node(settings: NodeSettings, *, worker: bool = False) -> Node:
+    """A node from its settings. Opens the keystore; connects to nothing yet.
+
+    `worker`: with the database login that may also seal the log.
+    """
+    configure_logging(settings.log_level)
+    clock = SystemClock()
+    keystore = Keystore.open(settings.keystore, settings.passphrase())
+    chain = ChainClient(settings.rpc_url, finality_depth=settings.finality_depth)
+    directory = Directory(chain, settings.member_registry)
+    link = HttpIssuerLink(directory, settings.member_id, keystore.secret("message"))
+    authorizer = Authorizer(
+        settings.dsn,
+        settings.member_id,
+        link,
+        make_issuer=(lambda: _issuer(settings, keystore, clock))
+        if "issuer" in settings.roles
+        else None,
+        make_acquirer=(lambda: _acquirer(settings, keystore, clock, directory))
+        if "acquirer" in settings.roles
+        else None,
+    )
+    role = "worker" if worker else "node"
+    engine = make_engine(
+        settings.worker_dsn if worker else settings.dsn,
+        application_name=f"countersign {settings.member_id} {role}",
+    )
+    return Node(
+        settings=settings,
+        clock=clock,
+        keystore=keystore,
+        engine=engine,
+        chain=chain,
+        directory=directory,
+        anchors=AnchorRegistry(chain, settings.anchor_registry),
+        signer=LocalSigner(keystore.secret("operator")),
+        link=link,
+        authorizer=authorizer,
+    )
+
+
+def _hsm(keystore: Keystore) -> SoftwareHsm:
+    names = {name for name in keystore.names() if name.startswith("zone:")}
+    names |= {PIN_LOOKUP_KEY} & keystore.names()
+    return SoftwareHsm({name: keystore.secret(name) for name in names})
+
+
+def _vault(keystore: Keystore) -> PanVault:
+    return PanVault(keystore.secret("pan"), keystore.secret("pan_lookup"))
+
+
+def _issuer(settings: NodeSettings, keystore: Keystore, clock: Clock) -> Issuer:
+    return Issuer(settings.member_id, _vault(keystore), _hsm(keystore), clock)
+
+
+def _acquirer(
+    settings: NodeSettings, keystore: Keystore, clock: Clock, directory: Directory
+) -> Acquirer:
+    def route(pan: str) -> str | None:
+        member = directory.issuer_for(pan)
+        return member.member_id if member is not None and member.active else None
+
+    return Acquirer(settings.member_id, _hsm(keystore), clock, route)
+
+
+def configure_logging(level: str) -> None:
+    """One JSON object a line on standard error."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.upper()]
+        ),
+        logger_factory=structlog.PrintLoggerFactory(),
+    )

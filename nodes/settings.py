@@ -1,0 +1,64 @@
+"""A node's configuration: one JSON file. Secrets stand in the keystore, not here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from nodes import ids
+
+Role = Literal["issuer", "acquirer", "merchant"]
+ApiRole = Literal["reader", "operator", "admin"]
+
+
+class ApiKey(BaseModel):
+    """A bearer key of the node's API; only its SHA-256 is kept."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(min_length=1, max_length=64)
+    role: ApiRole
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class NodeSettings(BaseModel):
+    """What a node must be told. Unknown keys are refused, so that a misspelt one is noticed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    member_id: str
+    roles: list[Role] = Field(min_length=1)
+    host: str = "127.0.0.1"
+    port: int = Field(ge=1, le=65535)
+    api_url: str
+    dsn: str = Field(repr=False)
+    worker_dsn: str = Field(repr=False)
+    owner_dsn: str | None = Field(default=None, repr=False)
+    jobs_url: str = Field(repr=False)
+    rpc_url: str
+    member_registry: str
+    anchor_registry: str
+    finality_depth: int = Field(default=1, ge=1)
+    keystore: Path
+    passphrase_file: Path
+    gateways: dict[str, str] = {}
+    api_keys: list[ApiKey] = []
+    seal_interval_s: float = Field(default=2.0, gt=0)
+    business_time_zone: str = "Asia/Shanghai"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("member_id")
+    @classmethod
+    def _member(cls, value: str) -> str:
+        ids.member_word(value)
+        return value
+
+    @classmethod
+    def load(cls, path: Path | str) -> NodeSettings:
+        """Read the file; pydantic.ValidationError names each wrong key."""
+        return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
+
+    def passphrase(self) -> str:
+        """The keystore's passphrase."""
+        return self.passphrase_file.read_text(encoding="utf-8").strip()
