@@ -48,9 +48,10 @@ def serve(settings: NodeSettings) -> int:
     import uvicorn
 
     from nodes.api.app import create_app
+    from nodes.api.client import HttpIssuerLink
     from nodes.bootstrap import build_node
 
-    node = build_node(settings)
+    node = build_node(settings, HttpIssuerLink)
     node.start()
     try:
         uvicorn.run(
@@ -72,10 +73,11 @@ def serve(settings: NodeSettings) -> int:
 
 def work(settings: NodeSettings) -> int:
     """Run the node's background jobs until SIGTERM."""
+    from nodes.api.client import HttpIssuerLink
     from nodes.bootstrap import build_node
     from nodes.worker import run
 
-    node = build_node(settings, worker=True)
+    node = build_node(settings, HttpIssuerLink, worker=True)
     node.start()
     try:
         run(node)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
 from sqlalchemy import Engine
 
-from nodes.api.client import HttpIssuerLink
 from nodes.authorization.operations.accepting import Acquirer
 from nodes.authorization.operations.issuing import Issuer
 from nodes.authorization.service import Authorizer, IssuerLink
@@ -90,9 +90,15 @@ class Node:
                 return
 
 
-def build_node(settings: NodeSettings, *, worker: bool = False) -> Node:
+def build_node(
+    settings: NodeSettings,
+    make_link: Callable[[Directory, str, bytes], IssuerLink],
+    *,
+    worker: bool = False,
+) -> Node:
     """A node from its settings. Opens the keystore; connects to nothing yet.
 
+    `make_link(directory, member_id, message_seed)` gives the way to other issuers' nodes.
     `worker`: with the database login that may also seal the log.
     """
     configure_logging(settings.log_level)
@@ -100,7 +106,7 @@ def build_node(settings: NodeSettings, *, worker: bool = False) -> Node:
     keystore = Keystore.open(settings.keystore, settings.passphrase())
     chain = ChainClient(settings.rpc_url, finality_depth=settings.finality_depth)
     directory = Directory(chain, settings.member_registry)
-    link = HttpIssuerLink(directory, settings.member_id, keystore.secret("message"))
+    link = make_link(directory, settings.member_id, keystore.secret("message"))
     authorizer = Authorizer(
         settings.dsn,
         settings.member_id,

@@ -9,7 +9,7 @@ milliseconds since the Unix epoch, UTC.
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum, StrEnum
+from enum import IntEnum, StrEnum
 
 import msgspec
 

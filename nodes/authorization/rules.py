@@ -1,7 +1,7 @@
 """The issuer's and the acquirer's decisions: pure functions of request and facts.
 
-Of two refusals that apply the upper one of Outcome is answered. A frozen, lost or expired card still
-takes refunds and reversals: they give money back.
+Of two refusals that apply the upper one of Outcome is answered. A frozen, lost or expired card
+still takes refunds and reversals: they give money back.
 """
 
 from __future__ import annotations

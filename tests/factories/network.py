@@ -1,4 +1,4 @@
-"""An issuer and an acquirer on two real databases, joined in process; for tests of the money paths."""
+"""An issuer and an acquirer on two real databases, joined in process."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from datetime import datetime
-from enum import Enum, StrEnum
+from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 import msgspec

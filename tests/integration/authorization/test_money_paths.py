@@ -35,7 +35,7 @@ def rows(database: NodeDatabase, query: str, *parameters: object) -> list[tuple[
 
 
 def in_both_books(network: Network) -> list[tuple[bytes, bytes, int, str]]:
-    """Every numbered transaction as (txid, C, pair_seq, outcome); equal on both sides or failing."""
+    """Every numbered transaction as (txid, C, pair_seq, outcome), equal on both sides."""
     query = (
         "SELECT txid, commitment, pair_seq, outcome FROM transactions"
         " WHERE side = %s AND kind <> 'load' AND pair_seq > 0 ORDER BY pair_seq"
@@ -430,6 +430,7 @@ def test_names_are_those_of_the_network(network: Network) -> None:
     network.one(network.request(card, 2_500))
     row = rows(
         network.issuer_db,
-        "SELECT acquirer, issuer, terminal_id, terminal_seq FROM transactions WHERE kind = 'purchase'",
+        "SELECT acquirer, issuer, terminal_id, terminal_seq FROM transactions"
+        " WHERE kind = 'purchase'",
     )
     assert row == [(ACQUIRER, ISSUER, TERMINAL, 1)]
