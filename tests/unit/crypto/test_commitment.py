@@ -1,0 +1,115 @@
+"""C and P: what they bind, and that one field can be opened alone."""
+
+import hashlib
+import hmac
+from dataclasses import replace
+
+import pytest
+
+from nodes.crypto.commitment import (
+    Opening,
+    SharedFacts,
+    SharedField,
+    field_leaf,
+    field_salt,
+    private_commitment,
+    private_field_leaves,
+    shared_commitment,
+    shared_field_leaves,
+    uint_word,
+)
+from nodes.crypto.merkle import root_of
+
+TXID, FIN, PII = b"t" * 32, b"f" * 32, b"p" * 32
+FACTS = SharedFacts(
+    amount=12_345,
+    currency=b"CNY",
+    kind=1,
+    time_ms=1_800_000_000_000,
+    merchant=b"HARBOR000000001",
+    outcome=0,
+    original=b"",
+    card_token=b"c" * 16,
+)
+
+
+def test_a_field_leaf_is_the_abi_encoding_hashed_as_a_leaf() -> None:
+    salt = hmac.new(FIN, TXID + uint_word(1), hashlib.sha256).digest()
+    expected = hashlib.sha256(b"\x00" + uint_word(1) + salt + uint_word(12_345)).digest()
+    assert shared_field_leaves(TXID, FACTS, FIN, PII)[0] == expected
+
+
+def test_every_fact_salt_and_the_txid_change_the_commitment() -> None:
+    whole = shared_commitment(TXID, FACTS, FIN, PII)
+    altered = [
+        shared_commitment(TXID, replace(FACTS, **change), FIN, PII)
+        for change in (
+            {"amount": 12_346},
+            {"currency": b"USD"},
+            {"kind": 3},
+            {"time_ms": 1_800_000_000_001},
+            {"merchant": b"HARBOR000000002"},
+            {"outcome": 25},
+            {"original": b"o" * 32},
+            {"card_token": b"d" * 16},
+        )
+    ]
+    altered += [
+        shared_commitment(b"u" * 32, FACTS, FIN, PII),
+        shared_commitment(TXID, FACTS, b"g" * 32, PII),
+        shared_commitment(TXID, FACTS, FIN, b"q" * 32),
+    ]
+    assert len({whole, *altered}) == 12
+
+
+def test_only_the_card_token_is_under_salt_pii() -> None:
+    one = shared_field_leaves(TXID, FACTS, FIN, PII)
+    other = shared_field_leaves(TXID, FACTS, FIN, b"q" * 32)
+    assert [number for number in SharedField if one[number - 1] != other[number - 1]] == [
+        SharedField.CARD_TOKEN
+    ]
+
+
+@pytest.mark.parametrize("hidden", [set(), {8}, {1, 8}, set(range(1, 9))])
+def test_an_opening_leads_to_c_whatever_it_hides(hidden: set[int]) -> None:
+    leaves = shared_field_leaves(TXID, FACTS, FIN, PII)
+    salts = {n: field_salt(PII if n == 8 else FIN, TXID, n) for n in range(1, 9)}
+    words = FACTS.words()
+    opening = Opening(
+        {n: (salts[n], words[n - 1]) for n in range(1, 9) if n not in hidden},
+        {n: leaves[n - 1] for n in hidden},
+    )
+    assert opening.commitment() == shared_commitment(TXID, FACTS, FIN, PII)
+
+
+def test_an_opening_that_lacks_or_doubles_a_field_leads_nowhere() -> None:
+    leaves = shared_field_leaves(TXID, FACTS, FIN, PII)
+    hidden = {n: leaves[n - 1] for n in range(1, 9)}
+    assert Opening({}, {n: h for n, h in hidden.items() if n != 3}).commitment() is None
+    assert Opening({3: (bytes(32), bytes(32))}, hidden).commitment() is None
+
+
+def test_p_is_the_root_over_its_fields_and_depends_on_each() -> None:
+    values = [uint_word(number) for number in range(5)]
+    whole = private_commitment(TXID, FIN, values)
+    assert whole == root_of(private_field_leaves(TXID, FIN, values))
+    swapped = [values[1], values[0], *values[2:]]
+    others = [
+        private_commitment(TXID, FIN, swapped),
+        private_commitment(TXID, FIN, values[:4]),
+        private_commitment(TXID, b"g" * 32, values),
+        private_commitment(b"u" * 32, FIN, values),
+    ]
+    assert whole not in others
+
+
+@pytest.mark.parametrize(("salt", "value"), [(b"", bytes(32)), (bytes(32), bytes(31))])
+def test_a_field_of_another_length_is_refused(salt: bytes, value: bytes) -> None:
+    with pytest.raises(ValueError, match="32-byte words"):
+        field_leaf(1, salt, value)
+
+
+@pytest.mark.parametrize("value", [-1, 1 << 256])
+def test_a_number_that_is_no_uint256_is_refused(value: int) -> None:
+    with pytest.raises(OverflowError):
+        uint_word(value)
