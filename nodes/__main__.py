@@ -48,7 +48,7 @@ def serve(settings: NodeSettings) -> int:
     import uvicorn
 
     from nodes.api.app import create_app
-    from nodes.api.client import HttpIssuerLink
+    from nodes.api.issuer_link import HttpIssuerLink
     from nodes.bootstrap import build_node
 
     node = build_node(settings, HttpIssuerLink)
@@ -73,7 +73,7 @@ def serve(settings: NodeSettings) -> int:
 
 def work(settings: NodeSettings) -> int:
     """Run the node's background jobs until SIGTERM."""
-    from nodes.api.client import HttpIssuerLink
+    from nodes.api.issuer_link import HttpIssuerLink
     from nodes.bootstrap import build_node
     from nodes.worker import run
 

@@ -1,4 +1,4 @@
-"""A state machine over both real databases against a model that only knows what terminals were told."""
+"""A state machine over both databases, against a model that knows what terminals were told."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_the_check_digit_is_that_of_iso_7812(body: str, digit: str) -> None:
     assert luhn_digit(body) == digit
 
 
-@given(st.from_regex(r"[0-9]{11,18}\Z"), st.integers(0, 17), st.integers(1, 9))
+@given(st.text("0123456789", min_size=11, max_size=18), st.integers(0, 17), st.integers(1, 9))
 def test_every_single_digit_error_is_noticed(body: str, position: int, shift: int) -> None:
     pan = body + luhn_digit(body)
     assert is_valid_pan(pan)
