@@ -1,12 +1,13 @@
 """Chains for tests: the embedded one in a process of its own, with the contracts deployed.
 
-    fixture = start_chain(tmp_path)
-    ...
-    fixture.stop()
+fixture = start_chain(tmp_path)
+...
+fixture.stop()
 """
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import signal
@@ -17,6 +18,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nodes.chain.client import ChainClient
@@ -26,6 +28,20 @@ from nodes.chain.errors import ChainError
 from nodes.chain.signer import LocalSigner
 
 CHAIN_ID = 20_266
+EVM_RPC_URL = os.environ.get("EVM_RPC_URL", "")
+# Chains with lists of permitted accounts or with priced gas need an account that has both.
+EVM_DEPLOYER_KEY = os.environ.get("EVM_DEPLOYER_KEY", "")
+
+ENGINES = [
+    pytest.param("embedded"),
+    pytest.param(
+        "second",
+        marks=[
+            pytest.mark.evm,
+            pytest.mark.skipif(not EVM_RPC_URL, reason="EVM_RPC_URL names no second EVM engine"),
+        ],
+    ),
+]
 _LISTENING = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
 
 
@@ -187,3 +203,12 @@ def deploy_on(
         anchor_registry=addresses.anchor_registry,
         process=process,
     )
+
+
+def open_engine(name: str, tmp: Path) -> ChainFixture:
+    """The contracts, freshly deployed on one of `ENGINES`."""
+    if name == "embedded":
+        return start_chain(tmp)
+    key = EVM_DEPLOYER_KEY.removeprefix("0x")
+    deployer = LocalSigner(bytes.fromhex(key) if key else secrets.token_bytes(32))
+    return deploy_on(EVM_RPC_URL, deployer)

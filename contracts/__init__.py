@@ -1,0 +1,1 @@
+"""The contracts' sources (src/*.sol) and their compiled form (artifacts/*.json)."""
