@@ -105,7 +105,7 @@ class Hsm(Protocol):
 
 
 class SoftwareHsm:
-    """An Hsm whose keys live in this process. Threads may share one.
+    """An Hsm whose keys live in this process. One a thread: it reuses cipher contexts.
 
     `keys` maps names to secrets: 16 bytes for SM4, any length for `pin_lookup`. Neither repr nor
     any error shows a key.
@@ -114,6 +114,8 @@ class SoftwareHsm:
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self._keys = {name: bytes(key) for name, key in keys.items()}
         self._macs: dict[str, CMAC] = {}
+        self._encryptors: dict[str, CipherContext] = {}
+        self._decryptors: dict[str, CipherContext] = {}
 
     def __repr__(self) -> str:
         return f"SoftwareHsm({len(self._keys)} keys)"
@@ -161,7 +163,7 @@ class SoftwareHsm:
     def forget(self, name: str) -> None:
         """See Hsm.forget."""
         self._keys.pop(name, None)
-        self._macs.pop(name, None)
+        self._drop_contexts(name)
 
     def wrap(self, wrapping_key: str, key: str) -> bytes:
         """See Hsm.wrap."""
@@ -188,7 +190,11 @@ class SoftwareHsm:
 
     def _put(self, name: str, key: bytes) -> None:
         self._keys[name] = key
-        self._macs.pop(name, None)
+        self._drop_contexts(name)
+
+    def _drop_contexts(self, name: str) -> None:
+        for contexts in (self._macs, self._encryptors, self._decryptors):
+            contexts.pop(name, None)
 
     def _cmac(self, name: str, message: bytes) -> bytes:
         state = self._macs.get(name)
@@ -199,11 +205,19 @@ class SoftwareHsm:
         state.update(message)
         return state.finalize()
 
+    # In ECB whole blocks leave nothing in a context, so one serves any number of them.
+
     def _encryptor(self, name: str) -> CipherContext:
-        return _sm4(self._secret(name)).encryptor()
+        context = self._encryptors.get(name)
+        if context is None:
+            context = self._encryptors[name] = _sm4(self._secret(name)).encryptor()
+        return context
 
     def _decryptor(self, name: str) -> CipherContext:
-        return _sm4(self._secret(name)).decryptor()
+        context = self._decryptors.get(name)
+        if context is None:
+            context = self._decryptors[name] = _sm4(self._secret(name)).decryptor()
+        return context
 
     def _seal_pin(self, key: str, pin: str, pan: str) -> bytes:
         return self._encryptor(key).update(_clear_block(pin, pan))

@@ -1,0 +1,144 @@
+"""The message spec: which data elements there are and how each stands on the wire, as data.
+
+Dialect: ISO 8583:1987 with a binary bitmap, BCD numeric elements and BCD length prefixes.
+docs/iso8583.md prints this table for people, docs/iso8583-spec.json for stock `pyiso8583`
+(`to_pyiso8583`); tests compare all three. Pure data, standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+
+class Content(StrEnum):
+    """What an element's characters may be (ISO 8583:1987, 4.2)."""
+
+    N = "n"  # decimal digits, BCD
+    Z = "z"  # track 2: decimal digits and one D, BCD
+    AN = "an"  # A-Z a-z 0-9 and space, ASCII
+    ANS = "ans"  # printable ASCII
+    B = "b"  # bytes
+
+
+class Suite(IntEnum):
+    """The suite byte of the header: it picks the algorithms, and with them the spec."""
+
+    SM = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One data element. `maximum` and `minimum` count digits (n, z), characters or bytes (b)."""
+
+    number: int
+    name: str
+    content: Content
+    maximum: int
+    minimum: int
+    #: Bytes of the BCD length prefix: 0 fixed, 1 LLVAR, 2 LLLVAR.
+    prefix: int = 0
+    #: Whether the element is packed, two digits a byte.
+    nibbles: bool = field(init=False)
+    #: Bytes of a fixed element; 0 of a variable one.
+    width: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        nibbles = self.content in (Content.N, Content.Z)
+        width = (self.maximum + 1) // 2 if nibbles else self.maximum
+        object.__setattr__(self, "nibbles", nibbles)
+        object.__setattr__(self, "width", 0 if self.prefix else width)
+
+
+def _fixed(number: int, name: str, content: Content, length: int) -> Element:
+    return Element(number, name, content, length, length)
+
+
+def _ll(number: int, name: str, content: Content, minimum: int, maximum: int) -> Element:
+    return Element(number, name, content, maximum, minimum, prefix=1)
+
+
+def _lll(number: int, name: str, content: Content, minimum: int, maximum: int) -> Element:
+    return Element(number, name, content, maximum, minimum, prefix=2)
+
+
+#: Elements that every suite shares.
+_SHARED = (
+    _ll(2, "Primary account number", Content.N, 1, 19),
+    _fixed(3, "Processing code", Content.N, 6),
+    _fixed(4, "Amount, transaction (minor units)", Content.N, 12),
+    _fixed(7, "Transmission date and time (MMDDhhmmss, UTC)", Content.N, 10),
+    _fixed(11, "System trace audit number", Content.N, 6),
+    _fixed(12, "Time, local (hhmmss)", Content.N, 6),
+    _fixed(13, "Date, local: the business date (MMDD)", Content.N, 4),
+    _fixed(14, "Date, expiration (YYMM)", Content.N, 4),
+    _fixed(22, "Point of service entry mode", Content.N, 3),
+    _fixed(23, "Card sequence number", Content.N, 3),
+    _fixed(25, "Point of service condition code", Content.N, 2),
+    _fixed(26, "PIN capture code", Content.N, 2),
+    _ll(32, "Acquiring institution identification", Content.N, 1, 11),
+    _ll(35, "Track 2 data", Content.Z, 1, 37),
+    _fixed(37, "Retrieval reference number", Content.AN, 12),
+    _fixed(38, "Authorization identification response", Content.AN, 6),
+    _fixed(39, "Response code", Content.AN, 2),
+    _fixed(41, "Card acceptor terminal identification", Content.ANS, 8),
+    _fixed(42, "Card acceptor identification", Content.ANS, 15),
+    _fixed(49, "Currency code, transaction (ISO 4217 numeric)", Content.N, 3),
+    _fixed(53, "Security related control information", Content.N, 16),
+    _lll(54, "Additional amounts", Content.AN, 20, 120),
+    _lll(55, "Integrated circuit card data", Content.B, 1, 255),
+    _lll(60, "Batch number", Content.N, 6, 6),
+    _lll(62, "Key material", Content.B, 1, 255),
+    _fixed(64, "Message authentication code", Content.B, 8),
+)
+
+#: DE52 is as long as a block of the suite's cipher.
+_PIN_BLOCK_LENGTH = {Suite.SM: 16}
+
+#: Elements that a request may carry; the others of the spec stand in answers only.
+REQUEST_ELEMENTS = frozenset(
+    {2, 3, 4, 7, 11, 12, 13, 14, 22, 23, 25, 26, 32, 35, 37, 41, 42, 49, 52, 53, 55, 60, 62, 64}
+)
+#: Elements of a request that its answer repeats.
+ECHOED_ELEMENTS = (7, 11, 37, 41, 42)
+
+
+def _elements(suite: Suite) -> Mapping[int, Element]:
+    pin = _fixed(52, "PIN block", Content.B, _PIN_BLOCK_LENGTH[suite])
+    return {element.number: element for element in sorted((*_SHARED, pin), key=lambda e: e.number)}
+
+
+#: The spec of each suite: element number -> element, in order.
+SPECS: Mapping[Suite, Mapping[int, Element]] = {suite: _elements(suite) for suite in Suite}
+
+
+def to_pyiso8583(suite: Suite) -> dict[str, dict[str, object]]:
+    """The spec as stock `pyiso8583` 4.x takes it (header outside: `h` has length 0).
+
+    Odd BCD elements are padded to whole bytes: fixed ones by a leading 0, variable ones by a
+    trailing F. Binary elements and the MTI are hexadecimal text in pyiso8583's documents.
+    """
+    spec: dict[str, dict[str, object]] = {
+        "h": _entry("b", 0, 0, "Header (outside this spec)"),
+        "t": _entry("b", 0, 2, "Message type"),
+        "p": _entry("b", 0, 8, "Bitmap"),
+    }
+    for element in SPECS[suite].values():
+        text = element.content in (Content.AN, Content.ANS)
+        entry = _entry("ascii" if text else "b", element.prefix, element.maximum, element.name)
+        if element.nibbles:
+            entry["len_count"] = "nibbles"
+            entry["right_pad" if element.prefix else "left_pad"] = "F" if element.prefix else "0"
+        spec[str(element.number)] = entry
+    return spec
+
+
+def _entry(data_enc: str, len_type: int, max_len: int, desc: str) -> dict[str, object]:
+    return {
+        "data_enc": data_enc,
+        "len_enc": "bcd",
+        "len_type": len_type,
+        "max_len": max_len,
+        "desc": desc,
+    }

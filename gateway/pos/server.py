@@ -1,0 +1,292 @@
+"""The TCP server that terminals connect to: one protocol object a connection, no task a message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import structlog
+
+from gateway.metrics import Metrics
+from gateway.pos.dispatch import Dispatcher, Waiting
+from gateway.pos.framing import FrameFlaw, FrameReader
+from gateway.pos.response_codes import Refusal
+from gateway.pos.session import Close, Drop, Forward, Reply, Session
+from gateway.pos.translate import ROUTES, answer_mti
+from nodes.authorization.model import TerminalAnswer
+from nodes.clock import Clock
+
+_log = structlog.get_logger("gateway.pos")
+
+#: MTIs that a metric's label may show; everything else a peer sends counts as "other".
+_KNOWN_MTIS = frozenset(answer_mti(mti) for mti in ROUTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one gateway grants its connections. Times in seconds.
+
+    `frame_s`: from a frame's first byte to its last. `idle_s`: without any frame.
+    `outstanding`: requests of one connection that wait for the node; reading pauses beyond.
+    """
+
+    connections: int
+    frame_s: float = 5.0
+    idle_s: float = 600.0
+    outstanding: int = 1024
+
+
+class PosServer:
+    """Accepts terminals and connects them with session and dispatcher. One event loop."""
+
+    def __init__(
+        self,
+        session: Session,
+        dispatcher: Dispatcher,
+        metrics: Metrics,
+        clock: Clock,
+        limits: Limits,
+    ) -> None:
+        self.session = session
+        self.dispatcher = dispatcher
+        self.metrics = metrics
+        self.clock = clock
+        self.limits = limits
+        self.connections: set[_Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; the port that was bound (asked for as 0: any free one)."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: _Connection(self), host, port, backlog=1024, start_serving=True
+        )
+        self._close_idle()
+        bound: int = self._server.sockets[0].getsockname()[1]
+        return bound
+
+    async def close(self) -> None:
+        """Stop listening, refuse what waits, close every connection."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        if self._server is not None:
+            self._server.close()
+        await self.dispatcher.close()
+        for connection in list(self.connections):
+            connection.close()
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    def _close_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - self.limits.idle_s
+        for connection in list(self.connections):
+            if connection.last_frame < oldest and not connection.outstanding:
+                connection.end("idle")
+        self._sweep = loop.call_later(min(self.limits.idle_s, 30.0), self._close_idle)
+
+
+class _Connection(asyncio.Protocol):
+    """One terminal's (or concentrator's) connection."""
+
+    def __init__(self, server: PosServer) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._reader = FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._output: list[bytes] = []
+        self._flush: asyncio.Handle | None = None
+        self._stopped = False  # reads no more
+        self._blocked = False  # the peer doesn't take its answers
+        self._paused = False
+        self.outstanding = 0
+        self.last_frame = self._loop.time()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A cast, for uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        server = self._server
+        if len(server.connections) >= server.limits.connections:
+            server.metrics.closed.labels("too_many").inc()
+            self._stopped = True
+            self._transport.abort()
+            return
+        server.connections.add(self)
+        server.metrics.connections.set(len(server.connections))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stopped = True
+        self._transport = None
+        self._disarm()
+        server = self._server
+        if self in server.connections:
+            server.connections.discard(self)
+            server.metrics.connections.set(len(server.connections))
+
+    def eof_received(self) -> bool:
+        if not self._stopped and self._reader.partial:
+            self.end(f"frame_{FrameFlaw.TRUNCATED.value}")
+            return False
+        self._stopped = True
+        self._write()
+        # A peer that closed its sending side may still read the answers that are under way.
+        return self.outstanding > 0
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+        self._regulate()
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        self._regulate()
+
+    def data_received(self, data: bytes) -> None:
+        if self._stopped:
+            return
+        had_partial = self._reader.partial
+        frames, flaw = self._reader.feed(data)
+        if frames:
+            self.last_frame = self._loop.time()
+            self._server.metrics.frames.inc(len(frames))
+            self._receive(frames)
+        if self._stopped:
+            return
+        if flaw is not None:
+            self.end(f"frame_{flaw.value}")
+            return
+        # The time a frame may take runs from its first byte; more bytes don't lengthen it.
+        if frames or not had_partial:
+            self._arm()
+
+    # What a frame leads to
+
+    def _receive(self, frames: Iterable[bytes]) -> None:
+        server = self._server
+        now_ms = server.clock.now_ms()
+        for content in frames:
+            try:
+                step = server.session.receive(content, now_ms)
+            except Exception as error:  # noqa: BLE001 (one frame must never end the gateway)
+                # The type only: the message of an unexpected error might quote card data.
+                _log.error("frame_failed", error=type(error).__name__)
+                self.end("internal")
+                return
+            if isinstance(step, Forward):
+                self._forward(step)
+            elif isinstance(step, Reply):
+                self._send(step)
+            elif isinstance(step, Drop):
+                server.metrics.dropped.labels(step.reason).inc()
+            else:
+                assert isinstance(step, Close)
+                self.end(step.reason)
+                return
+
+    def _forward(self, step: Forward) -> None:
+        server = self._server
+        now = self._loop.time()
+        deadline_s = (step.request.deadline_ms - server.clock.now_ms()) / 1000
+        item = Waiting(step.request, step.address, now, now + deadline_s, self._done)
+        if not server.dispatcher.submit(item):
+            self._send(server.session.refuse(step.address, Refusal.OVERLOADED))
+            return
+        self.outstanding += 1
+        self._regulate()
+
+    def _done(self, item: Waiting, result: TerminalAnswer | Refusal | None) -> None:
+        self.outstanding -= 1
+        now = self._loop.time()
+        try:
+            self._tell(item, result, now)
+        finally:
+            self._regulate()
+            if self._stopped and not self.outstanding and self._transport is not None:
+                self._write()
+                self._transport.close()
+
+    def _tell(self, item: Waiting, result: TerminalAnswer | Refusal | None, now: float) -> None:
+        server = self._server
+        if result is None:
+            server.metrics.unanswered.labels("undecided").inc()
+        elif self._transport is None:
+            server.metrics.unanswered.labels("gone").inc()
+        elif now >= item.deadline:
+            server.metrics.unanswered.labels("late").inc()
+            _log.warning("answer_late", terminal_id=item.request.terminal_id)
+        elif isinstance(result, Refusal):
+            self._send(server.session.refuse(item.address, result))
+        else:
+            self._send(server.session.answer(item.request, item.address, result))
+            server.metrics.seconds.observe(now - item.arrived)
+
+    def _send(self, reply: Reply) -> None:
+        metrics = self._server.metrics
+        mti = reply.mti if reply.mti in _KNOWN_MTIS else "other"
+        metrics.answers.labels(mti, reply.code).inc()
+        if reply.refusal is not None:
+            metrics.refusals.labels(reply.refusal.value).inc()
+            if reply.refusal is Refusal.MAC:
+                metrics.mac_failures.inc()
+                _log.warning("mac_refused", terminal_id=reply.terminal_id, mti=mti)
+        self._output.append(reply.frame)
+        if self._flush is None:
+            # One write for all the answers of this turn.
+            self._flush = self._loop.call_soon(self._write)
+
+    # The connection
+
+    def end(self, reason: str) -> None:
+        """Close for a reason that is counted; answers that are ready still go out."""
+        if self._stopped:
+            return
+        self._server.metrics.closed.labels(reason).inc()
+        self.close()
+
+    def close(self) -> None:
+        """Read no more, write what is ready, close."""
+        self._stopped = True
+        self._disarm()
+        self._write()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _write(self) -> None:
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        output, self._output = self._output, []
+        if output and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(output))
+
+    def _regulate(self) -> None:
+        """Read on only while the peer takes its answers and not too many of them are due."""
+        pause = self._blocked or self.outstanding >= self._server.limits.outstanding
+        if self._transport is None or pause == self._paused or self._transport.is_closing():
+            return
+        self._paused = pause
+        if pause:
+            self._disarm()  # while nothing is read, a frame can't be late
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+            self._arm()
+
+    def _arm(self) -> None:
+        self._disarm()
+        if self._reader.partial and not self._paused:
+            self._timer = self._loop.call_later(self._server.limits.frame_s, self._too_slow)
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        self.end(f"frame_{FrameFlaw.SLOW.value}")
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

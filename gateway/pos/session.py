@@ -1,0 +1,209 @@
+"""One frame in, one step out: what a terminal's message leads to. Pure; no sockets, no waiting.
+
+The order of the checks is part of the contract (docs/iso8583.md, Order of checks): frame, header,
+message format, answer MTI, MTI, terminal, MAC, merchant, elements, values. Nothing that can
+change a state is reached before the MAC is good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.iso8583 import codec
+from gateway.iso8583.codec import MAC_LENGTH, Message
+from gateway.iso8583.errors import FormatError
+from gateway.iso8583.spec import REQUEST_ELEMENTS
+from gateway.pos import framing, translate
+from gateway.pos.framing import FrameError, Header
+from gateway.pos.response_codes import APPROVED, CODE_OF_REFUSAL, Refusal
+from gateway.pos.translate import Policy, Refused
+from gateway.terminal_keys.model import TerminalRecord
+from gateway.terminal_keys.ring import KeyRing, WorkingKeys
+from nodes.authorization.model import TerminalAnswer, TerminalRequest
+from nodes.crypto.hsm import Hsm
+
+#: Elements of a well-formed request without which there is nobody to answer.
+_ADDRESS = (11, 41)
+_NONCE_LENGTHS = range(8, 17)
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the connection without an answer; `reason` is a metric's label."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Do nothing and go on reading."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer at once with these bytes; `refusal` None: sign-on or echo."""
+
+    frame: bytes
+    mti: str
+    code: str
+    terminal_id: str
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """How to answer one request: `mac_key` None where its MAC was not verified."""
+
+    header: Header
+    mti: str
+    echo: Mapping[int, str]
+    mac_key: str | None
+    request_mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Ask the node, and answer to `address` what it decides."""
+
+    request: TerminalRequest
+    address: Address
+
+
+Step = Close | Drop | Reply | Forward
+
+
+class Session:
+    """The gateway's side of the POS link, the same for every connection: it has no state."""
+
+    def __init__(self, hsm: Hsm, ring: KeyRing, policy: Policy) -> None:
+        self._hsm = hsm
+        self._ring = ring
+        self._policy = policy
+
+    def receive(self, content: bytes, now_ms: int) -> Step:
+        """What the content of one frame leads to. Never raises for anything a peer can send."""
+        try:
+            header = framing.parse_header(content)
+        except FrameError as error:
+            return Close(f"frame_{error.flaw.value}")
+        try:
+            message = codec.decode(content[framing.MESSAGE_START :], header.suite)
+        except FormatError as error:
+            return self._unreadable(header, error)
+        mti = message.mti
+        if translate.is_answer(mti):
+            return Drop("answer_unasked")
+        echo = message.echo()
+        if any(number not in echo for number in _ADDRESS):
+            return Close("no_address")
+        terminal, keys = self._parties(message, header, now_ms)
+        genuine = keys is not None and self._genuine(content, message, keys)
+        address = Address(
+            header.answer(),
+            mti,
+            echo,
+            keys.mac if keys is not None and genuine else None,
+            message.binary.get(64, b""),
+        )
+        try:
+            if mti not in translate.ROUTES:
+                raise Refused(Refusal.MTI_UNKNOWN)
+            if terminal is None:
+                raise Refused(Refusal.TERMINAL_UNKNOWN, 41)
+            if keys is None or not genuine:
+                raise Refused(Refusal.MAC, 64)
+            return self._accepted(message, header, terminal, keys, address, now_ms)
+        except Refused as refused:
+            return self.refuse(address, refused.refusal)
+
+    def refuse(self, address: Address, refusal: Refusal) -> Reply:
+        """The answer for what the gateway refuses by itself."""
+        return self._reply(address, CODE_OF_REFUSAL[refusal], refusal)
+
+    def answer(self, request: TerminalRequest, address: Address, answer: TerminalAnswer) -> Reply:
+        """The answer for a node's decision: equal bytes for an equal request and decision."""
+        message = translate.to_answer(address.mti, address.echo, answer, request.kind)
+        code = message.text[39]
+        return Reply(self._seal(address, message), message.mti, code, request.terminal_id)
+
+    def _parties(
+        self, message: Message, header: Header, now_ms: int
+    ) -> tuple[TerminalRecord | None, WorkingKeys | None]:
+        terminal = self._ring.terminal(message.text[41])
+        if terminal is None or terminal.suite is not header.suite:
+            return None, None
+        sign_on = message.mti == "0800" and message.text.get(3) == "990000"
+        return terminal, self._ring.keys(terminal, header.epoch, now_ms, sign_on)
+
+    def _genuine(self, content: bytes, message: Message, keys: WorkingKeys) -> bool:
+        mac = message.binary.get(64)
+        # Over the bytes as they came: header to DE63. DE64 is the last element.
+        return mac is not None and self._hsm.verify_mac(
+            keys.mac, content[framing.HEADER_START : -MAC_LENGTH], mac
+        )
+
+    def _accepted(
+        self,
+        message: Message,
+        header: Header,
+        terminal: TerminalRecord,
+        keys: WorkingKeys,
+        address: Address,
+        now_ms: int,
+    ) -> Step:
+        """A message of a known type whose MAC is good."""
+        if header.flags or header.reserved:
+            raise Refused(Refusal.FORMAT)
+        excess = (message.text.keys() | message.binary.keys()) - REQUEST_ELEMENTS
+        if excess:
+            raise Refused(Refusal.ELEMENT_NOT_PERMITTED, min(excess))
+        route = translate.route_of(message)
+        if message.text[42] != terminal.merchant_id:
+            raise Refused(Refusal.MERCHANT_UNKNOWN, 42)
+        if route.kind is not None:
+            request = translate.to_request(
+                message, route, keys.pin, self._hsm, self._policy, now_ms
+            )
+            return Forward(request, address)
+        if route is translate.ECHO:
+            return self._reply(address, APPROVED, None)
+        if len(message.binary[62]) not in _NONCE_LENGTHS:
+            raise Refused(Refusal.FORMAT, 62)
+        grant = self._ring.grant(terminal, now_ms)
+        return self._reply(address, APPROVED, None, {62: grant})
+
+    def _unreadable(self, header: Header, error: FormatError) -> Step:
+        if error.mti is not None and translate.is_answer(error.mti):
+            return Drop("answer_unasked")
+        if not error.answerable or error.mti is None:
+            return Close(f"format_{error.flaw.value}")
+        address = Address(header.answer(), error.mti, error.echo, None, b"")
+        return self.refuse(address, Refusal.FORMAT)
+
+    def _reply(
+        self,
+        address: Address,
+        code: str,
+        refusal: Refusal | None,
+        binary: Mapping[int, bytes] | None = None,
+    ) -> Reply:
+        message = translate.refusal_answer(address.mti, address.echo, code)
+        message.binary.update(binary or {})
+        sealed = self._seal(address, message)
+        return Reply(sealed, message.mti, code, address.echo[41], refusal)
+
+    def _seal(self, address: Address, message: Message) -> bytes:
+        """The frame of an answer; its MAC covers the request's MAC, then header to DE63."""
+        header = address.header
+        if address.mac_key is None:
+            return framing.frame(header, codec.encode(message, header.suite))
+        # Encoded with a place for the MAC, because the bitmap is covered too.
+        message.binary[64] = bytes(MAC_LENGTH)
+        body = codec.encode(message, header.suite)[:-MAC_LENGTH]
+        mac = self._hsm.mac(
+            address.mac_key, address.request_mac + header.bytes_without_tpdu() + body
+        )
+        return framing.frame(header, body + mac)

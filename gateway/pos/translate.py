@@ -1,0 +1,256 @@
+"""A terminal's message to an authorization request, and a decision back to a message. Pure.
+
+What a request must carry stands in ROUTES; the same table is printed in docs/iso8583.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import lru_cache
+
+from gateway.iso8583.codec import Message
+from gateway.iso8583.mask import passes_luhn
+from gateway.pos.response_codes import APPROVED, CODE_OF_OUTCOME, Refusal
+from gateway.terminal_keys.ring import ZONE_KEY
+from nodes import money
+from nodes.authorization.model import Kind, TerminalAnswer, TerminalRequest
+from nodes.crypto.hsm import Hsm, PinBlockInvalid
+
+#: Name of the HSM key under which card data enters a fingerprint.
+FINGERPRINT_KEY = "fingerprint"
+#: What that key is derived by from the gateway's master key.
+FINGERPRINT_LABEL = b"countersign/fingerprint/1"
+
+#: Elements that make the content of a request beside card data; 7, 53, 62 and 64 may differ in a
+#: repeat.
+_FINGERPRINTED = (3, 4, 11, 12, 13, 22, 23, 25, 26, 32, 37, 41, 42, 49, 60)
+
+
+class Refused(Exception):
+    """The gateway refuses the message by itself; `element` says because of which one."""
+
+    def __init__(self, refusal: Refusal, element: int = 0) -> None:
+        super().__init__(f"{refusal.value} (element {element})")
+        self.refusal = refusal
+        self.element = element
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A (MTI, processing code) that this gateway serves; `kind` None: network management."""
+
+    kind: Kind | None
+    required: frozenset[int]
+    #: Whether PAN (2 or 35) and expiry (14 or 35) must be there.
+    card: bool = False
+    expiry: bool = False
+
+
+_FINANCIAL = frozenset({3, 4, 11, 12, 13, 22, 41, 42, 49, 60})
+SIGN_ON = Route(None, frozenset({3, 11, 41, 42, 62}))
+ECHO = Route(None, frozenset({3, 11, 41, 42}))
+
+#: The transition table of the POS link: what a terminal may send, and what it must carry then.
+ROUTES: Mapping[str, Mapping[str, Route]] = {
+    "0200": {
+        "000000": Route(Kind.PURCHASE, _FINANCIAL, card=True, expiry=True),
+        "200000": Route(Kind.REFUND, _FINANCIAL | {37}, card=True, expiry=True),
+        "310000": Route(Kind.BALANCE_INQUIRY, _FINANCIAL - {4}, card=True, expiry=True),
+    },
+    "0400": {
+        "000000": Route(Kind.REVERSAL, _FINANCIAL, card=True),
+        "200000": Route(Kind.REVERSAL, _FINANCIAL, card=True),
+    },
+    "0800": {"990000": SIGN_ON, "990001": ECHO},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What this gateway lets through. Amounts in minor units, times in milliseconds."""
+
+    currencies: frozenset[str]
+    max_amount: int
+    deadline_ms: int
+
+
+def is_answer(mti: str) -> bool:
+    """Whether an MTI is one of an answer: its third digit, the function, is 1, 3, 5 or 7."""
+    return mti[2] in "1357"
+
+
+def answer_mti(mti: str) -> str:
+    """The MTI of the answer: 0200 -> 0210, and 0401 (a repeat) -> 0410.
+
+    For any MTI: the lowest bit of the third digit set, that of the fourth cleared.
+    """
+    return f"{mti[:2]}{int(mti[2]) | 1}{int(mti[3]) & ~1}"
+
+
+def route_of(message: Message) -> Route:
+    """The route of a message whose MTI is known. Refused if it has none or lacks an element."""
+    code = message.text.get(3)
+    if code is None:
+        raise Refused(Refusal.ELEMENT_MISSING, 3)
+    route = ROUTES[message.mti].get(code)
+    if route is None:
+        raise Refused(Refusal.PROCESSING_CODE_UNKNOWN, 3)
+    present = message.text.keys() | message.binary.keys()
+    if not route.required <= present:
+        raise Refused(Refusal.ELEMENT_MISSING, min(route.required - present))
+    return route
+
+
+def to_request(
+    message: Message, route: Route, pin_key: str, hsm: Hsm, policy: Policy, now_ms: int
+) -> TerminalRequest:
+    """The request for the acquirer's node; the PIN block is translated to the zone key.
+
+    `message` passed its MAC and is of `route`, a financial one. Raises Refused.
+    """
+    text = message.text
+    assert route.kind is not None
+    pan, expiry, service_code = _card(text)
+    if expiry is None and route.expiry:
+        raise Refused(Refusal.ELEMENT_MISSING, 14)
+    business = business_date(text[13], now_ms)
+    local_time = _local_time(business, text[12])
+    amount = _amount(route.kind, text, policy)
+    currency = money.from_numeric(text[49])
+    if currency is None or currency not in policy.currencies:
+        raise Refused(Refusal.CURRENCY, 49)
+    if len(pan) < 13 or not passes_luhn(pan):
+        raise Refused(Refusal.CARD_NUMBER, 2)
+    pin_block = message.binary.get(52)
+    if pin_block is not None:
+        try:
+            pin_block = hsm.translate_pin(pin_key, ZONE_KEY, pin_block, pan)
+        except PinBlockInvalid:
+            raise Refused(Refusal.PIN_BLOCK, 52) from None
+    return TerminalRequest(
+        terminal_id=text[41],
+        merchant_id=text[42],
+        business_date=business.isoformat(),
+        batch=text[60],
+        stan=text[11],
+        kind=route.kind,
+        fingerprint=_fingerprint(message, hsm, pan, expiry, pin_block),
+        amount=amount,
+        currency=currency,
+        pan=pan,
+        expiry=expiry,
+        service_code=service_code,
+        entry_mode=text[22],
+        pin_block=pin_block,
+        local_time=local_time,
+        rrn=text.get(37) if route.kind is Kind.REFUND else None,
+        deadline_ms=now_ms + policy.deadline_ms,
+    )
+
+
+def to_answer(mti: str, echo: Mapping[int, str], answer: TerminalAnswer, kind: Kind) -> Message:
+    """The message for a node's decision, without DE64. DE37 is the acquirer's reference number."""
+    code = CODE_OF_OUTCOME[answer.outcome]
+    text = {**echo, 37: answer.rrn, 39: code}
+    if code == APPROVED:
+        if answer.approval_code is not None:
+            text[38] = answer.approval_code
+        if kind is Kind.BALANCE_INQUIRY:
+            amounts = _additional_amounts(answer)
+            if amounts:
+                text[54] = amounts
+    return Message(answer_mti(mti), text)
+
+
+def refusal_answer(mti: str, echo: Mapping[int, str], code: str) -> Message:
+    """The message for what the gateway answers by itself, without DE64."""
+    return Message(answer_mti(mti), {**echo, 39: code})
+
+
+def business_date(month_day: str, now_ms: int) -> date:
+    """The date that DE13 (MMDD) means: of the years around now the one that lies nearest.
+
+    Refused if no such day exists.
+    """
+    day = _nearest(month_day, now_ms // 86_400_000)
+    if day is None:
+        raise Refused(Refusal.FORMAT, 13)
+    return day
+
+
+@lru_cache(maxsize=1024)
+def _nearest(month_day: str, days_since_epoch: int) -> date | None:
+    today = date(1970, 1, 1) + timedelta(days=days_since_epoch)
+    candidates: list[date] = []
+    for year in (today.year - 1, today.year, today.year + 1):
+        try:
+            candidates.append(date(year, int(month_day[:2]), int(month_day[2:])))
+        except ValueError:
+            continue  # 29 February, or no date at all
+    return min(candidates, key=lambda day: abs((day - today).days), default=None)
+
+
+def _local_time(day: date, time_of_day: str) -> str:
+    hour, minute, second = time_of_day[:2], time_of_day[2:4], time_of_day[4:]
+    if hour > "23" or minute > "59" or second > "59":
+        raise Refused(Refusal.FORMAT, 12)
+    return f"{day.isoformat()}T{hour}:{minute}:{second}"
+
+
+def _amount(kind: Kind, text: Mapping[int, str], policy: Policy) -> int:
+    amount = int(text.get(4, "0"))
+    if kind is Kind.BALANCE_INQUIRY:
+        if amount:
+            raise Refused(Refusal.AMOUNT, 4)
+    elif not 0 < amount <= policy.max_amount:
+        raise Refused(Refusal.AMOUNT, 4)
+    return amount
+
+
+def _card(text: Mapping[int, str]) -> tuple[str, str | None, str | None]:
+    """PAN, expiry and service code, from DE2, DE14 and track 2, which must agree."""
+    pan, expiry, service_code = text.get(2), text.get(14), None
+    track2 = text.get(35)
+    if track2 is not None:
+        # ISO/IEC 7813: PAN, separator, YYMM, service code, discretionary data.
+        track_pan, separator, rest = track2.partition("D")
+        if not separator or len(track_pan) > 19 or len(rest) < 7 or not rest.isdigit():
+            raise Refused(Refusal.FORMAT, 35)
+        if (pan is not None and pan != track_pan) or (expiry is not None and expiry != rest[:4]):
+            raise Refused(Refusal.FORMAT, 35)
+        pan, expiry, service_code = track_pan, rest[:4], rest[4:7]
+    if pan is None:
+        raise Refused(Refusal.ELEMENT_MISSING, 2)
+    if expiry is not None and not "01" <= expiry[2:] <= "12":
+        raise Refused(Refusal.FORMAT, 14)
+    return pan, expiry, service_code
+
+
+def _fingerprint(
+    message: Message, hsm: Hsm, pan: str, expiry: str | None, zone_pin_block: bytes | None
+) -> bytes:
+    """SHA-256 over what makes the content, 32 bytes.
+
+    Card data enters as a keyed tag, for a bare hash of a PAN can be reversed by trying. The PIN
+    block is the translated one, so that a repeat after a sign-on is still the same content.
+    """
+    text = message.text
+    card = "\x1f".join((pan, expiry or "", text.get(35, "")))
+    tag = hsm.mac(FINGERPRINT_KEY, card.encode("ascii") + b"\x1f" + (zone_pin_block or b""))
+    parts = [message.mti, *(text.get(number, "") for number in _FINGERPRINTED)]
+    chip = message.binary.get(55, b"")
+    return hashlib.sha256("\x1f".join(parts).encode("ascii") + b"\x1f" + tag + chip).digest()
+
+
+def _additional_amounts(answer: TerminalAnswer) -> str:
+    """DE54: the ledger balance (amount type 01), then the available one (02)."""
+    numeric = money.numeric_code(answer.currency)
+    parts = [
+        f"00{amount_type}{numeric}{'D' if value < 0 else 'C'}{abs(value):012d}"
+        for amount_type, value in (("01", answer.ledger), ("02", answer.available))
+        if value is not None
+    ]
+    return "".join(parts)

@@ -1,0 +1,78 @@
+"""The gateway's settings: one JSON file, checked at start (`python -m gateway --config F`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gateway.iso8583.spec import Suite
+from gateway.terminal_keys.model import TerminalRecord
+from nodes.money import CURRENCIES, MAX_TRANSACTION_AMOUNT
+
+_Port = Annotated[int, Field(ge=0, le=65535)]
+_Ed25519Key = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TerminalSettings(_Strict):
+    """One terminal; its master key is the keystore's secret `tmk:<terminal_id>`."""
+
+    terminal_id: Annotated[str, Field(pattern=r"^[ -~]{8}$")]
+    merchant_id: Annotated[str, Field(pattern=r"^[ -~]{15}$")]
+    suite: Suite = Suite.SM
+    static_keys: bool = False
+
+    def record(self) -> TerminalRecord:
+        """The same as the session takes it."""
+        return TerminalRecord(self.terminal_id, self.merchant_id, self.suite, self.static_keys)
+
+
+class GatewaySettings(_Strict):
+    """Everything a gateway is told. Times in the unit of their name; amounts in minor units."""
+
+    host: str = "127.0.0.1"
+    port: _Port  # ISO 8583 over TCP; 0: any free one
+    http_port: _Port  # GET /health and /metrics, on the same host
+    acquirer: str  # member id
+    node_url: str
+    node_message_key: _Ed25519Key  # the node's answers are verified with it
+    key_id: Annotated[str, Field(pattern=r"^gateway:[A-Za-z0-9._-]{1,56}$")]
+    key_file: Path  # keystore: message, master, zone, tmk:<terminal_id>
+    passphrase_file: Path
+    terminals: list[TerminalSettings]
+
+    #: How long a terminal waits for its answer.
+    deadline_ms: Annotated[int, Field(ge=100, le=60_000)] = 15_000
+    max_batch: Annotated[int, Field(ge=1, le=256)] = 256
+    #: Calls to the node at a time.
+    in_flight: Annotated[int, Field(ge=1, le=64)] = 2
+    #: Requests in the queue, and how long one stays there before it is answered 96.
+    max_waiting: Annotated[int, Field(ge=1)] = 4096
+    max_wait_ms: Annotated[int, Field(ge=10)] = 500
+    max_connections: Annotated[int, Field(ge=1)] = 10_000
+    frame_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    idle_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    key_period_s: Annotated[int, Field(ge=1)] = 86_400
+    max_amount: Annotated[int, Field(ge=1, le=MAX_TRANSACTION_AMOUNT)] = 10_000_000_000
+    currencies: Annotated[list[str], Field(min_length=1)] = ["CNY"]
+    log_level: str = "info"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> GatewaySettings:
+        names = [terminal.terminal_id for terminal in self.terminals]
+        if len(names) != len(set(names)):
+            raise ValueError("a terminal stands twice in the settings")
+        unknown = set(self.currencies) - CURRENCIES.keys()
+        if unknown:
+            raise ValueError(f"unknown currencies: {sorted(unknown)}")
+        return self
+
+    @classmethod
+    def load(cls, path: Path) -> GatewaySettings:
+        """Read the file. pydantic.ValidationError or OSError if it can't be used."""
+        return cls.model_validate_json(path.read_bytes())
