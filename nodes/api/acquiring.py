@@ -1,0 +1,109 @@
+"""`/v1/merchants` and `/v1/terminals`: what an acquirer has. `/v1/feed`: what its merchants get."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, Query
+from starlette.responses import Response
+
+from nodes.acquiring import queries
+from nodes.acquiring.model import AcquiringOutcome, Merchant
+from nodes.acquiring.operations import register_merchant, register_terminal
+from nodes.anchoring.queries import feed
+from nodes.api.auth import Principal, member, operator, reader
+from nodes.api.cards import require_role
+from nodes.api.client import FeedPage
+from nodes.api.dependencies import Cursor, Limit, TheNode
+from nodes.api.problems import Problem
+from nodes.api.reads import cursor_of, snapshot, text_of_cursor
+from nodes.api.schemas import MerchantItem, NewMerchant, NewTerminal, Page, TerminalItem
+from nodes.clock import to_datetime
+
+merchants = APIRouter(prefix="/v1/merchants", tags=["acquiring"])
+terminals = APIRouter(prefix="/v1/terminals", tags=["acquiring"])
+feeds = APIRouter(prefix="/v1/feed", tags=["acquiring"])
+
+_STATUS_OF = {AcquiringOutcome.TAKEN: 409}
+
+
+@merchants.get("", dependencies=[Depends(reader)])
+def list_merchants(node: TheNode, limit: Limit = 50, cursor: Cursor = None) -> Page[MerchantItem]:
+    """Merchants in the order of their ids."""
+    after = text_of_cursor(cursor)
+    with snapshot(node.engine) as connection:
+        rows = queries.find_merchants(connection, limit=limit + 1, after=after)
+    items = [MerchantItem(**row) for row in rows[:limit]]
+    return Page(items=items, next=cursor_of(items[-1].merchant_id) if len(rows) > limit else None)
+
+
+@merchants.post("", status_code=201, dependencies=[Depends(operator)])
+def create_merchant(node: TheNode, body: NewMerchant) -> MerchantItem:
+    """Register a merchant with its account."""
+    require_role(node, "acquirer")
+    merchant = Merchant(**body.model_dump())
+    now = to_datetime(node.clock.now_ms())
+    _done(register_merchant(node.engine, merchant, now=now))
+    return MerchantItem(**body.model_dump(), status="active")
+
+
+@terminals.get("", dependencies=[Depends(reader)])
+def list_terminals(
+    node: TheNode,
+    merchant_id: Annotated[str | None, Query(max_length=15, pattern=r"^[ -~]+$")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[TerminalItem]:
+    """Terminals in the order of their ids."""
+    after = text_of_cursor(cursor)
+    with snapshot(node.engine) as connection:
+        rows = queries.find_terminals(
+            connection, limit=limit + 1, after=after, merchant_id=merchant_id
+        )
+    items = [TerminalItem(**row) for row in rows[:limit]]
+    return Page(items=items, next=cursor_of(items[-1].terminal_id) if len(rows) > limit else None)
+
+
+@terminals.post("", status_code=201, dependencies=[Depends(operator)])
+def create_terminal(node: TheNode, body: NewTerminal) -> TerminalItem:
+    """Register a terminal of a merchant."""
+    require_role(node, "acquirer")
+    _done(register_terminal(node.engine, body.terminal_id, body.merchant_id))
+    return TerminalItem(
+        terminal_id=body.terminal_id, merchant_id=body.merchant_id, status="active", last_seq=0
+    )
+
+
+def _done(outcome: AcquiringOutcome) -> None:
+    if outcome is not AcquiringOutcome.DONE:
+        raise Problem(_STATUS_OF.get(outcome, 422), outcome.value.replace("_", "-"))
+
+
+@feeds.get(
+    "",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Sealed transactions of the calling merchant, in log order.",
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/FeedPage"}}},
+        }
+    },
+)
+def get_feed(
+    node: TheNode,
+    caller: Annotated[Principal, Depends(member)],
+    after: Annotated[int, Query(ge=-1, lt=1 << 62)] = -1,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 200,
+) -> Response:
+    """The calling merchant's transactions behind log index `after`; nothing of card or holder.
+
+    Bytes are base64, as on the batch endpoints.
+    """
+    require_role(node, "acquirer")
+    merchant = node.directory.member(caller.member_id or "")
+    if merchant is None or "merchant" not in merchant.roles:
+        raise Problem(403, "caller-not-permitted", "This is for merchants of the network.")
+    with snapshot(node.engine) as connection:
+        items = feed(connection, merchant.member_id, after, limit)
+    return Response(msgspec.json.encode(FeedPage(items)), media_type="application/json")

@@ -1,0 +1,197 @@
+"""`/v1/cards`: issue, look up, load, and change the status of cards. For issuers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Path, Query
+
+from nodes.api.auth import Principal, operator, reader
+from nodes.api.dependencies import Cursor, Limit, TheNode
+from nodes.api.node import ApiNode
+from nodes.api.problems import Problem, unavailable
+from nodes.api.reads import bytes_of_hex, cursor_of, number_of_cursor, snapshot
+from nodes.api.schemas import (
+    KNOWN_CURRENCIES,
+    CardDetail,
+    CardItem,
+    CardStatusItem,
+    IssuedCardItem,
+    LoadItem,
+    NewCard,
+    NewLoad,
+    Page,
+    StatusChange,
+)
+from nodes.authorization.operations.loading import LoadOutcome, load_card
+from nodes.cards import queries
+from nodes.cards.model import CardOutcome, CardStatus
+from nodes.cards.operations import issue_card, set_status
+from nodes.clock import to_datetime
+
+router = APIRouter(prefix="/v1/cards", tags=["cards"])
+
+Operator = Annotated[Principal, Depends(operator)]
+Token = Annotated[str, Path(max_length=128, description="16 bytes in lower-case hex.")]
+_STATUS_OF_CARD_OUTCOME = {
+    CardOutcome.CARD_UNKNOWN: 404,
+    CardOutcome.PAN_TAKEN: 409,
+    CardOutcome.TRANSITION_REFUSED: 409,
+}
+_STATUS_OF_LOAD_OUTCOME = {
+    LoadOutcome.CARD_UNKNOWN: 404,
+    LoadOutcome.KEY_REUSED: 409,
+    LoadOutcome.CARD_ENDED: 409,
+}
+
+
+@router.post("", status_code=201)
+def create_card(node: TheNode, caller: Operator, body: NewCard) -> IssuedCardItem:
+    """Issue an active card with an account of its own."""
+    _require_issuer(node)
+    _require_currency(body.currency)
+    made = issue_card(
+        node.engine,
+        node.make_vault(),
+        node.make_hsm(),
+        bins=_bins(node),
+        currency=body.currency,
+        expiry=body.expiry,
+        service_code=body.service_code,
+        pin=body.pin,
+        actor=caller.name,
+        now=to_datetime(node.clock.now_ms()),
+        pan=body.pan,
+    )
+    if isinstance(made, CardOutcome):
+        raise _refused(_STATUS_OF_CARD_OUTCOME.get(made, 422), made.value)
+    return IssuedCardItem(
+        card_token=made.card_token.hex(),
+        pan_masked=made.pan_masked,
+        expiry=made.expiry,
+        pan=made.pan if body.pan is None else None,
+    )
+
+
+@router.get("", dependencies=[Depends(reader)])
+def list_cards(
+    node: TheNode,
+    status: Annotated[CardStatus | None, Query()] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[CardItem]:
+    """Cards with their balances, the newest first."""
+    before = number_of_cursor(cursor)
+    with snapshot(node.engine) as connection:
+        rows = queries.find_cards(
+            connection, limit=limit + 1, before=before, status=status.value if status else None
+        )
+    items = [CardItem(**_members(row)) for row in rows[:limit]]
+    more = len(rows) > limit
+    return Page(items=items, next=cursor_of(rows[limit - 1]["card_id"]) if more else None)
+
+
+@router.get("/{card_token}", dependencies=[Depends(reader)])
+def get_card(node: TheNode, card_token: Token) -> CardDetail:
+    """One card with its balance and its history."""
+    token = bytes_of_hex(card_token, 16, "card-unknown")
+    with snapshot(node.engine) as connection:
+        row = queries.card(connection, token)
+        if row is None:
+            raise _refused(404, "card_unknown")
+        events = queries.events_of(connection, token)
+    return CardDetail(**_members(row), events=events)
+
+
+@router.post(
+    "/{card_token}/loads",
+    status_code=201,
+    responses={409: {"description": "Same key with other content, or the card has ended."}},
+)
+def load(
+    node: TheNode,
+    caller: Operator,
+    card_token: Token,
+    body: NewLoad,
+    idempotency_key: Annotated[
+        str,
+        Header(
+            min_length=8, max_length=128, pattern=r"^[!-~]+$", description="Made by the caller."
+        ),
+    ],
+) -> LoadItem:
+    """Credit a card from the issuer's funding account, once for each Idempotency-Key."""
+    _require_issuer(node)
+    _require_currency(body.currency)
+    result = load_card(
+        node.engine,
+        node.settings.member_id,
+        card_token=bytes_of_hex(card_token, 16, "card-unknown"),
+        amount=body.amount,
+        currency=body.currency,
+        reference=body.reference,
+        idempotency_key=idempotency_key,
+        now=to_datetime(node.clock.now_ms()),
+        time_zone=node.settings.business_time_zone,
+    )
+    if result.outcome is not LoadOutcome.DONE or result.txid is None or result.balance is None:
+        status = _STATUS_OF_LOAD_OUTCOME.get(result.outcome, 422)
+        raise _refused(status, result.outcome.value)
+    return LoadItem(
+        txid=result.txid.hex(),
+        amount=body.amount,
+        currency=body.currency,
+        balance=result.balance,
+    )
+
+
+@router.post("/{card_token}/status")
+def change_status(
+    node: TheNode, caller: Operator, card_token: Token, body: StatusChange
+) -> CardStatusItem:
+    """Change a card's status, with a reason; 409 if the one can't follow on the other."""
+    _require_issuer(node)
+    done = set_status(
+        node.engine,
+        bytes_of_hex(card_token, 16, "card-unknown"),
+        CardStatus(body.status),
+        actor=caller.name,
+        reason=body.reason,
+        now=to_datetime(node.clock.now_ms()),
+    )
+    if done is not CardOutcome.DONE:
+        raise _refused(_STATUS_OF_CARD_OUTCOME.get(done, 422), done.value)
+    return CardStatusItem(card_token=card_token, status=body.status)
+
+
+def _members(row: queries.Row) -> dict[str, Any]:
+    return dict(row) | {
+        "card_token": row["card_token"].hex(),
+        "available": row["balance"] - row["held"] + row["overdraft_limit"],
+    }
+
+
+def _bins(node: ApiNode) -> tuple[str, ...]:
+    member = node.directory.member(node.settings.member_id)
+    if member is None or not member.bins:
+        raise unavailable("directory-unavailable", "The node doesn't know its BIN ranges yet.")
+    return member.bins
+
+
+def _require_issuer(node: ApiNode) -> None:
+    require_role(node, "issuer")
+
+
+def require_role(node: ApiNode, role: Literal["issuer", "acquirer", "merchant"]) -> None:
+    """Problem 404 unless the node has the role."""
+    if role not in node.settings.roles:
+        raise Problem(404, "role-missing", f"This node is no {role}.")
+
+
+def _require_currency(currency: str) -> None:
+    if currency not in KNOWN_CURRENCIES:
+        raise _refused(422, "currency_unknown")
+
+
+def _refused(status: int, outcome: str) -> Problem:
+    return Problem(status, outcome.replace("_", "-"))

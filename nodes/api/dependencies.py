@@ -1,0 +1,67 @@
+"""What the endpoints are handed, and how rows become items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import Depends, Query, Request
+from sqlalchemy import Connection
+
+from nodes.anchoring.queries import LogPlace, log_places
+from nodes.api.node import ApiNode
+from nodes.api.schemas import TransactionItem
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _node(request: Request) -> ApiNode:
+    node: ApiNode = request.app.state.node
+    return node
+
+
+TheNode = Annotated[ApiNode, Depends(_node)]
+Limit = Annotated[int, Query(ge=1, le=500, description="Items a page.")]
+Cursor = Annotated[
+    str | None, Query(max_length=64, description="`next` of the page before; opaque.")
+]
+
+
+def moment(milliseconds: int) -> datetime:
+    """An aware UTC datetime of a millisecond time stamp, exactly."""
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def hex_or_none(value: bytes | None) -> str | None:
+    """Lower-case hex."""
+    return None if value is None else bytes(value).hex()
+
+
+def item_of(row: Mapping[str, Any], place: LogPlace) -> dict[str, Any]:
+    """The members of a TransactionItem."""
+    plain = {name: row[name] for name in _AS_THEY_ARE}
+    return plain | {
+        "txid": row["txid"].hex(),
+        "card_token": hex_or_none(row["card_token"]),
+        "original_txid": hex_or_none(row["original_txid"]),
+        "commitment": row["commitment"].hex(),
+        "transmitted_at": moment(row["transmitted_ms"]),
+        "decided_at": moment(row["decided_ms"]),
+        "log_index": place.log_index,
+        "batch_seq": place.batch_seq,
+        "anchor_state": place.state,
+    }
+
+
+_MADE = {
+    *("txid", "card_token", "original_txid", "commitment", "transmitted_at", "decided_at"),
+    *("log_index", "batch_seq", "anchor_state"),
+}
+_AS_THEY_ARE = tuple(name for name in TransactionItem.model_fields if name not in _MADE)
+
+
+def items_of(connection: Connection, rows: list[Mapping[str, Any]]) -> list[TransactionItem]:
+    """Rows with their places in the log, in the rows' order."""
+    places = log_places(connection, [row["transaction_id"] for row in rows])
+    return [TransactionItem(**item_of(row, places[row["transaction_id"]])) for row in rows]
