@@ -75,8 +75,9 @@ class Gateway:
             idle_s=settings.idle_timeout_s,
         )
         self._pos = PosServer(self.session, dispatcher, self.metrics, self._clock, limits)
-        self.http_port = await self._status.start(settings.host, settings.http_port)
+        # In this order: whoever finds /health there, finds the POS port open.
         self.pos_port = await self._pos.start(settings.host, settings.port)
+        self.http_port = await self._status.start(settings.host, settings.http_port)
         _log.info(
             "gateway_listening",
             acquirer=settings.acquirer,

@@ -12,13 +12,14 @@ from enum import Enum
 from nodes.authorization.model import Outcome
 
 APPROVED = "00"
+KEY_REUSED = "94"
 
 #: Every outcome of a node's decision, and what the terminal is told.
 CODE_OF_OUTCOME: Mapping[Outcome, str] = {
     Outcome.APPROVED: APPROVED,
     Outcome.OVERLOADED: "96",
     Outcome.MALFORMED: "30",
-    Outcome.KEY_REUSED: "94",
+    Outcome.KEY_REUSED: KEY_REUSED,
     Outcome.TERMINAL_NOT_PERMITTED: "58",
     Outcome.MERCHANT_NOT_PERMITTED: "03",
     Outcome.TRANSACTION_NOT_SUPPORTED: "12",

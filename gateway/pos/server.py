@@ -12,7 +12,7 @@ import structlog
 from gateway.metrics import Metrics
 from gateway.pos.dispatch import Dispatcher, Waiting
 from gateway.pos.framing import FrameFlaw, FrameReader
-from gateway.pos.response_codes import Refusal
+from gateway.pos.response_codes import KEY_REUSED, Refusal
 from gateway.pos.session import Close, Drop, Forward, Reply, Session
 from gateway.pos.translate import ROUTES, answer_mti
 from nodes.authorization.model import TerminalAnswer
@@ -234,6 +234,9 @@ class _Connection(asyncio.Protocol):
             if reply.refusal is Refusal.MAC:
                 metrics.mac_failures.inc()
                 _log.warning("mac_refused", terminal_id=reply.terminal_id, mti=mti)
+        elif reply.code == KEY_REUSED:
+            # An alarm, too: a terminal that has lost count, or somebody who tries things out.
+            _log.warning("key_reused", terminal_id=reply.terminal_id, mti=mti)
         self._output.append(reply.frame)
         if self._flush is None:
             # One write for all the answers of this turn.
@@ -253,7 +256,11 @@ class _Connection(asyncio.Protocol):
         self._stopped = True
         self._disarm()
         self._write()
-        if self._transport is not None:
+        if self._transport is None:
+            return
+        if self._blocked:
+            self._transport.abort()  # a peer that takes nothing would keep it open for good
+        else:
             self._transport.close()
 
     def _write(self) -> None:

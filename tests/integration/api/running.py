@@ -23,7 +23,7 @@ from nodes.api.issuer_link import HttpIssuerLink
 from nodes.api.server import NodeServer, server
 from nodes.authorization.service import Authorizer
 from nodes.chain.directory import Member
-from nodes.clock import Clock, FixedClock
+from nodes.clock import Clock, SystemClock
 from nodes.crypto.hsm import SoftwareHsm
 from nodes.crypto.http_signatures import MessageSigner
 from nodes.crypto.keystore import Keystore
@@ -196,8 +196,8 @@ def two_nodes(cluster: Cluster, **more: Any) -> Iterator[TwoNodes]:
     """Both nodes, served; the acquirer reaches the issuer over HTTP alone."""
     databases = cluster.new_database(), cluster.new_database()
     issuer_db, acquirer_db = databases
-    # Signatures are made by the machine's clock, so the nodes' clock stands near it.
-    network = Network(issuer_db, acquirer_db, clock=FixedClock(int(time.time() * 1000)))
+    # Signatures and deadlines between the nodes go by the machine's clock.
+    network = Network(issuer_db, acquirer_db, clock=SystemClock())  # type: ignore[arg-type]
     directory = StaticDirectory()
     sockets = listener(), listener()
     running: list[RunningNode] = []

@@ -69,6 +69,7 @@ def test_a_repeat_gets_the_stored_answer_byte_for_byte() -> None:
             pos.stan = 0
             other = await pos.purchase(CARD, 1251, PIN)
             assert other.code == "94"
+            assert '"event": "key_reused"' in run.log.getvalue()
             async with run.terminal() as elsewhere:  # the same terminal on another connection
                 assert (await elsewhere.resend(first)).response == first.response
 
@@ -114,7 +115,7 @@ def test_many_frames_in_one_segment_are_all_answered_in_few_calls() -> None:
 # Frames that are none
 
 
-async def _closed_without_a_word(reader: asyncio.StreamReader, within_s: float = 2.0) -> float:
+async def _closed_without_a_word(reader: asyncio.StreamReader, within_s: float = 5.0) -> float:
     started = asyncio.get_running_loop().time()
     async with asyncio.timeout(within_s):
         with contextlib.suppress(ConnectionError):
@@ -194,7 +195,7 @@ def test_a_frame_that_takes_too_long_is_closed_and_counted(trickle: bool) -> Non
 
             dripping = asyncio.create_task(drip())
             taken = await _closed_without_a_word(reader)
-            assert 0.5 < taken < 1.5
+            assert 0.5 < taken < 3
             dripping.cancel()
             assert await run.metric("closed_connections_total", reason="frame_slow") == 1
             # A connection between two frames may take its time.
@@ -452,7 +453,7 @@ def test_two_thousand_fuzzed_frames_leave_the_gateway_well_and_the_log_clean() -
             frames = [_fuzzed(rng, pos, card, pin) for _ in range(2000)]
             parts = [frames[start::20] for start in range(20)]
             answers = sum(await asyncio.gather(*(_throw(run, part) for part in parts)))
-            assert answers > 300
+            assert answers > 100
             async with run.terminal("POS00002") as honest:
                 assert (await honest.purchase(CARD, 1250, PIN)).approved
             logged = run.log.getvalue()

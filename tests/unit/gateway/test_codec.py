@@ -52,6 +52,7 @@ def purchase() -> Message:
     return message_of(pos.seal(pos.request("0200", "000000", CARD, 1250, PIN)))
 
 
+@settings(deadline=None)
 @given(messages())
 def test_what_is_encoded_decodes_to_the_same(message: Message) -> None:
     before = repr(message), dict(message.text), dict(message.binary)
@@ -60,7 +61,7 @@ def test_what_is_encoded_decodes_to_the_same(message: Message) -> None:
     assert (repr(message), message.text, message.binary) == before  # encode changes nothing
 
 
-@settings(max_examples=300)
+@settings(max_examples=150, deadline=None)
 @given(messages())
 def test_stock_pyiso8583_reads_and_writes_the_same_bytes(message: Message) -> None:
     spec = to_pyiso8583(Suite.SM)
@@ -78,7 +79,7 @@ def test_the_published_spec_is_this_spec() -> None:
     assert json.loads(SPEC_FILE.read_text(encoding="ascii")) == to_pyiso8583(Suite.SM)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200, deadline=None)
 @given(messages(), st.data())
 def test_whatever_decodes_encodes_to_the_same_bytes(message: Message, data: st.DataObject) -> None:
     raw = bytearray(encode(message))
@@ -91,6 +92,7 @@ def test_whatever_decodes_encodes_to_the_same_bytes(message: Message, data: st.D
     assert encode(read) == bytes(raw)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_a_format_error(data: bytes) -> None:
     try:

@@ -1,0 +1,335 @@
+"""A simulated POS terminal: speaks docs/iso8583.md over TCP, with switches for misbehaviour.
+
+    async with Terminal("T0000001", "M00000000000001", tmk, host, port) as terminal:
+        await terminal.sign_on()
+        reply = await terminal.purchase(card, 1250, pin="123456")
+        reply.code, reply.fields[38]
+
+One terminal sends one message at a time. Every answer's MAC is checked; an answer without one (the
+gateway didn't verify the request's MAC then) is marked `authentic=False`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+from gateway.iso8583 import codec
+from gateway.iso8583.codec import MAC_LENGTH, Message
+from gateway.iso8583.spec import Suite
+from gateway.pos import framing
+from gateway.pos.framing import Header
+from gateway.terminal_keys.ring import GRANT_LENGTH, static_label
+from nodes.crypto.hsm import CHECK_VALUE_LENGTH, SoftwareHsm
+from nodes.money import numeric_code
+
+DEFAULT_TPDU = bytes.fromhex("6000010002")
+PURCHASE, REFUND, BALANCE = "000000", "200000", "310000"
+SIGN_ON, ECHO = "990000", "990001"
+#: Local time of the simulated shops: China Standard Time.
+_LOCAL = timedelta(hours=8)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a terminal reads off a card. `expiry` is YYMM."""
+
+    pan: str = field(repr=False)
+    expiry: str
+    service_code: str | None = None
+    currency: str = "CNY"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One exchange: the answer's elements (text ones) and both frames as they were on the wire."""
+
+    mti: str
+    code: str
+    fields: Mapping[int, str]
+    authentic: bool
+    request: bytes = field(repr=False)
+    response: bytes = field(repr=False)
+    binary: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+
+    @property
+    def approved(self) -> bool:
+        """Whether DE39 is 00."""
+        return self.code == "00"
+
+    @property
+    def rrn(self) -> str:
+        """DE37, which a refund names."""
+        return self.fields.get(37, "")
+
+    @property
+    def balances(self) -> dict[str, int]:
+        """DE54 in minor units: "ledger" and "available", where they were sent."""
+        amounts = self.fields.get(54, "")
+        found: dict[str, int] = {}
+        for start in range(0, len(amounts), 20):
+            part = amounts[start : start + 20]
+            name = {"01": "ledger", "02": "available"}.get(part[2:4])
+            if name is not None:
+                found[name] = int(part[8:]) * (-1 if part[7] == "D" else 1)
+        return found
+
+
+class NoAnswer(Exception):
+    """The gateway closed the connection or said nothing in time."""
+
+
+class NotAuthentic(Exception):
+    """An answer's MAC is wrong: it is not the gateway's answer to this request."""
+
+
+class Terminal:
+    """One terminal with its keys, its connection and its trace numbers."""
+
+    def __init__(
+        self,
+        terminal_id: str,
+        merchant_id: str,
+        tmk: bytes,
+        host: str,
+        port: int,
+        *,
+        tpdu: bytes = DEFAULT_TPDU,
+        batch: str = "000001",
+        first_stan: int = 1,
+        timeout_s: float = 20.0,
+    ) -> None:
+        self.terminal_id = terminal_id
+        self.merchant_id = merchant_id
+        self.host = host
+        self.port = port
+        self.tpdu = tpdu
+        self.batch = batch
+        self.timeout_s = timeout_s
+        self.stan = first_stan - 1
+        self.epoch = 0
+        #: Misbehaviour for the next messages: a wrong MAC, or none at all.
+        self.bad_mac = False
+        self.no_mac = False
+        # The terminal's secure module: its keys are "tmk" and, by epoch, "mac:E" and "pin:E".
+        self._module = SoftwareHsm({"tmk": tmk})
+        for use in ("mac", "pin"):
+            self._module.derive("tmk", static_label(use), f"{use}:0")
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    def __repr__(self) -> str:
+        return f"Terminal({self.terminal_id!r})"
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def connect(self) -> None:
+        """Open the connection (again)."""
+        await self.close()
+        self._reader, self._writer = await asyncio.open_connection(self.host, self.port)
+
+    async def close(self) -> None:
+        """Close the connection; keys and trace numbers stay."""
+        writer, self._reader, self._writer = self._writer, None, None
+        if writer is not None:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    # What a terminal does
+
+    async def sign_on(self) -> Reply:
+        """Get the working keys of the present epoch and use them from now on."""
+        message = self._management(SIGN_ON)
+        message.binary[62] = secrets.token_bytes(8)
+        reply = await self.exchange(message, epoch=0)
+        if reply.approved and reply.authentic:
+            self._take(reply.binary[62])
+        return reply
+
+    async def echo(self) -> Reply:
+        """Ask whether the gateway is there."""
+        return await self.exchange(self._management(ECHO))
+
+    async def purchase(
+        self, card: Card, amount: int, pin: str | None = None, *, track2: bool = False
+    ) -> Reply:
+        """Buy for `amount` minor units."""
+        return await self.exchange(self.request("0200", PURCHASE, card, amount, pin, track2=track2))
+
+    async def balance(self, card: Card, pin: str | None = None) -> Reply:
+        """Ask for the card's balance."""
+        return await self.exchange(self.request("0200", BALANCE, card, 0, pin))
+
+    async def refund(self, card: Card, amount: int, rrn: str, pin: str | None = None) -> Reply:
+        """Give back `amount` of the purchase that was answered with `rrn` (DE37)."""
+        message = self.request("0200", REFUND, card, amount, pin)
+        message.text[37] = rrn
+        return await self.exchange(message)
+
+    async def reversal(self, original: Reply | bytes) -> Reply:
+        """Take a request back, whether or not an answer to it came; `original`: reply or frame."""
+        return await self.exchange(self.reversal_of(original))
+
+    async def resend(self, raw: Reply | bytes) -> Reply:
+        """The same bytes again."""
+        frame = raw.request if isinstance(raw, Reply) else raw
+        return await self.send_frame(frame)
+
+    # Messages
+
+    def request(
+        self,
+        mti: str,
+        processing_code: str,
+        card: Card,
+        amount: int,
+        pin: str | None = None,
+        *,
+        track2: bool = False,
+        now: datetime | None = None,
+    ) -> Message:
+        """A financial message with the next trace number, without DE64."""
+        moment = (now or datetime.now(UTC)).astimezone(UTC)
+        local = moment + _LOCAL
+        text = {
+            3: processing_code,
+            4: f"{amount:012d}",
+            7: f"{moment:%m%d%H%M%S}",
+            11: self._next_stan(),
+            12: f"{local:%H%M%S}",
+            13: f"{local:%m%d}",
+            22: f"{'02' if track2 else '01'}{'1' if pin else '2'}",
+            25: "00",
+            41: self.terminal_id,
+            42: self.merchant_id,
+            49: numeric_code(card.currency),
+            60: self.batch,
+        }
+        if track2:
+            text[35] = f"{card.pan}D{card.expiry}{card.service_code or '120'}00000"
+        else:
+            text[2], text[14] = card.pan, card.expiry
+        message = Message(mti, text)
+        if pin is not None:
+            message.text[26] = f"{len(pin):02d}"
+            message.binary[52] = self._module.seal_pin(f"pin:{self.epoch}", pin, card.pan)
+        return message
+
+    def reversal_of(self, original: Reply | bytes) -> Message:
+        """The 0400 for a request frame: its trace number, date, terminal and batch."""
+        frame = original.request if isinstance(original, Reply) else original
+        sent = codec.decode(frame[framing.LENGTH_BYTES + framing.MESSAGE_START :])
+        numbers = (2, 3, 4, 11, 12, 13, 14, 22, 25, 35, 41, 42, 49, 60)
+        text = {number: sent.text[number] for number in numbers if number in sent.text}
+        text[7] = f"{datetime.now(UTC):%m%d%H%M%S}"
+        return Message("0400", text)
+
+    def seal(self, message: Message, *, epoch: int | None = None) -> bytes:
+        """The frame of a message, with its MAC (as the fault switches say)."""
+        epoch = self.epoch if epoch is None else epoch
+        header = Header(self.tpdu, Suite.SM, epoch)
+        if self.no_mac:
+            return framing.frame(header, codec.encode(message))
+        complete = Message(message.mti, message.text, message.binary)
+        complete.binary[64] = bytes(MAC_LENGTH)
+        body = codec.encode(complete)[:-MAC_LENGTH]
+        mac = self._module.mac(f"mac:{epoch}", header.bytes_without_tpdu() + body)
+        if self.bad_mac:
+            mac = bytes((mac[0] ^ 1,)) + mac[1:]
+        return framing.frame(header, body + mac)
+
+    # The wire
+
+    async def exchange(self, message: Message, *, epoch: int | None = None) -> Reply:
+        """Send a message and wait for its answer."""
+        return await self.send_frame(self.seal(message, epoch=epoch))
+
+    async def send_frame(self, frame: bytes) -> Reply:
+        """Send a whole frame as it is and wait for its answer. NoAnswer, NotAuthentic."""
+        await self.send(frame)
+        return await self.receive(frame)
+
+    async def send(self, data: bytes) -> None:
+        """Put bytes on the wire: garbage, too, for those who want that."""
+        if self._writer is None:
+            await self.connect()
+        assert self._writer is not None
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def receive(self, request: bytes) -> Reply:
+        """The next answer, read as one to `request` (a frame)."""
+        if self._reader is None:
+            raise NoAnswer("not connected")
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                prefix = await self._reader.readexactly(framing.LENGTH_BYTES)
+                content = await self._reader.readexactly(int.from_bytes(prefix, "big"))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            raise NoAnswer("the gateway closed the connection") from None
+        except TimeoutError:
+            raise NoAnswer("no answer in time") from None
+        return self._read(request, prefix + content)
+
+    def _read(self, request: bytes, response: bytes) -> Reply:
+        content = response[framing.LENGTH_BYTES :]
+        header = framing.parse_header(content)
+        message = codec.decode(content[framing.MESSAGE_START :], header.suite)
+        authentic = 64 in message.binary
+        if authentic:
+            covered = request[-MAC_LENGTH:] + content[framing.HEADER_START : -MAC_LENGTH]
+            if not self._module.verify_mac(f"mac:{header.epoch}", covered, message.binary[64]):
+                raise NotAuthentic(f"answer {message.mti}: wrong MAC")
+        return Reply(
+            mti=message.mti,
+            code=message.text.get(39, ""),
+            fields=message.text,
+            authentic=authentic,
+            request=request,
+            response=response,
+            binary=message.binary,
+        )
+
+    def _management(self, processing_code: str) -> Message:
+        return Message(
+            "0800",
+            {
+                3: processing_code,
+                7: f"{datetime.now(UTC):%m%d%H%M%S}",
+                11: self._next_stan(),
+                41: self.terminal_id,
+                42: self.merchant_id,
+            },
+        )
+
+    def _next_stan(self) -> str:
+        self.stan = self.stan % 999_999 + 1
+        return f"{self.stan:06d}"
+
+    def _take(self, grant: bytes) -> None:
+        """Unwrap the keys of a sign-on answer and check them."""
+        if len(grant) != GRANT_LENGTH:
+            raise NotAuthentic("sign-on answer of a wrong length")
+        epoch = int.from_bytes(grant[:2], "big")
+        part = 16 + CHECK_VALUE_LENGTH
+        for use, start in (("mac", 6), ("pin", 6 + part)):
+            wrapped, check = grant[start : start + 16], grant[start + 16 : start + part]
+            self._module.unwrap("tmk", wrapped, check, f"{use}:{epoch}")
+        self.epoch = epoch

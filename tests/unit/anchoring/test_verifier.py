@@ -1,0 +1,230 @@
+"""What a bundle proves, and the one name of each refusal."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import nodes
+from nodes.anchoring.bundle import AnchorEvidence, Bundle, BundleMalformed, parse_bundle
+from nodes.anchoring.leaf import decode_leaf, encode_leaf
+from nodes.anchoring.note import NoteSigner
+from nodes.anchoring.verifier import Reason, verify
+from nodes.crypto.commitment import Opening
+from tests.unit.anchoring.chain_view import MEMBER, REGISTRY, SIGNER, View, digest, make_log
+
+BUNDLES, VIEW = make_log(5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8])
+def test_each_entry_of_a_log_is_proven(size: int) -> None:
+    bundles, view = make_log(size)
+    for index, raw in enumerate(bundles):
+        verdict = verify(raw, view)
+        assert verdict.ok, verdict
+        assert verdict.reason is None
+        assert verdict.details["index"] == index
+        assert verdict.details["amount"] == 100 + index
+        assert verdict.details["merchant"] == "HARBOR000000001"
+        assert "card_token" not in verdict.details
+
+
+def test_what_is_disclosed_is_the_senders_choice() -> None:
+    bundles, view = make_log(2, frozenset({1, 8}))
+    verdict = verify(bundles[0], view)
+    assert verdict.ok
+    assert "merchant" not in verdict.details
+    assert verdict.details["card_token"] == digest("token 0")[:16].hex() + "00" * 16
+
+
+@pytest.mark.parametrize("index", [0, 3, 4])
+def test_a_flipped_bit_anywhere_is_refused_with_a_name(index: int) -> None:
+    raw = BUNDLES[index]
+    reasons = set()
+    for place in range(len(raw)):
+        for bit in range(8):
+            altered = bytearray(raw)
+            altered[place] ^= 1 << bit
+            verdict = verify(bytes(altered), VIEW)
+            assert not verdict.ok, f"bit {bit} of byte {place} doesn't matter"
+            assert isinstance(verdict.reason, Reason)
+            reasons.add(verdict.reason)
+    assert len(reasons) >= 8
+
+
+@given(st.integers(0, len(BUNDLES[0])), st.binary(min_size=1, max_size=4))
+def test_inserted_and_cut_bytes_are_refused(place: int, extra: bytes) -> None:
+    raw = BUNDLES[0]
+    assert not verify(raw[:place] + extra + raw[place:], VIEW).ok
+    if place < len(raw):
+        assert not verify(raw[:place] + raw[place + 1 :], VIEW).ok
+        assert not verify(raw[:place], VIEW).ok
+
+
+@given(st.binary(max_size=400))
+def test_garbage_is_malformed(raw: bytes) -> None:
+    assert verify(raw, VIEW).reason is Reason.MALFORMED
+    prefixed = b"c2sp.org/tlog-proof@v1\nextra " + raw
+    assert verify(prefixed, VIEW).reason is Reason.MALFORMED
+
+
+@pytest.mark.parametrize(
+    "document",
+    [b"{}", b"[]", b"null", b"1e999", b"[" * 50_000, b'{"type":NaN}', b'"' + b"9" * 5000 + b'"'],
+)
+def test_any_other_extra_is_malformed(document: bytes) -> None:
+    import base64
+
+    line = b"extra " + base64.b64encode(document)
+    parts = BUNDLES[0].split(b"\n")
+    assert verify(b"\n".join([parts[0], line, *parts[2:]]), VIEW).reason is Reason.MALFORMED
+
+
+def altered(change: Callable[[Bundle], Bundle], index: int = 0) -> bytes:
+    return change(parse_bundle(BUNDLES[index])).encode()
+
+
+def with_leaf(**change: object) -> Callable[[Bundle], Bundle]:
+    def apply(bundle: Bundle) -> Bundle:
+        leaf = replace(decode_leaf(bundle.leaf), **change)  # type: ignore[arg-type]
+        return replace(bundle, leaf=encode_leaf(leaf))
+
+    return apply
+
+
+def with_evidence(**change: object) -> Callable[[Bundle], Bundle]:
+    def apply(bundle: Bundle) -> Bundle:
+        return replace(bundle, evidence=replace(bundle.evidence, **change))  # type: ignore[arg-type]
+
+    return apply
+
+
+def with_value(number: int, value: bytes) -> Callable[[Bundle], Bundle]:
+    def apply(bundle: Bundle) -> Bundle:
+        disclosed = dict(bundle.opening.disclosed)
+        disclosed[number] = (disclosed[number][0], value)
+        return replace(bundle, opening=Opening(disclosed, bundle.opening.hidden))
+
+    return apply
+
+
+NOTE = parse_bundle(BUNDLES[0]).note
+CASES: list[tuple[Reason, Callable[[Bundle], Bundle]]] = [
+    (Reason.LEAF_MALFORMED, lambda b: replace(b, leaf=bytes(31) + b"\x02" + b.leaf[32:])),
+    (Reason.COMMITMENT_MISMATCH, with_value(1, bytes(31) + b"\x01")),
+    (Reason.COMMITMENT_MISMATCH, with_leaf(commitment=bytes(32))),
+    (Reason.NOTE_MALFORMED, lambda b: replace(b, note=NOTE + "\n")),
+    (Reason.NOTE_MALFORMED, lambda b: replace(b, note=NOTE.replace("\n5\n", "\n05\n"))),
+    (Reason.LEAF_MISMATCH, with_leaf(member_id="borealis")),
+    (Reason.WRONG_CHAIN, lambda b: replace(b, note=NOTE.replace("/31337/", "/31338/"))),
+    (Reason.UNTRUSTED_REGISTRY, lambda b: replace(b, note=NOTE.replace("ab" * 20, "cd" * 20))),
+    (Reason.NOT_ANCHORED, with_evidence(seq=2)),
+    (Reason.SIZE_MISMATCH, lambda b: replace(b, note=NOTE.replace("\n5\n", "\n6\n"))),
+    (Reason.ANCHOR_MISMATCH, with_evidence(block_number=10)),
+    (Reason.ANCHOR_MISMATCH, with_evidence(tx_hash=bytes(32))),
+    (Reason.ANCHOR_MISMATCH, with_evidence(block_hash=bytes(32))),
+    (Reason.META_MISMATCH, with_evidence(sealed_us=6)),
+    (Reason.META_MISMATCH, with_evidence(totals_hash=bytes(32))),
+    (Reason.NOT_INCLUDED, with_leaf(private_commitment=bytes(32))),
+    (Reason.NOT_INCLUDED, with_leaf(txid=bytes(32))),
+    (Reason.NOT_INCLUDED, lambda b: replace(b, index=1)),
+    (Reason.NOT_INCLUDED, lambda b: replace(b, index=9)),
+    (Reason.NOT_INCLUDED, lambda b: replace(b, path=b.path[:-1])),
+    (Reason.NOT_INCLUDED, lambda b: replace(b, path=(*b.path, bytes(32)))),
+]
+
+
+@pytest.mark.parametrize(("reason", "change"), CASES)
+def test_each_lie_has_its_name(reason: Reason, change: Callable[[Bundle], Bundle]) -> None:
+    assert verify(altered(change), VIEW).reason is reason
+
+
+def test_a_root_that_the_chain_does_not_hold_is_named() -> None:
+    other, _ = make_log(5, frozenset({1}))
+    anchor = replace(VIEW.anchors[MEMBER, 1], root=bytes(32))
+    view = replace(VIEW, anchors={(MEMBER, 1): anchor})
+    assert verify(other[0], view).reason is Reason.ROOT_MISMATCH
+
+
+def test_the_key_must_have_been_valid_at_the_anchors_block() -> None:
+    retired = replace(VIEW, keys={MEMBER: (SIGNER.public_key, 1, 8)})
+    assert verify(BUNDLES[0], retired).reason is Reason.KEY_NOT_VALID_AT_BLOCK
+    unknown = replace(VIEW, keys={})
+    assert verify(BUNDLES[0], unknown).reason is Reason.KEY_NOT_VALID_AT_BLOCK
+    stranger = replace(VIEW, keys={MEMBER: (NoteSigner(b"o" * 32).public_key, 1, 100)})
+    assert verify(BUNDLES[0], stranger).reason is Reason.SIGNATURE_INVALID
+
+
+def test_the_callers_trust_decides_not_the_bundle() -> None:
+    assert verify(BUNDLES[0], replace(VIEW, chain_id=1)).reason is Reason.WRONG_CHAIN
+    look_alike = replace(VIEW, anchor_registry="0x" + "cd" * 20)
+    assert verify(BUNDLES[0], look_alike).reason is Reason.UNTRUSTED_REGISTRY
+    assert verify(BUNDLES[0], replace(VIEW, anchors={})).reason is Reason.NOT_ANCHORED
+    assert verify(BUNDLES[0], replace(VIEW, anchor_registry=REGISTRY.upper().replace("X", "x"))).ok
+
+
+def test_of_two_lies_the_upper_is_named() -> None:
+    order = list(Reason)
+    for position, (reason, change) in enumerate(CASES):
+        for other_reason, other in CASES[position + 1 :]:
+            if other_reason is reason or "leaf" in (reason.value + other_reason.value).lower():
+                continue
+            try:
+                both = other(change(parse_bundle(BUNDLES[0]))).encode()
+            except ValueError:
+                continue
+            found = verify(both, VIEW).reason
+            assert found is not None
+            assert order.index(found) <= max(order.index(reason), order.index(other_reason))
+
+
+def test_every_reason_has_a_meaning() -> None:
+    assert all(reason.meaning for reason in Reason)
+
+
+def test_evidence_that_is_no_evidence_is_malformed() -> None:
+    with pytest.raises(BundleMalformed):
+        parse_bundle(altered(with_evidence(seq=-1)))
+    with pytest.raises(BundleMalformed):
+        parse_bundle(altered(with_evidence(seq=True)))
+
+
+def test_the_verifier_reaches_no_heavy_package() -> None:
+    """Leaf, inclusion and consistency on the standard library; Ed25519 at the note's edge alone."""
+    package = Path(nodes.__file__).parent
+    allowed = {"nodes/anchoring/note.py": {"cryptography"}}
+    todo, seen = ["nodes.anchoring.verifier", "nodes.anchoring.tree"], set()
+    while todo:
+        module = todo.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        path = package.parent / (module.replace(".", "/") + ".py")
+        for statement in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(statement, ast.Import):
+                names = [alias.name for alias in statement.names]
+            elif isinstance(statement, ast.ImportFrom):
+                names = [statement.module or ""]
+                names += [f"{statement.module}.{alias.name}" for alias in statement.names]
+            for name in names:
+                top = name.split(".")[0]
+                if top == "nodes":
+                    if (package.parent / (name.replace(".", "/") + ".py")).exists():
+                        todo.append(name)
+                elif top not in sys.stdlib_module_names:
+                    where = str(path.relative_to(package.parent))
+                    assert top in allowed.get(where, set()), f"{where} imports {name}"
+    assert {"nodes.crypto.merkle", "nodes.anchoring.leaf", "nodes.anchoring.bundle"} <= seen
+
+
+def test_the_view_of_the_tests_is_a_chain_view() -> None:
+    assert isinstance(parse_bundle(BUNDLES[0]).evidence, AnchorEvidence)
+    assert isinstance(VIEW, View)
