@@ -45,27 +45,15 @@ def migrate(settings: NodeSettings) -> int:
 
 def serve(settings: NodeSettings) -> int:
     """Serve the node's API until SIGTERM."""
-    import uvicorn
-
     from nodes.api.app import create_app
     from nodes.api.issuer_link import HttpIssuerLink
+    from nodes.api.server import serve as serve_app
     from nodes.bootstrap import build_node
 
     node = build_node(settings, HttpIssuerLink)
     node.start()
     try:
-        uvicorn.run(
-            create_app(node),
-            host=settings.host,
-            port=settings.port,
-            loop="uvloop",
-            http="httptools",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=5,
-        )
+        serve_app(create_app(node), settings.host, settings.port)
     finally:
         node.close()
     return 0

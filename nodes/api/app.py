@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
@@ -240,6 +240,7 @@ def build_api(
         lifespan=lifespan,
         redirect_slashes=False,
         responses=openapi.problem_responses(),
+        dependencies=[Depends(openapi.refuse_unknown_parameters)],
     )
     api.state.node = node
     api.state.gatekeeper = keeper

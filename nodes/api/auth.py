@@ -152,6 +152,10 @@ class Gatekeeper:
                 headers={"Retry-After": str(wait)},
             )
 
+    def forget_failures(self) -> None:
+        """Start counting failed attempts anew."""
+        self._failures.clear()
+
     def enter(self, principal: Principal) -> None:
         """Count a call of this caller as under way; Problem 429 if too many are."""
         count = self._in_flight.get(principal.name, 0)

@@ -24,7 +24,14 @@ from nodes.api.bodies import (
 )
 from nodes.api.metrics import NodeMetrics
 from nodes.api.node import ApiNode
-from nodes.api.problems import MEDIA_TYPE, Problem, problem_of, unauthenticated
+from nodes.api.problems import (
+    MEDIA_TYPE,
+    Problem,
+    is_ledger_away,
+    outcome_unknown,
+    problem_of,
+    unauthenticated,
+)
 from nodes.authorization.model import (
     AuthorizationAnswers,
     AuthorizationBatch,
@@ -105,7 +112,7 @@ class BatchEndpoint(Generic[Item]):
         except ClientGone:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a problem
-            problem = problem_of(error)
+            problem = outcome_unknown() if is_ledger_away(error) else problem_of(error)
             status, media, out = problem.status_code, MEDIA_TYPE, problem.document()
             extra = dict(problem.headers or {})
         await self._send(send, status, media, out, extra, head)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 
 from nodes.api import hot
 from nodes.api.client import FeedPage
-from nodes.api.problems import MEDIA_TYPE, TYPE_PREFIX
+from nodes.api.problems import MEDIA_TYPE, TYPE_PREFIX, Problem
 from nodes.authorization.model import (
     AuthorizationAnswers,
     AuthorizationBatch,
@@ -73,6 +73,23 @@ def schema_of(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         app.openapi_schema = _made(app)
     return app.openapi_schema
+
+
+async def refuse_unknown_parameters(request: Request) -> None:
+    """A dependency: Problem 422 for a query parameter that the endpoint doesn't have.
+
+    A misspelt filter would otherwise select everything.
+    """
+    sent = request.query_params.keys()
+    if not sent:
+        return
+    path = getattr(request.scope.get("route"), "path", "")
+    operation = schema_of(request.app)["paths"].get(path, {}).get(request.method.lower(), {})
+    known = {p["name"] for p in operation.get("parameters", ()) if p["in"] == "query"}
+    if sent - known:
+        raise Problem(422, "parameter-unknown", "A query parameter is not of this endpoint.")
+    if len(request.query_params.multi_items()) != len(sent):
+        raise Problem(422, "parameter-repeated", "A query parameter is there twice.")
 
 
 def _made(app: FastAPI) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import msgspec
 import psycopg
 import sqlalchemy.exc
 import structlog
-from psycopg_pool import PoolTimeout
 from starlette.exceptions import HTTPException
 
 from nodes.authorization.batching import LedgerUnavailable, Overloaded
@@ -75,6 +74,16 @@ def unavailable(kind: str, detail: str, *, retry_after_s: int = 1) -> Problem:
     return Problem(503, kind, detail, headers={"Retry-After": str(retry_after_s)})
 
 
+def outcome_unknown() -> Problem:
+    """504: whether a commit took place isn't known. Not 503, which says that nothing was done."""
+    return Problem(
+        504,
+        "outcome-unknown",
+        "The database failed midway: send the identical batch again.",
+        headers={"Retry-After": "1"},
+    )
+
+
 def problem_of(error: Exception) -> Problem:
     """The problem that an exception stands for; 500, and a line in the log, if it is a defect."""
     match error:
@@ -93,13 +102,7 @@ def problem_of(error: Exception) -> Problem:
                 "query-too-slow", "The query took too long: narrow it.", retry_after_s=5
             )
         case LedgerUnavailable():
-            # Whether a commit took place may be unknown: not 503, which says that nothing was done.
-            return Problem(
-                504,
-                "outcome-unknown",
-                "The database failed midway: send the identical batch again.",
-                headers={"Retry-After": "1"},
-            )
+            return outcome_unknown()
         case _ if is_ledger_away(error):
             return unavailable("ledger-unavailable", "The node's database is not available.")
     log_defect(error)
@@ -117,7 +120,7 @@ def is_ledger_away(error: BaseException) -> bool:
         return error.connection_invalidated or is_ledger_away(_driver_error(error))
     return isinstance(
         error,
-        PoolTimeout | psycopg.OperationalError | sqlalchemy.exc.TimeoutError | TimeoutError,
+        psycopg.OperationalError | sqlalchemy.exc.TimeoutError | TimeoutError,
     )
 
 

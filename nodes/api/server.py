@@ -82,10 +82,10 @@ class NodeServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, front: Front) -> None:
         super().__init__(config)
-        self._front = front
+        self.front = front
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._front.stop_streams()
+        await self.front.stop_streams()
         await super().shutdown(sockets)
 
 

@@ -68,7 +68,7 @@ class Batcher(Generic[In, Out]):
         name: str,
         connections: int = 2,
         max_batch: int = 256,
-        max_waiting: int = 20_000,
+        max_waiting: int | None = 20_000,
     ) -> None:
         self._dsn = dsn
         self._work = work
@@ -87,7 +87,8 @@ class Batcher(Generic[In, Out]):
 
         Raises Overloaded or LedgerUnavailable.
         """
-        if self._items_waiting + len(items) > self._max_waiting:
+        bound = self._max_waiting
+        if bound is not None and self._items_waiting + len(items) > bound:
             raise Overloaded
         if not items:
             return []

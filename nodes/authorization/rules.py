@@ -214,6 +214,8 @@ def refuse_at_acquirer(request: TerminalRequest) -> Outcome | None:
         request.entry_mode,
         request.local_time,
         request.rrn or "0",
+        request.terminal_id,
+        request.merchant_id,
     )
     if not all(0 < len(text) <= 32 and text.isascii() and text.isprintable() for text in texts):
         return Outcome.MALFORMED

@@ -88,6 +88,8 @@ class Authorizer:
                 lambda c, items: close_batch(c, acquirers.get(), items),
                 _failed_closing,
                 name="closing",
+                # The issuer has decided: to refuse these for overload would be untrue.
+                max_waiting=None,
             )
 
     async def authorize(

@@ -200,7 +200,7 @@ def unsealed_movements(
         ),
         {"xact": str(sealed[0]), "number": sealed[1], "accounts": list(account_ids)},
     )
-    return dict(found.tuples().all())
+    return dict(found.all())
 
 
 def account_kinds(connection: Connection) -> list[Row]:
@@ -284,7 +284,7 @@ def declines_since(connection: Connection, since: datetime, side: str) -> dict[s
         .group_by(c.outcome)
         .order_by(func.count().desc(), c.outcome)
     )
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())
 
 
 def main_currency(connection: Connection, since: datetime, side: str) -> str | None:

@@ -14,10 +14,13 @@ from tests.conftest import NodeDatabase
 
 @contextmanager
 def unguarded(database: NodeDatabase) -> Iterator[psycopg.Connection[Any]]:
-    """A superuser's connection on which no trigger and no foreign key is enforced, and on whose
-    tables no CHECK is left; committed at the end."""
+    """A superuser's connection on which no trigger, foreign key, CHECK or identity is enforced.
+
+    Rolled back at the end, unless the caller commits: what was done is to be judged within.
+    """
     with psycopg.connect(database.admin_dsn) as connection:
         connection.execute("SET session_replication_role = replica")
+        connection.execute("ALTER TABLE transactions ALTER COLUMN transaction_id DROP IDENTITY")
         for table, name in connection.execute(
             "SELECT conrelid::regclass::text, conname FROM pg_constraint"
             " WHERE contype = 'c' AND connamespace = 'public'::regnamespace"
@@ -28,6 +31,7 @@ def unguarded(database: NodeDatabase) -> Iterator[psycopg.Connection[Any]]:
                 )
             )
         yield connection
+        connection.rollback()
 
 
 def columns_of(database: NodeDatabase, table: str) -> dict[str, str]:

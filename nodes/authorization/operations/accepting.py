@@ -128,7 +128,7 @@ def open_batch(
     for request in requests:
         refusal = rules.refuse_at_acquirer(request)
         # What has no readable key can't be stored; it is refused in the same way each time.
-        unreadable = refusal is Outcome.MALFORMED or "\x1f" in request.terminal_id
+        unreadable = refusal is Outcome.MALFORMED
         results.append(_refusal(request, Outcome.MALFORMED, "0" * 12) if unreadable else None)
     readable = [p for p, result in enumerate(results) if result is None]
     with connection.transaction():

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from nodes.anchoring import store as log_store
-from nodes.anchoring.bundle import parse
+from nodes.anchoring.bundle import parse_bundle
 from nodes.anchoring.model import AnchorState, FeedItem, LogIdentity, Submission
 from nodes.anchoring.note import NoteSigner
 from nodes.anchoring.operations import seal
@@ -35,7 +35,6 @@ from tests.integration.api.running import (
     run,
 )
 from tests.integration.api.test_authorization import problem_of, through_gateway
-
 
 HOUR = timedelta(hours=1)
 
@@ -113,7 +112,7 @@ def test_a_transaction_is_shown_from_acceptance_to_its_proof(nodes: TwoNodes) ->
     with nodes.issuer.http("reader") as client:
         proof = client.get(path + "/proof")
     assert proof.headers["content-type"].startswith("text/plain")
-    assert parse(proof.content).evidence.seq == seq
+    assert parse_bundle(proof.content).evidence.seq == seq
 
 
 def test_a_refund_and_a_reversal_stand_in_their_originals_timeline(nodes: TwoNodes) -> None:
@@ -210,6 +209,7 @@ BAD_QUERIES = [
     ("/v1/transactions", {"min_amount": str(1 << 63)}),
     ("/v1/transactions", {"min_amount": "1.5"}),
     ("/v1/transactions", {"merchant": "misspelt"}),
+    ("/v1/transactions", {"limit": ["1", "2"]}),
     ("/v1/batches/0", {}),
     (f"/v1/batches/{1 << 63}", {}),
     ("/v1/batches/x", {}),
@@ -222,7 +222,7 @@ BAD_QUERIES = [
 
 @pytest.mark.parametrize(("path", "params"), BAD_QUERIES)
 def test_bad_queries_are_refused_with_a_problem(
-    nodes: TwoNodes, path: str, params: dict[str, str]
+    nodes: TwoNodes, path: str, params: dict[str, Any]
 ) -> None:
     problem_of(refusal(nodes.issuer, path, **params), 422)
 

@@ -1,0 +1,77 @@
+# Countersign. `make` alone lists the targets. Needs Python 3.11 or newer and nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO_DIR ?= var/demo
+DEMO_ARGS ?=
+TEST_ARGS ?=
+BENCH_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+INSTALL := $(PIP) install --require-hashes --only-binary :all:
+PROJECT := $(PIP) install --quiet --no-deps --no-build-isolation --editable .
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup setup-dev demo test lint bench lock fmt
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | \
+	  awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@echo
+	@echo '  DEMO_DIR=path           where the demo keeps its network (var/demo)'
+	@echo '  DEMO_ARGS=--once        play one business day, check it, stop; status 0 if all held'
+	@echo '  DEMO_ARGS=--fresh       delete the network in DEMO_DIR first'
+	@echo '  TEST_ARGS=tests/unit    passed to pytest'
+
+setup: $(VENV)/.installed ## Make .venv with what the demo needs (packages pinned by hash)
+
+setup-dev: $(VENV)/.installed-dev ## The same with the tools of test and lint
+
+demo: setup ## Start a whole network on this machine and play a business day
+	@DEMO_DIR='$(DEMO_DIR)' exec $(BIN)/countersign demo $(DEMO_ARGS)
+
+test: setup-dev ## Run all tests
+	@exec $(BIN)/python -m pytest $(TEST_ARGS)
+
+lint: setup-dev ## Style, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: ## Resolve requirements*.in anew (needs uv); the locks name no registry
+	for name in requirements requirements-dev; do \
+	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-annotate --no-header $$name.in -o $$name.lock; \
+	done
+
+fmt: setup-dev ## Format the code
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+bench: setup ## Measure throughput against PostgreSQL's own TPC-B; writes var/bench.json
+	@exec $(BIN)/countersign bench $(BENCH_ARGS)
+
+$(VENV)/.made:
+	@command -v '$(PYTHON)' >/dev/null || \
+	  { echo 'No "$(PYTHON)" found. Countersign needs Python 3.11 or newer (make PYTHON=...).'; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Countersign needs Python 3.11 or newer; $(PYTHON) is $$('$(PYTHON)' -V 2>&1)."; \
+	    echo 'Name another one: make PYTHON=python3.12 ...'; exit 1; }
+	@'$(PYTHON)' -m venv $(VENV) || \
+	  { echo 'Python could not make a virtual environment (Debian: apt install python3-venv).'; exit 1; }
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made requirements.lock pyproject.toml
+	@echo 'Installing the packages of requirements.lock into $(VENV) ...'
+	@$(INSTALL) -r requirements.lock
+	@$(PROJECT)
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.made requirements-dev.lock pyproject.toml
+	@echo 'Installing the packages of requirements-dev.lock into $(VENV) ...'
+	@$(INSTALL) -r requirements-dev.lock
+	@$(PROJECT)
+	@touch $(VENV)/.installed $@

@@ -1,0 +1,216 @@
+"""The proof of one log entry as a file: C2SP tlog-proof@v1 (c2sp.org/tlog-proof).
+
+    c2sp.org/tlog-proof@v1
+    extra <base64 of canonical JSON>
+    index <decimal>
+    <base64 hash>                       one line a node, from the leaf's sibling upward
+                                        (an empty line)
+    <the checkpoint, a signed note>
+
+`extra` holds the leaf's ten words, C's fields (disclosed with field salt and value, or hidden as a
+bare leaf hash) and where the batch is anchored. Everything is strict: a file is read only if
+writing what was read gives the same bytes, so each byte counts. Standard library only.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from nodes.anchoring.leaf import LEAF_BYTES, WORD_NAMES
+from nodes.crypto.commitment import Opening, SharedField
+
+HEADER = "c2sp.org/tlog-proof@v1"
+TYPE = "countersign/transaction-proof/1"
+#: The bundle carries no consensus seals: that the block is final is the word of the chain endpoint
+#: that the verifier asks.
+FINALITY = "DEV_FINALITY"
+MAX_BYTES = 65_536
+_DECIMAL = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
+_HEX = re.compile(r"[0-9a-f]*\Z")
+_MAX_INT = 2**63 - 1
+
+
+class BundleMalformed(ValueError):
+    """The bytes are no bundle of the one canonical form; the text says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorEvidence:
+    """Where on the chain the batch's root stands, and what its metaHash is made of."""
+
+    seq: int
+    tx_hash: bytes
+    block_number: int
+    block_hash: bytes
+    sealed_us: int  # microseconds since 1970
+    totals_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A proof that an entry stands at `index` of a member's log."""
+
+    leaf: bytes  # 320 bytes
+    opening: Opening
+    evidence: AnchorEvidence
+    index: int
+    path: tuple[bytes, ...]
+    note: str  # the checkpoint as a signed note, verbatim
+
+    def encode(self) -> bytes:
+        """The file's bytes."""
+        document = {
+            "type": TYPE,
+            "leaf": {
+                name: self.leaf[start : start + 32].hex()
+                for name, start in zip(WORD_NAMES, range(0, LEAF_BYTES, 32), strict=True)
+            },
+            "disclosed": {
+                str(int(number)): {"salt": salt.hex(), "value": value.hex()}
+                for number, (salt, value) in self.opening.disclosed.items()
+            },
+            "hidden": {
+                str(int(number)): leaf_hash.hex()
+                for number, leaf_hash in self.opening.hidden.items()
+            },
+            "anchor": {
+                "seq": self.evidence.seq,
+                "tx_hash": self.evidence.tx_hash.hex(),
+                "block_number": self.evidence.block_number,
+                "block_hash": self.evidence.block_hash.hex(),
+                "sealed_us": self.evidence.sealed_us,
+                "totals_hash": self.evidence.totals_hash.hex(),
+                "finality": FINALITY,
+            },
+        }
+        extra = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        lines = [HEADER, f"extra {_base64(extra.encode())}", f"index {self.index}"]
+        lines += [_base64(node) for node in self.path]
+        return ("\n".join(lines) + "\n\n" + self.note).encode()
+
+
+def parse_bundle(raw: bytes) -> Bundle:
+    """Read a bundle. BundleMalformed unless it is in canonical form, byte for byte."""
+    if len(raw) > MAX_BYTES:
+        raise BundleMalformed("larger than any proof")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BundleMalformed("not UTF-8") from None
+    head, separator, note = text.partition("\n\n")
+    lines = head.split("\n")
+    if not separator or len(lines) < 3 or lines[0] != HEADER:
+        raise BundleMalformed(f"a bundle begins with the line {HEADER}")
+    extra = _labelled(lines[1], "extra")
+    index = _labelled(lines[2], "index")
+    if not _DECIMAL.match(index):
+        raise BundleMalformed("index is no canonical decimal")
+    path = tuple(_hash(_unbase64(line, "proof"), "proof") for line in lines[3:])
+    if len(path) > 64:
+        raise BundleMalformed("a proof has at most 64 nodes")
+    leaf, opening, evidence = _parse_extra(_unbase64(extra, "extra"))
+    bundle = Bundle(leaf, opening, evidence, int(index), path, note)
+    if bundle.encode() != raw:
+        raise BundleMalformed("not in canonical form")
+    return bundle
+
+
+def _parse_extra(raw: bytes) -> tuple[bytes, Opening, AnchorEvidence]:
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise BundleMalformed("extra is not JSON") from None
+    top = _object(document, ("anchor", "disclosed", "hidden", "leaf", "type"), "extra")
+    if top["type"] != TYPE:
+        raise BundleMalformed("extra.type is unknown")
+    words = _object(top["leaf"], WORD_NAMES, "extra.leaf")
+    leaf = b"".join(_word(words[name], f"leaf.{name}") for name in WORD_NAMES)
+    return leaf, _parse_opening(top["disclosed"], top["hidden"]), _parse_evidence(top["anchor"])
+
+
+def _parse_opening(disclosed: Any, hidden: Any) -> Opening:
+    numbers = {str(int(number)): int(number) for number in SharedField}
+    if not isinstance(disclosed, dict) or not isinstance(hidden, dict):
+        raise BundleMalformed("extra.disclosed and extra.hidden are objects")
+    if disclosed.keys() & hidden.keys() or disclosed.keys() | hidden.keys() != numbers.keys():
+        raise BundleMalformed("each field of C is either disclosed or hidden")
+    opened: dict[int, tuple[bytes, bytes]] = {}
+    for name, value in disclosed.items():
+        parts = _object(value, ("salt", "value"), f"disclosed.{name}")
+        opened[numbers[name]] = (
+            _word(parts["salt"], f"disclosed.{name}.salt"),
+            _word(parts["value"], f"disclosed.{name}.value"),
+        )
+    return Opening(
+        opened, {numbers[name]: _word(value, f"hidden.{name}") for name, value in hidden.items()}
+    )
+
+
+def _parse_evidence(value: Any) -> AnchorEvidence:
+    names = (
+        "block_hash",
+        "block_number",
+        "finality",
+        "seq",
+        "sealed_us",
+        "totals_hash",
+        "tx_hash",
+    )
+    parts = _object(value, names, "extra.anchor")
+    if parts["finality"] != FINALITY:
+        raise BundleMalformed("anchor.finality is unknown")
+    return AnchorEvidence(
+        seq=_integer(parts["seq"], "anchor.seq"),
+        tx_hash=_word(parts["tx_hash"], "anchor.tx_hash"),
+        block_number=_integer(parts["block_number"], "anchor.block_number"),
+        block_hash=_word(parts["block_hash"], "anchor.block_hash"),
+        sealed_us=_integer(parts["sealed_us"], "anchor.sealed_us"),
+        totals_hash=_word(parts["totals_hash"], "anchor.totals_hash"),
+    )
+
+
+def _object(value: Any, names: tuple[str, ...], where: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or value.keys() != set(names):
+        raise BundleMalformed(f"{where} has not exactly the keys {', '.join(sorted(names))}")
+    return value
+
+
+def _word(value: Any, where: str) -> bytes:
+    if not isinstance(value, str) or len(value) != 64 or not _HEX.match(value):
+        raise BundleMalformed(f"{where} is not 32 bytes in lower-case hex")
+    return bytes.fromhex(value)
+
+
+def _integer(value: Any, where: str) -> int:
+    if type(value) is not int or not 0 <= value <= _MAX_INT:
+        raise BundleMalformed(f"{where} is not a whole number of at most 63 bits")
+    return value
+
+
+def _labelled(line: str, label: str) -> str:
+    found, space, rest = line.partition(" ")
+    if found != label or not space:
+        raise BundleMalformed(f"the line '{label} ...' is missing")
+    return rest
+
+
+def _base64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
+def _unbase64(text: str, where: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise BundleMalformed(f"{where} is not base64") from None
+
+
+def _hash(raw: bytes, where: str) -> bytes:
+    if len(raw) != 32:
+        raise BundleMalformed(f"{where}: a node has 32 bytes")
+    return raw

@@ -1,0 +1,111 @@
+"""A log leaf: ten 32-byte words, the bytes of Solidity's `abi.encode` over static types.
+
+    abi.encode(uint256 version, uint256 kind, bytes32 memberId, bytes32 txid, bytes32 C, bytes32 P,
+               bytes32 pairId, uint256 pairSeq, bytes32 terminalId, uint256 terminalSeq)
+
+Static words only, so each leaf has exactly one encoding (evidence.md, Identity and leaves).
+Standard library only: auditors run this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from nodes import ids
+
+VERSION = 1
+LEAF_BYTES = 320
+#: The words by name, in order: what a bundle and the documentation call them.
+WORD_NAMES = (
+    "version",
+    "kind",
+    "member_id",
+    "txid",
+    "commitment",
+    "private_commitment",
+    "pair_id",
+    "pair_seq",
+    "terminal_id",
+    "terminal_seq",
+)
+ZERO_WORD = bytes(32)
+
+
+class LeafKind(IntEnum):
+    """What a leaf is evidence of: a transaction in the books of one of the parties."""
+
+    ISSUER = 1
+    ACQUIRER = 2
+    MERCHANT = 3
+
+    @property
+    def side(self) -> str:
+        """The column `transactions.side` of such a row."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One entry of a member's log. Byte strings are 32 bytes; counters are not negative."""
+
+    kind: LeafKind
+    member_id: str
+    txid: bytes
+    commitment: bytes  # C, equal in the books of all parties
+    private_commitment: bytes  # P, over this party's own columns
+    pair_id: bytes  # zero where pair_seq is 0: the issuer took no part
+    pair_seq: int
+    terminal_id: str  # ASCII, at most 32 characters; empty in a load
+    terminal_seq: int
+
+
+def encode_leaf(leaf: Leaf) -> bytes:
+    """The 320 bytes that are hashed into the log. ValueError if a field doesn't fit its word."""
+    hashes = (leaf.txid, leaf.commitment, leaf.private_commitment, leaf.pair_id)
+    if any(len(word) != 32 for word in hashes):
+        raise ValueError("hashes in a leaf are 32 bytes")
+    if leaf.pair_seq < 0 or leaf.terminal_seq < 0:
+        raise ValueError("counters in a leaf are not negative")
+    if not all(" " < character <= "~" for character in leaf.terminal_id):
+        raise ValueError("a terminal id is printable ASCII without spaces")
+    try:
+        return b"".join(
+            (
+                VERSION.to_bytes(32, "big"),
+                int(leaf.kind).to_bytes(32, "big"),
+                ids.member_word(leaf.member_id),
+                *hashes,
+                leaf.pair_seq.to_bytes(32, "big"),
+                ids.ascii_word(leaf.terminal_id),
+                leaf.terminal_seq.to_bytes(32, "big"),
+            )
+        )
+    except OverflowError:
+        raise ValueError("a counter is too large for its word") from None
+
+
+def decode_leaf(raw: bytes) -> Leaf:
+    """The leaf that 320 bytes stand for.
+
+    ValueError unless `encode_leaf` gives exactly these bytes again.
+    """
+    if len(raw) != LEAF_BYTES:
+        raise ValueError(f"a leaf has {LEAF_BYTES} bytes, not {len(raw)}")
+    words = [raw[start : start + 32] for start in range(0, LEAF_BYTES, 32)]
+    if int.from_bytes(words[0], "big") != VERSION:
+        raise ValueError("unknown leaf version")
+    leaf = Leaf(
+        kind=LeafKind(int.from_bytes(words[1], "big")),
+        member_id=ids.member_from_word(words[2]),
+        txid=words[3],
+        commitment=words[4],
+        private_commitment=words[5],
+        pair_id=words[6],
+        pair_seq=int.from_bytes(words[7], "big"),
+        terminal_id=words[8].rstrip(b"\0").decode("ascii"),
+        terminal_seq=int.from_bytes(words[9], "big"),
+    )
+    if encode_leaf(leaf) != raw:
+        raise ValueError("not the canonical encoding of a leaf")
+    return leaf

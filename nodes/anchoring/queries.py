@@ -1,0 +1,605 @@
+"""Reads of the log: rows to seal, proofs, batches, the merchant's feed. Nothing here writes.
+
+Each function takes a psycopg connection or an SQLAlchemy one, and reads within its transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy
+
+from nodes.anchoring import tree
+from nodes.anchoring.bundle import AnchorEvidence, Bundle
+from nodes.anchoring.checkpoint import Totals, totals_hash
+from nodes.anchoring.model import (
+    ROW_COLUMNS,
+    START,
+    TRANSFER_COLUMNS,
+    AnchorState,
+    Batch,
+    FeedItem,
+    LedgerRow,
+    Position,
+    Submission,
+    Value,
+)
+from nodes.anchoring.rules import SHARED_COLUMNS, shared_word, words_of
+from nodes.anchoring.store import Connection, driver
+from nodes.crypto.commitment import Opening, SharedField, field_salt
+
+AnyConnection = sqlalchemy.Connection | Connection
+
+# Whatever an owner could write into a column has a value here: infinite dates, years before 1.
+_EXPRESSIONS = {
+    "business_date": "CASE WHEN isfinite({t}business_date) AND {t}business_date > '0001-01-01'"
+    " THEN to_char({t}business_date, 'YYYY-MM-DD') ELSE {t}business_date::text END",
+    "recorded_at": "CASE WHEN isfinite({t}recorded_at)"
+    " THEN (extract(epoch FROM {t}recorded_at) * 1000000)::bigint END",
+    "xact": "{t}xact::text",
+}
+
+
+def _columns(table: str) -> str:
+    return ", ".join(
+        _EXPRESSIONS.get(column, "{t}" + column).format(t=f"{table}.") for column in ROW_COLUMNS
+    )
+
+
+_ROWS = f"SELECT {_columns('t')} FROM transactions AS t "
+_TRANSFERS = (
+    f"SELECT transaction_id, {', '.join(TRANSFER_COLUMNS)} FROM transfers"
+    " WHERE transaction_id = ANY(%s::bigint[]) ORDER BY transaction_id, line"
+)
+_BATCHES = (
+    "SELECT seq, first_index, size, prev_root, root, checkpoint, consistency, last_xact::text,"
+    " last_transaction_id, CASE WHEN isfinite(sealed_at)"
+    " THEN (extract(epoch FROM sealed_at) * 1000000)::bigint ELSE -1 END FROM batches "
+)
+_SUBMISSIONS = (
+    "SELECT seq, state, nonce, tx_hash, raw_tx, block_number, block_hash FROM anchor_submissions "
+)
+
+
+class UnknownTransaction(LookupError):
+    """There is no such transaction in these books."""
+
+
+class NotAnchoredYet(LookupError):
+    """There is no proof yet. `state` says how far the transaction is."""
+
+    def __init__(self, state: AnchorState) -> None:
+        super().__init__(f"the transaction is {state.value}")
+        self.state = state
+
+
+# -- rows
+
+
+def rows_to_seal(connection: AnyConnection, position: Position, limit: int) -> list[LedgerRow]:
+    """Committed rows after `position`, in (xact, transaction_id) order.
+
+    Only rows below the horizon of running transactions: none can still appear before them.
+    """
+    return _ledger_rows(
+        driver(connection),
+        "WHERE (t.xact, t.transaction_id) > (%s::text::xid8, %s)"
+        " AND t.xact < pg_snapshot_xmin(pg_current_snapshot())"
+        " ORDER BY t.xact, t.transaction_id LIMIT %s",
+        (str(position.xact), position.transaction_id, limit),
+    )
+
+
+def rows_after(connection: AnyConnection, position: Position, limit: int) -> list[LedgerRow]:
+    """All visible rows after `position`, in the same order, whether they may be sealed or not."""
+    return _ledger_rows(
+        driver(connection),
+        "WHERE (t.xact, t.transaction_id) > (%s::text::xid8, %s)"
+        " ORDER BY t.xact, t.transaction_id LIMIT %s",
+        (str(position.xact), position.transaction_id, limit),
+    )
+
+
+def rows_by_id(connection: AnyConnection, transaction_ids: Sequence[int]) -> dict[int, LedgerRow]:
+    """Rows with their transfers, by transaction_id."""
+    rows = _ledger_rows(
+        driver(connection), "WHERE t.transaction_id = ANY(%s::bigint[])", (list(transaction_ids),)
+    )
+    return {row.transaction_id: row for row in rows}
+
+
+def rows_by_txid(connection: AnyConnection, txids: Sequence[bytes]) -> list[LedgerRow]:
+    """Rows with their transfers, of all sides."""
+    return _ledger_rows(driver(connection), "WHERE t.txid = ANY(%s::bytea[])", (list(txids),))
+
+
+def _ledger_rows(
+    connection: Connection, condition: str, parameters: tuple[object, ...]
+) -> list[LedgerRow]:
+    records = connection.execute(_ROWS + condition, parameters).fetchall()
+    values: list[dict[str, Value]] = []
+    for record in records:
+        row: dict[str, Value] = dict(zip(ROW_COLUMNS, record, strict=True))
+        row["xact"] = int(str(row["xact"]))
+        values.append(row)
+    transfers: dict[Any, list[Mapping[str, Value]]] = {}
+    numbers = [row["transaction_id"] for row in values]
+    for number, *record in connection.execute(_TRANSFERS, (numbers,)):
+        transfers.setdefault(number, []).append(dict(zip(TRANSFER_COLUMNS, record, strict=True)))
+    return [LedgerRow(row, tuple(transfers.get(row["transaction_id"], ()))) for row in values]
+
+
+# -- the tree
+
+
+def hashes(
+    connection: AnyConnection, coordinates: Iterable[tree.Coordinate]
+) -> dict[tree.Coordinate, bytes]:
+    """Stored subtree hashes. LookupError if one is missing."""
+    wanted = set(coordinates)
+    leaves = [index for level, index in wanted if level == 0]
+    inner = [place for place in wanted if place[0] > 0]
+    link = driver(connection)
+    found: dict[tree.Coordinate, bytes] = {}
+    if leaves:
+        for index, leaf_hash in link.execute(
+            "SELECT log_index, leaf_hash FROM log_leaves WHERE log_index = ANY(%s::bigint[])",
+            (leaves,),
+        ):
+            found[0, index] = leaf_hash
+    if inner:
+        for level, index, node in link.execute(
+            "SELECT level, node_index, hash FROM log_nodes JOIN"
+            " unnest(%s::smallint[], %s::bigint[]) AS wanted (level, node_index)"
+            " USING (level, node_index)",
+            ([place[0] for place in inner], [place[1] for place in inner]),
+        ):
+            found[level, index] = node
+    missing = wanted - found.keys()
+    if missing:
+        raise LookupError(f"the log lacks subtree {min(missing)}")
+    return found
+
+
+def frontier(connection: AnyConnection, size: int) -> tree.Frontier:
+    """The right edge of the tree at `size` leaves."""
+    places = tree.peaks(size)
+    stored = hashes(connection, places)
+    return tree.Frontier(size, [stored[place] for place in places])
+
+
+def inclusion_proof(connection: AnyConnection, index: int, size: int) -> list[bytes]:
+    """RFC 9162 inclusion proof of leaf `index` in the tree of the first `size` leaves.
+
+    IndexError if there is no such leaf in such a tree.
+    """
+    ranges = tree.inclusion_ranges(index, size)
+    return tree.resolve(ranges, hashes(connection, tree.coordinates(ranges)).__getitem__)
+
+
+def consistency_proof(connection: AnyConnection, first: int, second: int) -> list[bytes]:
+    """RFC 9162 consistency proof between two sizes; IndexError unless 1 <= first <= second."""
+    ranges = tree.consistency_ranges(first, second)
+    return tree.resolve(ranges, hashes(connection, tree.coordinates(ranges)).__getitem__)
+
+
+def log_size(connection: AnyConnection) -> int:
+    """How many leaves are sealed."""
+    row = driver(connection).execute("SELECT max(size) FROM batches").fetchone()
+    return int(row[0]) if row and row[0] is not None else 0
+
+
+def log_entries(
+    connection: AnyConnection, start: int, end: int
+) -> list[tuple[int, bytes, bytes, int]]:
+    """Leaves [start, end) as (log_index, leaf, leaf_hash, batch_seq)."""
+    return [
+        tuple(row)
+        for row in driver(connection).execute(
+            "SELECT log_index, leaf, leaf_hash, batch_seq FROM log_leaves"
+            " WHERE log_index >= %s AND log_index < %s ORDER BY log_index",
+            (start, end),
+        )
+    ]
+
+
+# -- batches
+
+
+def last_batch(connection: AnyConnection) -> Batch | None:
+    """The newest batch, without totals."""
+    row = driver(connection).execute(_BATCHES + "ORDER BY seq DESC LIMIT 1").fetchone()
+    return None if row is None else _batch(row)
+
+
+def batches(connection: AnyConnection, first_seq: int, count: int) -> list[Batch]:
+    """Batches with totals from `first_seq` on, by seq."""
+    link = driver(connection)
+    rows = link.execute(
+        _BATCHES + "WHERE seq >= %s ORDER BY seq LIMIT %s", (first_seq, count)
+    ).fetchall()
+    totals = batch_totals(link, [row[0] for row in rows])
+    return [_batch(row, totals.get(row[0], ())) for row in rows]
+
+
+def batch(connection: AnyConnection, seq: int) -> Batch | None:
+    """One batch with totals."""
+    found = batches(connection, seq, 1)
+    return found[0] if found and found[0].seq == seq else None
+
+
+def batch_totals(connection: AnyConnection, seqs: Sequence[int]) -> dict[int, tuple[Totals, ...]]:
+    """Each batch's totals, by currency."""
+    found: dict[int, list[Totals]] = {}
+    for seq, *row in driver(connection).execute(
+        "SELECT seq, currency, approved_count, approved_amount, declined_count FROM batch_totals"
+        " WHERE seq = ANY(%s::bigint[]) ORDER BY seq, currency",
+        (list(seqs),),
+    ):
+        found.setdefault(seq, []).append(Totals(*row))
+    return {seq: tuple(rows) for seq, rows in found.items()}
+
+
+def _batch(row: Sequence[Any], totals: tuple[Totals, ...] = ()) -> Batch:
+    return Batch(
+        seq=row[0],
+        first_index=row[1],
+        size=row[2],
+        prev_root=row[3],
+        root=row[4],
+        note=row[5],
+        consistency=tuple(words_of(row[6])),
+        position=Position(int(row[7]), row[8]),
+        sealed_us=row[9],
+        totals=totals,
+    )
+
+
+def sealed_position(newest: Batch | None) -> Position:
+    """Where the next sealing goes on."""
+    return START if newest is None else newest.position
+
+
+# -- anchoring
+
+
+def submissions(
+    connection: AnyConnection, state: AnchorState, limit: int = 1000
+) -> list[Submission]:
+    """Submissions in one state, by seq."""
+    return [
+        _submission(row)
+        for row in driver(connection).execute(
+            _SUBMISSIONS + "WHERE state = %s ORDER BY seq LIMIT %s", (state.value, limit)
+        )
+    ]
+
+
+def submission(connection: AnyConnection, seq: int) -> Submission | None:
+    """The submission of a batch; None while it is only sealed."""
+    row = driver(connection).execute(_SUBMISSIONS + "WHERE seq = %s", (seq,)).fetchone()
+    return None if row is None else _submission(row)
+
+
+def _submission(row: Sequence[Any]) -> Submission:
+    return Submission(row[0], AnchorState(row[1]), *row[2:])
+
+
+def last_anchored_seq(connection: AnyConnection) -> int:
+    """The newest batch that is anchored, 0 if none."""
+    row = (
+        driver(connection)
+        .execute("SELECT max(seq) FROM anchor_submissions WHERE state = 'ANCHORED'")
+        .fetchone()
+    )
+    return int(row[0]) if row and row[0] is not None else 0
+
+
+def unsubmitted_batches(connection: AnyConnection, limit: int) -> list[Batch]:
+    """Sealed batches without a submission, by seq."""
+    return [
+        _batch(row)
+        for row in driver(connection).execute(
+            _BATCHES + "WHERE NOT EXISTS (SELECT FROM anchor_submissions AS a"
+            " WHERE a.seq = batches.seq) ORDER BY seq LIMIT %s",
+            (limit,),
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class LogStatus:
+    """How far the log is. Sizes are leaves; `oldest_unanchored` is the moment of sealing."""
+
+    size: int
+    sealed_seq: int
+    anchored_seq: int
+    anchored_size: int
+    unsealed: int
+    oldest_unsealed: datetime | None
+    oldest_unanchored: datetime | None
+
+
+def log_status(connection: AnyConnection) -> LogStatus:
+    """Sizes, sequence numbers and lag of the log, in O(what is not anchored yet)."""
+    link = driver(connection)
+    newest = last_batch(link)
+    position = sealed_position(newest)
+    anchored = last_anchored_seq(link)
+    anchored_batch = batch(link, anchored) if anchored else None
+    waiting = link.execute(
+        "SELECT count(*), min(recorded_at) FROM transactions"
+        " WHERE (xact, transaction_id) > (%s::text::xid8, %s)",
+        (str(position.xact), position.transaction_id),
+    ).fetchone()
+    pending = link.execute(
+        "SELECT min(sealed_at) FROM batches WHERE seq > %s", (anchored,)
+    ).fetchone()
+    return LogStatus(
+        size=newest.size if newest else 0,
+        sealed_seq=newest.seq if newest else 0,
+        anchored_seq=anchored,
+        anchored_size=anchored_batch.size if anchored_batch else 0,
+        unsealed=waiting[0] if waiting else 0,
+        oldest_unsealed=waiting[1] if waiting else None,
+        oldest_unanchored=pending[0] if pending else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LogPlace:
+    """Where a transaction stands in the log."""
+
+    log_index: int | None
+    batch_seq: int | None
+    state: AnchorState
+
+
+def log_places(connection: AnyConnection, transaction_ids: Sequence[int]) -> dict[int, LogPlace]:
+    """Each transaction's place and state; those that are not sealed are UNSEALED."""
+    found = {number: LogPlace(None, None, AnchorState.UNSEALED) for number in transaction_ids}
+    for number, index, seq, state in driver(connection).execute(
+        "SELECT l.transaction_id, l.log_index, l.batch_seq, coalesce(a.state, 'SEALED')"
+        " FROM log_leaves AS l LEFT JOIN anchor_submissions AS a ON a.seq = l.batch_seq"
+        " WHERE l.transaction_id = ANY(%s::bigint[])",
+        (list(transaction_ids),),
+    ):
+        found[number] = LogPlace(index, seq, AnchorState(state))
+    return found
+
+
+def latest_checkpoint(connection: AnyConnection) -> str | None:
+    """The signed note of the newest anchored batch."""
+    row = (
+        driver(connection)
+        .execute(
+            "SELECT checkpoint FROM batches WHERE seq ="
+            " (SELECT max(seq) FROM anchor_submissions WHERE state = 'ANCHORED')"
+        )
+        .fetchone()
+    )
+    return None if row is None else str(row[0])
+
+
+# -- proofs
+
+
+def proof_bundle(
+    connection: AnyConnection,
+    txid: bytes,
+    side: str,
+    disclose: Iterable[SharedField] = tuple(SharedField)[:-1],
+) -> bytes:
+    """The bundle file of one transaction; by default all fields of C but the card token.
+
+    UnknownTransaction, or NotAnchoredYet with the state.
+    """
+    link = driver(connection)
+    row = next((row for row in rows_by_txid(link, [txid]) if row.values["side"] == side), None)
+    if row is None:
+        raise UnknownTransaction(f"no transaction {txid.hex()} in the {side}'s books")
+    place = log_places(link, [row.transaction_id])[row.transaction_id]
+    if place.log_index is None or place.batch_seq is None:
+        raise NotAnchoredYet(AnchorState.UNSEALED)
+    sent = submission(link, place.batch_seq)
+    if sent is None or sent.block_number is None or sent.block_hash is None:
+        raise NotAnchoredYet(place.state)
+    sealed = batch(link, place.batch_seq)
+    stored = link.execute(
+        "SELECT leaf, shared_leaves FROM log_leaves WHERE log_index = %s", (place.log_index,)
+    ).fetchone()
+    if sealed is None or stored is None:
+        raise LookupError(f"the log lacks entry {place.log_index} or its batch")
+    bundle = Bundle(
+        leaf=stored[0],
+        opening=_opening(row, txid, words_of(stored[1]), set(disclose)),
+        evidence=AnchorEvidence(
+            seq=sealed.seq,
+            tx_hash=sent.tx_hash,
+            block_number=sent.block_number,
+            block_hash=sent.block_hash,
+            sealed_us=sealed.sealed_us,
+            totals_hash=totals_hash(sealed.totals),
+        ),
+        index=place.log_index,
+        path=tuple(inclusion_proof(link, place.log_index, sealed.size)),
+        note=sealed.note,
+    )
+    return bundle.encode()
+
+
+def _opening(
+    row: LedgerRow, txid: bytes, leaves: Sequence[bytes], disclose: set[SharedField]
+) -> Opening:
+    """The fields to disclose from the live row, the others from the log."""
+    disclosed: dict[int, tuple[bytes, bytes]] = {}
+    hidden: dict[int, bytes] = {}
+    for field in SharedField:
+        salt = row.values["salt_pii" if field is SharedField.CARD_TOKEN else "salt_fin"]
+        word = shared_word(field, row.values[SHARED_COLUMNS[field]])
+        if field in disclose and isinstance(salt, bytes) and word is not None:
+            disclosed[int(field)] = (field_salt(salt, txid, field), word)
+        else:
+            hidden[int(field)] = leaves[field - 1]
+    return Opening(disclosed, hidden)
+
+
+# -- the merchant's feed
+
+_FEED_COLUMNS = tuple(
+    name
+    for name in FeedItem.__struct_fields__
+    if name not in ("log_index", "card_token_leaf", "business_date")
+)
+
+
+def feed(connection: AnyConnection, merchant_member: str, after: int, limit: int) -> list[FeedItem]:
+    """The acquirer's sealed transactions of a member's merchants, after a log index, in log order.
+
+    Nothing of the card goes out: instead of its token the field leaf hash that stands in C.
+    """
+    records = driver(connection).execute(
+        f"SELECT l.log_index, substr(l.shared_leaves, 225, 32),"
+        f" {_EXPRESSIONS['business_date'].format(t='t.')},"
+        f" {', '.join('t.' + name for name in _FEED_COLUMNS)}"
+        " FROM log_leaves AS l JOIN transactions AS t USING (transaction_id)"
+        " JOIN merchants AS m ON m.merchant_id = t.merchant_id"
+        " WHERE l.log_index > %s AND m.member_id = %s AND t.side = 'acquirer'"
+        " ORDER BY l.log_index LIMIT %s",
+        (after, merchant_member, limit),
+    )
+    return [
+        FeedItem(
+            log_index=record[0],
+            card_token_leaf=record[1],
+            business_date=record[2],
+            **dict(zip(_FEED_COLUMNS, record[3:], strict=True)),
+        )
+        for record in records
+    ]
+
+
+def feed_cursor(connection: AnyConnection, acquirer: str) -> int:
+    """The last log index that the merchant took from an acquirer's feed; -1 before the first."""
+    row = (
+        driver(connection)
+        .execute("SELECT last_log_index FROM feed_cursors WHERE acquirer = %s", (acquirer,))
+        .fetchone()
+    )
+    return int(row[0]) if row else -1
+
+
+def commitments(connection: AnyConnection, side: str, txids: Sequence[bytes]) -> dict[bytes, bytes]:
+    """C of those transactions that are recorded, by txid."""
+    records = driver(connection).execute(
+        "SELECT txid, commitment FROM transactions WHERE side = %s AND txid = ANY(%s::bytea[])",
+        (side, list(txids)),
+    )
+    return {bytes(txid): bytes(commitment) for txid, commitment in records}
+
+
+def effects(
+    connection: AnyConnection, side: str, txids: Sequence[bytes]
+) -> dict[bytes, tuple[str, str, int]]:
+    """Kind, outcome and amount of recorded transactions, by txid."""
+    records = driver(connection).execute(
+        "SELECT txid, kind, outcome, amount FROM transactions"
+        " WHERE side = %s AND txid = ANY(%s::bytea[])",
+        (side, list(txids)),
+    )
+    return {bytes(txid): (kind, outcome, amount) for txid, kind, outcome, amount in records}
+
+
+def reversed_originals(connection: AnyConnection, side: str, txids: Sequence[bytes]) -> set[bytes]:
+    """Those of the transactions for which an approved reversal is recorded."""
+    records = driver(connection).execute(
+        "SELECT original_txid FROM transactions WHERE side = %s AND kind = 'reversal'"
+        " AND outcome = 'approved' AND original_txid = ANY(%s::bytea[])",
+        (side, list(txids)),
+    )
+    return {bytes(txid) for (txid,) in records}
+
+
+def chain_binding(connection: AnyConnection) -> dict[str, Any] | None:
+    """The chain that this database belongs to; None before the first start."""
+    names = (
+        "chain_id",
+        "genesis_hash",
+        "member_registry",
+        "anchor_registry",
+        "code_hash",
+        "member_id",
+    )
+    row = driver(connection).execute(f"SELECT {', '.join(names)} FROM chain_binding").fetchone()
+    return None if row is None else dict(zip(names, row, strict=True))
+
+
+# -- for the deep check of a ledger
+
+
+def transfers_of(connection: AnyConnection, transaction_id: int) -> tuple[Mapping[str, Value], ...]:
+    """The transfers that stand under a transaction's number, by line."""
+    records = driver(connection).execute(_TRANSFERS, ([transaction_id],))
+    return tuple(dict(zip(TRANSFER_COLUMNS, record, strict=True)) for _, *record in records)
+
+
+def log_end(connection: AnyConnection) -> int:
+    """One more than the highest index of a stored leaf."""
+    row = driver(connection).execute("SELECT max(log_index) FROM log_leaves").fetchone()
+    return int(row[0]) + 1 if row and row[0] is not None else 0
+
+
+def orphaned_transfers(
+    connection: AnyConnection,
+) -> list[tuple[int, Mapping[str, Value]]]:
+    """Transfers of transactions that aren't there, with the number that they state."""
+    records = driver(connection).execute(
+        f"SELECT transaction_id, {', '.join(TRANSFER_COLUMNS)} FROM transfers AS f"
+        " WHERE NOT EXISTS (SELECT FROM transactions AS t"
+        " WHERE t.transaction_id = f.transaction_id) ORDER BY transaction_id, line"
+    )
+    return [
+        (number, dict(zip(TRANSFER_COLUMNS, record, strict=True))) for number, *record in records
+    ]
+
+
+def stored_leaf_count(connection: AnyConnection, seq: int) -> int | None:
+    """The column leaf_count of a batch, as it stands."""
+    row = (
+        driver(connection)
+        .execute("SELECT leaf_count FROM batches WHERE seq = %s", (seq,))
+        .fetchone()
+    )
+    return None if row is None else int(row[0])
+
+
+def totals_keys(connection: AnyConnection) -> list[tuple[int, str]]:
+    """The primary keys of all batch totals."""
+    records = driver(connection).execute("SELECT seq, currency FROM batch_totals ORDER BY 1, 2")
+    return [(seq, currency) for seq, currency in records]
+
+
+def unlogged_rows(connection: AnyConnection, position: Position) -> tuple[int, list[int]]:
+    """Rows without a leaf: how many wait for sealing, and the numbers of those that never will.
+
+    A row at or before the last sealed position was passed over, and one of a transaction number
+    that PostgreSQL hasn't given out yet isn't PostgreSQL's: both were put there past the ledger.
+    """
+    link = driver(connection)
+    condition = (
+        " FROM transactions AS t WHERE NOT EXISTS (SELECT FROM log_leaves AS l"
+        " WHERE l.transaction_id = t.transaction_id)"
+    )
+    wrong = (
+        " ((t.xact, t.transaction_id) <= (%s::text::xid8, %s)"
+        " OR t.xact >= pg_snapshot_xmax(pg_current_snapshot()))"
+    )
+    place = (str(position.xact), position.transaction_id)
+    row = link.execute(f"SELECT count(*){condition} AND NOT {wrong}", place).fetchone()
+    numbers = link.execute(
+        f"SELECT t.transaction_id{condition} AND {wrong} ORDER BY 1", place
+    ).fetchall()
+    return (int(row[0]) if row else 0), [number for (number,) in numbers]

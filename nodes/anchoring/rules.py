@@ -1,0 +1,372 @@
+"""From a ledger row to its evidence, and from evidence back to the column that changed. Pure.
+
+Each column of `transactions` is bound by exactly one of: the leaf's words, C's fields, P's fields,
+or (salt_private) by being the key under which P's fields are salted. So no column can be changed
+without a hash that tells which one it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+
+from nodes import ids
+from nodes.anchoring.checkpoint import Totals
+from nodes.anchoring.leaf import ZERO_WORD, Leaf, LeafKind, encode_leaf
+from nodes.anchoring.model import (
+    TRANSFER_COLUMNS,
+    FeedItem,
+    LedgerRow,
+    RowEvidence,
+    Value,
+)
+from nodes.authorization.model import Kind, Outcome
+from nodes.crypto.commitment import SharedField, field_leaf, field_salt, uint_word
+from nodes.crypto.merkle import leaf_hash, root_of
+from nodes.money import CURRENCIES
+
+#: Columns that are words of the leaf itself (pair_id follows from acquirer and issuer).
+LEAF_COLUMNS = ("txid", "side", "commitment", "pair_seq", "terminal_id", "terminal_seq")
+#: The column behind each field of C.
+SHARED_COLUMNS: Mapping[SharedField, str] = {
+    SharedField.AMOUNT: "amount",
+    SharedField.CURRENCY: "currency",
+    SharedField.KIND: "kind",
+    SharedField.TIME: "transmitted_ms",
+    SharedField.MERCHANT: "merchant_id",
+    SharedField.OUTCOME: "outcome",
+    SharedField.ORIGINAL: "original_txid",
+    SharedField.CARD_TOKEN: "card_token",
+}
+#: P's fields 1 to 22. card_token is here too, for the merchant's rows, whose C has a stand-in.
+PRIVATE_COLUMNS = (
+    "transaction_id",
+    "network_ref",
+    "acquirer",
+    "issuer",
+    "approval_code",
+    "merchant_name",
+    "mcc",
+    "country",
+    "business_date",
+    "batch",
+    "stan",
+    "rrn",
+    "entry_mode",
+    "pan_masked",
+    "card_token",
+    "account_id",
+    "decided_ms",
+    "salt_fin",
+    "salt_pii",
+    "card_token_leaf",
+    "recorded_at",
+    "xact",
+)
+#: P's field 23: the number of transfers; from 24 on the transfers, six fields each.
+TRANSFER_COUNT_FIELD = len(PRIVATE_COLUMNS) + 1
+#: Field numbers end at 127, so a transaction has at most this many transfers.
+MAX_TRANSFERS = (127 - TRANSFER_COUNT_FIELD) // len(TRANSFER_COLUMNS)
+SALT_COLUMN = "salt_private"
+
+_KINDS = {kind.value: kind.word for kind in Kind}
+_OUTCOMES = {outcome.value: outcome.word for outcome in Outcome}
+_SIDES = {kind.side: kind for kind in LeafKind}
+
+
+class RowUnsound(Exception):
+    """A row that must not be sealed: it contradicts itself. Says which row and column."""
+
+    def __init__(self, transaction_id: int, column: str, why: str) -> None:
+        super().__init__(f"transactions {transaction_id}, column {column}: {why}")
+        self.transaction_id = transaction_id
+        self.column = column
+
+
+def value_word(value: Value) -> bytes:
+    """A private column's value as a 32-byte word: zero for NULL, else SHA-256 of tag and text.
+
+    Tags: i (decimal ASCII of a number), t (UTF-8 text), b (bytes).
+    """
+    if value is None:
+        return ZERO_WORD
+    if isinstance(value, bytes):
+        return hashlib.sha256(b"b" + value).digest()
+    if isinstance(value, str):
+        return hashlib.sha256(b"t" + value.encode()).digest()
+    return hashlib.sha256(b"i%d" % value).digest()
+
+
+def shared_word(field: SharedField, value: Value) -> bytes | None:
+    """The word of a column in C; None if the value can't be one (then C can't be it either)."""
+    try:
+        return _SHARED_WORDS[field](value)
+    except (KeyError, ValueError, OverflowError, TypeError):
+        return None
+
+
+def _number(value: Value) -> bytes:
+    if not isinstance(value, int):
+        raise TypeError("not a number")
+    return uint_word(value)
+
+
+def _text(value: Value) -> bytes:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return ids.ascii_word(value)
+
+
+def _padded(length: int) -> Callable[[Value], bytes]:
+    def word(value: Value) -> bytes:
+        if value is None:
+            return ZERO_WORD
+        if not isinstance(value, bytes) or len(value) != length:
+            raise ValueError(f"not {length} bytes")
+        return value.ljust(32, b"\0")
+
+    return word
+
+
+_SHARED_WORDS: dict[SharedField, Callable[[Value], bytes]] = {
+    SharedField.AMOUNT: _number,
+    SharedField.CURRENCY: _text,
+    SharedField.KIND: lambda value: uint_word(_KINDS[str(value)]),
+    SharedField.TIME: _number,
+    SharedField.MERCHANT: _text,
+    SharedField.OUTCOME: lambda value: uint_word(_OUTCOMES[str(value)]),
+    SharedField.ORIGINAL: _padded(32),
+    SharedField.CARD_TOKEN: _padded(16),
+}
+
+
+def shared_fields(row: LedgerRow, txid: bytes) -> list[bytes | None]:
+    """The eight field leaf hashes of C as the row has them now; None where it has no such value.
+
+    `txid` is what the salts are derived with: the row's own at sealing, the anchored one later.
+    """
+    leaves: list[bytes | None] = []
+    for field in SharedField:
+        if field is SharedField.CARD_TOKEN and row.values["salt_pii"] is None:
+            stand_in = row.values["card_token_leaf"]
+            leaves.append(stand_in if isinstance(stand_in, bytes) else None)
+            continue
+        salt = row.values["salt_pii" if field is SharedField.CARD_TOKEN else "salt_fin"]
+        word = shared_word(field, row.values[SHARED_COLUMNS[field]])
+        if word is None or not isinstance(salt, bytes):
+            leaves.append(None)
+        else:
+            leaves.append(field_leaf(field, field_salt(salt, txid, field), word))
+    return leaves
+
+
+def private_fields(row: LedgerRow, txid: bytes) -> list[bytes]:
+    """The field leaf hashes of P as the row has them now (see PRIVATE_COLUMNS)."""
+    salt = row.values[SALT_COLUMN]
+    if not isinstance(salt, bytes):
+        raise RowUnsound(row.transaction_id, SALT_COLUMN, "is not there")
+    values: list[Value] = [row.values[column] for column in PRIVATE_COLUMNS]
+    values.append(len(row.transfers))
+    for transfer in row.transfers:
+        values += [transfer[column] for column in TRANSFER_COLUMNS]
+    return [
+        field_leaf(number, field_salt(salt, txid, number), value_word(value))
+        for number, value in enumerate(values, start=1)
+    ]
+
+
+def transfer_fields(
+    transfer: Mapping[str, Value], place: int, salt: bytes, txid: bytes
+) -> list[bytes]:
+    """The six field leaf hashes of one transfer that stands at `place` (from 0) in P."""
+    first = TRANSFER_COUNT_FIELD + 1 + place * len(TRANSFER_COLUMNS)
+    return [
+        field_leaf(number, field_salt(salt, txid, number), value_word(transfer[column]))
+        for number, column in enumerate(TRANSFER_COLUMNS, start=first)
+    ]
+
+
+def row_evidence(member_id: str, row: LedgerRow) -> RowEvidence:
+    """The leaf of a row that is about to be sealed.
+
+    RowUnsound if the row's fields don't lead to its own C: it was changed since it was recorded,
+    or recorded wrongly, and neither must be given the log's word.
+    """
+    number, values = row.transaction_id, row.values
+    txid = values["txid"]
+    kind = _SIDES.get(str(values["side"]))
+    if not isinstance(txid, bytes) or len(txid) != 32:
+        raise RowUnsound(number, "txid", "is not 32 bytes")
+    if kind is None:
+        raise RowUnsound(number, "side", "is none of the three")
+    if [t["line"] for t in row.transfers] != list(range(1, len(row.transfers) + 1)):
+        raise RowUnsound(number, "transfers", "lines are not numbered from 1 without gaps")
+    if len(row.transfers) > MAX_TRANSFERS:
+        raise RowUnsound(number, "transfers", f"are more than {MAX_TRANSFERS}")
+    shared: list[bytes] = []
+    for field, leaf in zip(SharedField, shared_fields(row, txid), strict=True):
+        if leaf is None:
+            raise RowUnsound(number, SHARED_COLUMNS[field], "has no word in C")
+        shared.append(leaf)
+    commitment = root_of(shared)
+    if commitment != values["commitment"]:
+        raise RowUnsound(number, "commitment", "is not the root over the row's fields")
+    private = private_fields(row, txid)
+    leaf_value = Leaf(
+        kind=kind,
+        member_id=member_id,
+        txid=txid,
+        commitment=commitment,
+        private_commitment=root_of(private),
+        pair_id=pair_word(values),
+        pair_seq=_counter(values, "pair_seq"),
+        terminal_id=str(values["terminal_id"]),
+        terminal_seq=_counter(values, "terminal_seq"),
+    )
+    try:
+        encoded = encode_leaf(leaf_value)
+    except (ValueError, UnicodeEncodeError) as error:
+        raise RowUnsound(number, "terminal_id", str(error)) from None
+    return RowEvidence(leaf_value, encoded, leaf_hash(encoded), b"".join(shared), b"".join(private))
+
+
+def batch_totals(rows: Sequence[LedgerRow]) -> tuple[Totals, ...]:
+    """The sums over a batch's rows, by currency in alphabetic order."""
+    sums: dict[str, list[int]] = {}
+    for row in rows:
+        entry = sums.setdefault(str(row.values["currency"]), [0, 0, 0])
+        amount = row.values["amount"]
+        if row.values["outcome"] == Outcome.APPROVED.value:
+            entry[0] += 1
+            entry[1] += amount if isinstance(amount, int) else 0
+        else:
+            entry[2] += 1
+    return tuple(Totals(currency, *sums[currency]) for currency in sorted(sums))
+
+
+def pair_word(values: Mapping[str, Value]) -> bytes:
+    """The leaf's pairId: zero where the issuer took no part (pair_seq 0)."""
+    if values["pair_seq"] == 0:
+        return ZERO_WORD
+    return ids.pair_id(str(values["acquirer"]), str(values["issuer"]))
+
+
+def _counter(values: Mapping[str, Value], column: str) -> int:
+    value = values[column]
+    return value if isinstance(value, int) else -1
+
+
+def words_of(joined: bytes) -> list[bytes]:
+    """Split stored field leaves into their 32-byte hashes."""
+    return [joined[start : start + 32] for start in range(0, len(joined), 32)]
+
+
+def changed_columns(
+    row: LedgerRow, leaf: Leaf, shared: Sequence[bytes], private: Sequence[bytes]
+) -> list[str]:
+    """The columns of `transactions` in which a row differs from its anchored evidence.
+
+    `leaf`, `shared` and `private` must be known to be authentic. A changed salt makes the fields
+    under it unreadable: then the salt's column is named and those fields are not judged.
+    """
+    values, changed = row.values, []
+    words: dict[str, Value] = {
+        "txid": leaf.txid,
+        "side": leaf.kind.side,
+        "commitment": leaf.commitment,
+        "pair_seq": leaf.pair_seq,
+        "terminal_id": leaf.terminal_id,
+        "terminal_seq": leaf.terminal_seq,
+    }
+    changed += [column for column in LEAF_COLUMNS if values[column] != words[column]]
+    salt = values[SALT_COLUMN]
+    now = private_fields(row, leaf.txid) if isinstance(salt, bytes) else []
+    columns = range(len(PRIVATE_COLUMNS))
+    differing = [PRIVATE_COLUMNS[i] for i in columns if not now or now[i] != private[i]]
+    if len(differing) == len(PRIVATE_COLUMNS):
+        changed.append(SALT_COLUMN)
+        differing = []
+    changed += differing
+    fields = shared_fields(row, leaf.txid)
+    unequal = [f for f in SharedField if fields[f - 1] != shared[f - 1]]
+    return changed + _shared_columns(unequal, changed)
+
+
+def _shared_columns(unequal: Sequence[SharedField], changed: Sequence[str]) -> list[str]:
+    """The columns behind C's unequal fields, without those that P has explained already.
+
+    P holds the salts and the card token too, so if it can be read (salt_private is as it was), only
+    amounts and the like are left to be named here, and only if their salt is as it was.
+    """
+    by_salt_fin = [field for field in unequal if field is not SharedField.CARD_TOKEN]
+    named: list[str] = []
+    if "salt_fin" not in changed:
+        named = [SHARED_COLUMNS[field] for field in by_salt_fin]
+        if SALT_COLUMN in changed and len(named) == len(SharedField) - 1:
+            named = ["salt_fin"]
+    if SharedField.CARD_TOKEN in unequal and SALT_COLUMN in changed:
+        named.append("card_token")
+    return named
+
+
+def same_transfer(
+    transfer: Mapping[str, Value], stored: Sequence[bytes], place: int, salt: bytes, txid: bytes
+) -> list[str]:
+    """The columns in which a transfer differs from the six anchored hashes at `place`."""
+    now = transfer_fields(transfer, place, salt, txid)
+    return [
+        column
+        for column, mine, theirs in zip(TRANSFER_COLUMNS, now, stored, strict=True)
+        if mine != theirs
+    ]
+
+
+def uncovered_columns(columns: Sequence[str]) -> set[str]:
+    """Columns of the live table that no hash binds; empty unless the schema has grown."""
+    bound = {*LEAF_COLUMNS, *SHARED_COLUMNS.values(), *PRIVATE_COLUMNS, SALT_COLUMN}
+    return set(columns) - bound
+
+
+def feed_refusal(acquirer: str, item: FeedItem) -> str | None:
+    """Why a merchant doesn't take an entry of its acquirer's feed; None if it does.
+
+    C is computed anew from the entry's own fields, and the txid from the parties and network_ref.
+    """
+    if item.acquirer != acquirer:
+        return "it is of another acquirer"
+    lengths = {"network_ref": 16, "txid": 32, "salt_fin": 32, "card_token_leaf": 32}
+    if any(len(getattr(item, name)) != length for name, length in lengths.items()):
+        return "a hash or salt has the wrong length"
+    if item.amount < 0 or item.pair_seq < 0 or item.terminal_seq < 0:
+        return "a number is negative"
+    if item.kind not in _KINDS or item.outcome not in _OUTCOMES:
+        return "its kind or outcome is unknown"
+    if item.currency not in CURRENCIES or _not_a_date(item.business_date):
+        return "its currency or date is unknown"
+    try:
+        if ids.txid(item.acquirer, item.issuer, item.network_ref) != item.txid:
+            return "its txid is not of these parties"
+    except ValueError:
+        return "its parties are no members"
+    values: dict[str, Value] = {
+        name: getattr(item, name) for name in SHARED_COLUMNS.values() if name != "card_token"
+    }
+    values |= {
+        "salt_fin": item.salt_fin,
+        "salt_pii": None,
+        "card_token": None,
+        "card_token_leaf": item.card_token_leaf,
+    }
+    fields = shared_fields(LedgerRow(values), item.txid)
+    known = [leaf for leaf in fields if leaf is not None]
+    if len(known) != len(fields) or root_of(known) != item.commitment:
+        return "its fields do not lead to its commitment"
+    return None
+
+
+def _not_a_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() != text
+    except ValueError:
+        return True

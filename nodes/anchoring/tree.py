@@ -1,0 +1,132 @@
+"""The growing RFC 9162 tree over stored subtree hashes: appends and proofs in O(log n) look-ups.
+
+A complete subtree of 2**level leaves that begins at leaf index * 2**level is named
+`(level, index)`; level 0 are the leaf hashes. Stored once complete, it never changes. Every
+node of an RFC 9162 proof is the hash of a range of leaves, which is one complete subtree or, at
+the right edge, a few. Pure functions of the standard library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from nodes.crypto.merkle import EMPTY_ROOT, node_hash
+
+Coordinate = tuple[int, int]
+Range = tuple[int, int]
+
+
+def subtrees(first: int, end: int) -> list[Coordinate]:
+    """The complete subtrees that make up the leaves [first, end), left to right.
+
+    `first` must be aligned as RFC 9162 splits trees: a multiple of the largest power of two that
+    is not larger than the range. All ranges of this module are.
+    """
+    found: list[Coordinate] = []
+    while first < end:
+        level = (end - first).bit_length() - 1
+        if first & ((1 << level) - 1):
+            raise ValueError(f"leaves {first} to {end} are no range of an RFC 9162 tree")
+        found.append((level, first >> level))
+        first += 1 << level
+    return found
+
+
+def peaks(size: int) -> list[Coordinate]:
+    """The complete subtrees of a tree of `size` leaves, largest first."""
+    return subtrees(0, size)
+
+
+def bag(hashes: Sequence[bytes]) -> bytes:
+    """The root over the hashes of a range's complete subtrees (left to right)."""
+    if not hashes:
+        return EMPTY_ROOT
+    root = hashes[-1]
+    for left in reversed(hashes[:-1]):
+        root = node_hash(left, root)
+    return root
+
+
+@dataclass(slots=True)
+class Frontier:
+    """The right edge of a growing tree: its size and the hashes of its peaks, largest first."""
+
+    size: int = 0
+    hashes: list[bytes] = field(default_factory=list)
+
+    def append(self, leaf_hash: bytes) -> list[tuple[int, int, bytes]]:
+        """Add one leaf; the inner nodes (level, index, hash) that this completes, lowest first."""
+        completed: list[tuple[int, int, bytes]] = []
+        current, level, index = leaf_hash, 0, self.size
+        while index & 1:
+            current = node_hash(self.hashes.pop(), current)
+            level, index = level + 1, index >> 1
+            completed.append((level, index, current))
+        self.hashes.append(current)
+        self.size += 1
+        return completed
+
+    def extend(self, leaf_hashes: Iterable[bytes]) -> list[tuple[int, int, bytes]]:
+        """Add leaves in order; all inner nodes that this completes."""
+        completed: list[tuple[int, int, bytes]] = []
+        for leaf_hash in leaf_hashes:
+            completed += self.append(leaf_hash)
+        return completed
+
+    def root(self) -> bytes:
+        """The Merkle tree hash of the leaves so far."""
+        return bag(self.hashes)
+
+
+def inclusion_ranges(index: int, size: int) -> list[Range]:
+    """The leaf ranges whose hashes are PATH(index, size) of RFC 9162, 2.1.3.1, in its order."""
+    if not 0 <= index < size:
+        raise IndexError(f"no leaf {index} in a tree of {size}")
+    ranges: list[Range] = []
+    low, high = 0, size
+    while high - low > 1:
+        middle = low + _split(high - low)
+        if index < middle:
+            ranges.append((middle, high))
+            high = middle
+        else:
+            ranges.append((low, middle))
+            low = middle
+    return ranges[::-1]
+
+
+def consistency_ranges(first: int, second: int) -> list[Range]:
+    """The leaf ranges whose hashes are PROOF(first, second) of RFC 9162, 2.1.4.1, in its order."""
+    if not 1 <= first <= second:
+        raise IndexError(f"no consistency proof from {first} to {second} leaves")
+    if first == second:
+        return []
+    ranges: list[Range] = []
+    low, high, whole = 0, second, True
+    while first != high:
+        middle = low + _split(high - low)
+        if first <= middle:
+            ranges.append((middle, high))
+            high = middle
+        else:
+            ranges.append((low, middle))
+            low, whole = middle, False
+    if not whole:
+        ranges.append((low, high))
+    return ranges[::-1]
+
+
+def coordinates(ranges: Iterable[Range]) -> list[Coordinate]:
+    """All stored hashes that the ranges ask for."""
+    return [place for first, end in ranges for place in subtrees(first, end)]
+
+
+def resolve(ranges: Iterable[Range], stored: Callable[[Coordinate], bytes]) -> list[bytes]:
+    """The proof nodes: each range's hash from its stored subtrees."""
+    return [bag([stored(place) for place in subtrees(first, end)]) for first, end in ranges]
+
+
+def _split(size: int) -> int:
+    """The largest power of two smaller than `size` (at least 2)."""
+    return 1 << ((size - 1).bit_length() - 1)

@@ -1,0 +1,227 @@
+"""Whether a bundle proves what it says, judged against the chain: pure, one named reason a refusal.
+
+The bundle is never believed: size and root come from the anchor that the chain holds, keys from the
+chain's registry, and which chain and contracts count is the caller's to say (`ChainView`).
+Leaf, opening and inclusion need the standard library alone; the note's Ed25519 signature is
+checked by `nodes.anchoring.note`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from nodes.anchoring.bundle import Bundle, BundleMalformed, parse_bundle
+from nodes.anchoring.checkpoint import (
+    Checkpoint,
+    CheckpointInvalid,
+    meta_hash,
+    parse_checkpoint,
+)
+from nodes.anchoring.leaf import Leaf, decode_leaf
+from nodes.anchoring.note import NoteInvalid, SignedNote, parse_note, signature_holds
+from nodes.crypto.commitment import SharedField
+from nodes.crypto.merkle import leaf_hash, root_from_inclusion
+
+
+class Reason(StrEnum):
+    """Why a bundle is refused, in order of precedence: of two that apply the upper is named."""
+
+    MALFORMED = "MALFORMED"
+    LEAF_MALFORMED = "LEAF_MALFORMED"
+    COMMITMENT_MISMATCH = "COMMITMENT_MISMATCH"
+    NOTE_MALFORMED = "NOTE_MALFORMED"
+    LEAF_MISMATCH = "LEAF_MISMATCH"
+    WRONG_CHAIN = "WRONG_CHAIN"
+    UNTRUSTED_REGISTRY = "UNTRUSTED_REGISTRY"
+    NOT_ANCHORED = "NOT_ANCHORED"
+    SIZE_MISMATCH = "SIZE_MISMATCH"
+    ROOT_MISMATCH = "ROOT_MISMATCH"
+    ANCHOR_MISMATCH = "ANCHOR_MISMATCH"
+    KEY_NOT_VALID_AT_BLOCK = "KEY_NOT_VALID_AT_BLOCK"
+    SIGNATURE_INVALID = "SIGNATURE_INVALID"
+    META_MISMATCH = "META_MISMATCH"
+    NOT_INCLUDED = "NOT_INCLUDED"
+
+    @property
+    def meaning(self) -> str:
+        """The reason in a sentence."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Reason.MALFORMED: "the file is not a bundle in canonical form",
+    Reason.LEAF_MALFORMED: "the leaf is not the canonical encoding of a log entry",
+    Reason.COMMITMENT_MISMATCH: "the disclosed fields do not lead to the commitment in the leaf",
+    Reason.NOTE_MALFORMED: "the checkpoint is not a signed note of this network",
+    Reason.LEAF_MISMATCH: "the leaf and the checkpoint name different members",
+    Reason.WRONG_CHAIN: "the checkpoint is for another chain",
+    Reason.UNTRUSTED_REGISTRY: "the checkpoint names another anchor contract than the trusted one",
+    Reason.NOT_ANCHORED: "the chain holds no anchor of that member with that number",
+    Reason.SIZE_MISMATCH: "the checkpoint states another size than the anchor on the chain",
+    Reason.ROOT_MISMATCH: "the checkpoint states another root than the anchor on the chain",
+    Reason.ANCHOR_MISMATCH: "the bundle states another block or transaction than the chain",
+    Reason.KEY_NOT_VALID_AT_BLOCK: "the member had no note key at that block",
+    Reason.SIGNATURE_INVALID: "the checkpoint is not signed by the member's note key",
+    Reason.META_MISMATCH: "checkpoint, moment or totals differ from what was anchored",
+    Reason.NOT_INCLUDED: "the proof does not lead from the leaf to the anchored root",
+}
+
+
+class Anchored(Protocol):
+    """An anchor as the chain holds it (nodes.chain.anchors.Anchor is one)."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def root(self) -> bytes: ...
+    @property
+    def meta_hash(self) -> bytes: ...
+    @property
+    def block_number(self) -> int: ...
+    @property
+    def block_hash(self) -> bytes: ...
+    @property
+    def tx_hash(self) -> bytes: ...
+
+
+class ChainView(Protocol):
+    """The verifier's trusted look at the chain. Look-ups may raise if the chain is out of reach."""
+
+    @property
+    def chain_id(self) -> int: ...
+    @property
+    def anchor_registry(self) -> str:
+        """The trusted contract's address."""
+        ...
+
+    def anchor(self, member_id: str, seq: int) -> Anchored | None:
+        """The member's anchor of that number, if final."""
+        ...
+
+    def note_key(self, member_id: str, block_number: int) -> bytes | None:
+        """The member's Ed25519 note key valid at that block."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`ok` or the one reason against. `details` are for people; trust them only if `ok`."""
+
+    ok: bool
+    reason: Reason | None = None
+    details: dict[str, object] = field(default_factory=dict)
+
+
+class _Refused(Exception):
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+        self.detail = detail
+
+
+def verify(raw: bytes, chain: ChainView) -> Verdict:
+    """Judge a bundle file's bytes."""
+    try:
+        bundle, leaf, note, checkpoint = _read(raw)
+        _against_chain(bundle, leaf, note, checkpoint, chain)
+    except _Refused as refusal:
+        detail = refusal.detail or refusal.reason.meaning
+        return Verdict(False, refusal.reason, {"detail": detail})
+    return Verdict(True, None, _details(bundle, leaf, checkpoint))
+
+
+def _read(raw: bytes) -> tuple[Bundle, Leaf, SignedNote, Checkpoint]:
+    """Everything that can be said without the chain."""
+    try:
+        bundle = parse_bundle(raw)
+    except BundleMalformed as error:
+        raise _Refused(Reason.MALFORMED, str(error)) from None
+    try:
+        leaf = decode_leaf(bundle.leaf)
+    except ValueError as error:
+        raise _Refused(Reason.LEAF_MALFORMED, str(error)) from None
+    if bundle.opening.commitment() != leaf.commitment:
+        raise _Refused(Reason.COMMITMENT_MISMATCH)
+    try:
+        note = parse_note(bundle.note)
+        checkpoint = parse_checkpoint(note.text)
+    except (NoteInvalid, CheckpointInvalid) as error:
+        raise _Refused(Reason.NOTE_MALFORMED, str(error)) from None
+    if note.key_name != str(checkpoint.origin):
+        raise _Refused(Reason.NOTE_MALFORMED, "the key's name is not the origin")
+    if checkpoint.origin.member_id != leaf.member_id:
+        raise _Refused(Reason.LEAF_MISMATCH)
+    return bundle, leaf, note, checkpoint
+
+
+def _against_chain(
+    bundle: Bundle, leaf: Leaf, note: SignedNote, checkpoint: Checkpoint, chain: ChainView
+) -> None:
+    if checkpoint.origin.chain_id != chain.chain_id:
+        raise _Refused(Reason.WRONG_CHAIN)
+    if checkpoint.origin.anchor_registry != chain.anchor_registry.lower():
+        raise _Refused(Reason.UNTRUSTED_REGISTRY)
+    evidence = bundle.evidence
+    anchor = chain.anchor(leaf.member_id, evidence.seq)
+    if anchor is None:
+        raise _Refused(Reason.NOT_ANCHORED)
+    if checkpoint.size != anchor.size:
+        raise _Refused(Reason.SIZE_MISMATCH)
+    if checkpoint.root != anchor.root:
+        raise _Refused(Reason.ROOT_MISMATCH)
+    if (evidence.block_number, evidence.block_hash, evidence.tx_hash) != (
+        anchor.block_number,
+        anchor.block_hash,
+        anchor.tx_hash,
+    ):
+        raise _Refused(Reason.ANCHOR_MISMATCH)
+    key = chain.note_key(leaf.member_id, anchor.block_number)
+    if key is None:
+        raise _Refused(Reason.KEY_NOT_VALID_AT_BLOCK)
+    if not signature_holds(note, key):
+        raise _Refused(Reason.SIGNATURE_INVALID)
+    if meta_hash(bundle.note, evidence.sealed_us, evidence.totals_hash) != anchor.meta_hash:
+        raise _Refused(Reason.META_MISMATCH)
+    root = root_from_inclusion(bundle.index, anchor.size, leaf_hash(bundle.leaf), bundle.path)
+    if root != anchor.root:
+        raise _Refused(Reason.NOT_INCLUDED)
+
+
+def _details(bundle: Bundle, leaf: Leaf, checkpoint: Checkpoint) -> dict[str, object]:
+    details: dict[str, object] = {
+        "member_id": leaf.member_id,
+        "side": leaf.kind.side,
+        "txid": leaf.txid.hex(),
+        "commitment": leaf.commitment.hex(),
+        "pair_seq": leaf.pair_seq,
+        "terminal_id": leaf.terminal_id,
+        "terminal_seq": leaf.terminal_seq,
+        "index": bundle.index,
+        "size": checkpoint.size,
+        "root": checkpoint.root.hex(),
+        "origin": str(checkpoint.origin),
+        "seq": bundle.evidence.seq,
+        "block_number": bundle.evidence.block_number,
+        "tx_hash": bundle.evidence.tx_hash.hex(),
+        "finality": "DEV_FINALITY",
+    }
+    for number, (_, value) in bundle.opening.disclosed.items():
+        shared = SharedField(number)
+        details[shared.name.lower()] = _readable(shared, value)
+    return details
+
+
+_NUMBERS = {SharedField.AMOUNT, SharedField.KIND, SharedField.TIME, SharedField.OUTCOME}
+_TEXTS = {SharedField.CURRENCY, SharedField.MERCHANT}
+
+
+def _readable(shared: SharedField, value: bytes) -> object:
+    if shared in _NUMBERS:
+        return int.from_bytes(value, "big")
+    if shared in _TEXTS:
+        return value.rstrip(b"\0").decode("ascii", errors="replace")
+    if shared is SharedField.ORIGINAL and value == bytes(32):
+        return None
+    return value.hex()

@@ -1,0 +1,333 @@
+"""The node's background jobs: Celery tasks over a queue in PostgreSQL, rung by a clock.
+
+A task is only a doorbell. What there is to do stands in the node's database, each operation does
+all of it and can be repeated, so a lost, doubled or late message costs nothing but time. The clock
+(Celery beat, as a thread of the worker: it must not outlive it) rings every job again and again,
+which makes it the sweeper too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import sqlalchemy.exc
+import structlog
+from celery import Celery
+from celery.beat import EmbeddedService, Scheduler
+from pgmq.install import get_embedded_install_sql
+
+from nodes.anchoring import queries
+from nodes.anchoring.model import LogIdentity
+from nodes.anchoring.note import NoteSigner
+from nodes.anchoring.operations import (
+    AnchorContext,
+    FeedRefused,
+    LogDamaged,
+    LogFenced,
+    bind_chain,
+    check_head,
+    confirm,
+    publish,
+    record_feed,
+    seal,
+)
+from nodes.anchoring.rules import RowUnsound
+from nodes.anchoring.store import transaction
+from nodes.api.client import NodeClient, NodePeer, NodeRefused, NodeUnreachable
+from nodes.authorization.model import AuthorizationAnswer
+from nodes.authorization.operations.forwarding import (
+    recover_pending,
+    request_of,
+    settle_reversals,
+    take_reversals,
+)
+from nodes.authorization.service import IssuerUnreachable
+from nodes.authorization.store import QueuedReversal
+from nodes.bootstrap import Node
+from nodes.chain.directory import Member
+from nodes.chain.errors import ChainError
+from nodes.crypto.http_signatures import MessageSigner
+
+log = structlog.get_logger(__name__)
+
+QUEUE = "countersign"
+#: Every job is rung at least this often, whatever happened to its messages.
+SWEEP_S = 2.0
+_ISSUER_TIMEOUT_MS = 5_000
+_FEED_PAGE = 200
+#: Outages, which pass: the next ring tries again.
+_OUTAGES = (
+    ChainError,
+    NodeUnreachable,
+    NodeRefused,
+    psycopg.OperationalError,
+    sqlalchemy.exc.OperationalError,
+    sqlalchemy.exc.TimeoutError,
+)
+#: States of the data that a person must look into; the job stands still until then.
+_ALARMS = (LogFenced, LogDamaged, RowUnsound, FeedRefused)
+
+
+class Jobs:
+    """What the tasks do, for one node. Used by one thread."""
+
+    def __init__(self, node: Node) -> None:
+        settings = node.settings
+        self._node = node
+        self._runner = asyncio.Runner()
+        self._feeds: dict[str, tuple[Member, NodeClient]] = {}
+        self._note_signer = NoteSigner(node.keystore.secret("note"))
+        self._message_signer = MessageSigner(node.member_id, node.keystore.secret("message"))
+        self._context: AnchorContext | None = None
+        self._acquirer = node.make_acquirer() if "acquirer" in settings.roles else None
+
+    def close(self) -> None:
+        """Close the connections to other nodes."""
+        for _, client in self._feeds.values():
+            self._runner.run(client.close())
+        self._runner.close()
+
+    def context(self) -> AnchorContext:
+        """What sealing and publishing work with, once chain and database are known to agree.
+
+        Asked of the chain at the first job of a process: a database that was restored from a
+        backup, or a chain that was swapped, must not be sealed on (LogFenced).
+        """
+        if self._context is None:
+            node, settings = self._node, self._node.settings
+            chain_id = node.chain.chain_id()
+            context = AnchorContext(
+                engine=node.engine,
+                identity=LogIdentity(node.member_id, chain_id, settings.anchor_registry.lower()),
+                client=node.chain,
+                registry=node.anchors,
+                signer=node.signer,
+                clock=node.clock,
+            )
+            bind_chain(context, settings.member_registry)
+            check_head(context)
+            self._context = context
+        return self._context
+
+    def seal(self) -> bool:
+        """Seal all committed rows; whether there were any."""
+        context, sealed = self.context(), False
+        while seal(context.engine, context.identity, self._note_signer, context.clock):
+            sealed = True
+        return sealed
+
+    def publish(self) -> int:
+        """Send sealed batches to the chain; how many."""
+        return publish(self.context())
+
+    def confirm(self) -> int:
+        """Note which anchors are final; how many."""
+        return confirm(self.context())
+
+    def recover_pending(self) -> int:
+        """Close requests that a crash left open."""
+        if self._acquirer is None:
+            return 0
+        with transaction(self._node.engine) as connection:
+            return recover_pending(connection, self._acquirer)
+
+    def forward_reversals(self) -> int:
+        """Send due reversals to their issuers; how many were acknowledged."""
+        if self._acquirer is None:
+            return 0
+        with transaction(self._node.engine) as connection:
+            taken = take_reversals(connection, self._acquirer)
+        by_issuer: dict[str, list[QueuedReversal]] = {}
+        for row in taken:
+            by_issuer.setdefault(row.issuer, []).append(row)
+        settled = 0
+        for issuer, rows in by_issuer.items():
+            try:
+                answers = self._runner.run(self._ask(issuer, rows))
+            except IssuerUnreachable as error:
+                log.warning("reversals_not_acknowledged", issuer=issuer, why=str(error))
+                continue
+            with transaction(self._node.engine) as connection:
+                pairs = list(zip(rows, answers, strict=True))
+                settled += settle_reversals(connection, self._acquirer, pairs)
+        return settled
+
+    async def _ask(self, issuer: str, rows: list[QueuedReversal]) -> list[AuthorizationAnswer]:
+        now_ms = self._node.clock.now_ms()
+        deadline_ms = now_ms + _ISSUER_TIMEOUT_MS
+        requests = [request_of(row) for row in rows]
+        if issuer == self._node.member_id:
+            return await self._node.authorizer.authorize(requests)
+        return await self._node.link.authorize(issuer, requests, deadline_ms)
+
+    def pull_feed(self) -> int:
+        """Take what is new in each acquirer's feed of this merchant; how many entries."""
+        if "merchant" not in self._node.settings.roles:
+            return 0
+        recorded = 0
+        for member in self._node.directory.members():
+            if not member.active or "acquirer" not in member.roles:
+                continue
+            try:
+                recorded += self._pull_from(member)
+            except (NodeUnreachable, NodeRefused) as error:
+                log.warning("feed_not_taken", acquirer=member.member_id, why=str(error))
+        return recorded
+
+    def _pull_from(self, member: Member) -> int:
+        recorded = 0
+        while True:
+            with transaction(self._node.engine) as connection:
+                after = queries.feed_cursor(connection, member.member_id)
+            items = self._runner.run(self._feed_client(member).feed(after, _FEED_PAGE))
+            recorded += record_feed(self._node.engine, member.member_id, items, self._node.clock)
+            if len(items) < _FEED_PAGE:
+                return recorded
+
+    def _feed_client(self, member: Member) -> NodeClient:
+        known = self._feeds.get(member.member_id)
+        if known is not None and known[0] == member:
+            return known[1]
+        client = NodeClient(
+            member.api_url,
+            signer=self._message_signer,
+            peer=NodePeer(member.member_id, member.message_key),
+        )
+        self._feeds[member.member_id] = (member, client)
+        if known is not None:
+            self._runner.run(known[1].close())
+        return client
+
+
+def _ring(name: str, job: Callable[[], Any]) -> Any:
+    """Do a job; outages and alarms are logged, and wait for the next ring."""
+    try:
+        return job()
+    except _OUTAGES as error:
+        log.warning("job_put_off", job=name, why=type(error).__name__)
+    except _ALARMS as error:
+        log.error("job_refused", job=name, why=str(error))
+    return None
+
+
+def make_celery(node: Node, jobs: Jobs) -> Celery:
+    """The Celery application of one node: its tasks and their clock."""
+    app = Celery("countersign", set_as_current=False)
+    app.conf.update(_configuration(node))
+
+    _add_task(app, "seal", jobs.seal, then="publish")
+    _add_task(app, "publish", jobs.publish, then="confirm")
+    _add_task(app, "confirm", jobs.confirm)
+    _add_task(app, "forward_reversals", jobs.forward_reversals)
+    _add_task(app, "recover_pending", jobs.recover_pending)
+    _add_task(app, "pull_feed", jobs.pull_feed)
+    return app
+
+
+def _add_task(app: Celery, name: str, job: Callable[[], Any], then: str | None = None) -> None:
+    """A task that does a job; where there was something to do, the bell of `then` is rung."""
+
+    def task() -> None:
+        if _ring(name, job) and then:
+            app.send_task(then, expires=SWEEP_S)
+
+    app.task(task, name=name)
+
+
+def _configuration(node: Node) -> dict[str, Any]:
+    settings = node.settings
+    periods = {"seal": settings.seal_interval_s, "publish": SWEEP_S, "confirm": SWEEP_S}
+    if "acquirer" in settings.roles:
+        periods |= {"forward_reversals": 1.0, "recover_pending": SWEEP_S}
+    if "merchant" in settings.roles:
+        periods |= {"pull_feed": SWEEP_S}
+    return {
+        "broker_url": settings.jobs_url,
+        "broker_transport_options": _transport_options(settings.jobs_url),
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "worker_enable_remote_control": False,
+        "worker_hijack_root_logger": False,
+        # Unlimited. An ack that fails because PostgreSQL went away is logged and its delivery counted
+        # as open for ever: with a limit of one the worker would wait for it and never poll again.
+        "worker_prefetch_multiplier": 0,
+        "worker_send_task_events": False,
+        "task_ignore_result": True,
+        "task_default_queue": QUEUE,
+        "enable_utc": True,
+        "beat_max_loop_interval": 1,
+        "beat_schedule": {
+            # A ring that waited for a whole period is superseded by the next one.
+            name: {"task": name, "schedule": period, "options": {"expires": 5 * period}}
+            for name, period in periods.items()
+        },
+    }
+
+
+def _transport_options(jobs_url: str) -> dict[str, Any]:
+    if not jobs_url.startswith("pgmq://"):
+        return {}
+    return {
+        # Doorbells may be lost with the machine: they need not wait for the disk.
+        "conn_string": _jobs_dsn(jobs_url) + "?options=-c%20synchronous_commit%3Doff",
+        "init_extension": False,
+        "pool_size": 2,
+        "pool_timeout": 5,
+        "visibility_timeout": 60,
+        "wait_time_seconds": 0,
+        "polling_interval": 0.2,
+    }
+
+
+def _jobs_dsn(jobs_url: str) -> str:
+    return "postgresql" + jobs_url.removeprefix("pgmq")
+
+
+def prepare_queue(jobs_url: str, *, patience_s: float = 60.0) -> None:
+    """Install the queue's SQL functions where they lack; waits for PostgreSQL to be there.
+
+    The login must own the jobs' database, or the functions must be there already.
+    """
+    if not jobs_url.startswith("pgmq://"):
+        return
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            with psycopg.connect(_jobs_dsn(jobs_url), connect_timeout=5) as connection:
+                connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('pgmq', 0))")
+                found = connection.execute("SELECT to_regclass('pgmq.meta')").fetchone()
+                if found is None or found[0] is None:
+                    connection.execute(get_embedded_install_sql())
+            return
+        except psycopg.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("queue_unreachable", why=type(error).__name__)
+            time.sleep(0.5)
+
+
+def run(node: Node) -> None:
+    """Work until SIGTERM (then the job at hand is ended first)."""
+    prepare_queue(node.settings.jobs_url)
+    jobs = Jobs(node)
+    app = make_celery(node, jobs)
+    clock = EmbeddedService(app, thread=True, scheduler_cls=Scheduler)
+    clock.start()
+    try:
+        app.Worker(
+            pool="solo",
+            concurrency=1,
+            queues=[QUEUE],
+            loglevel="WARNING",
+            quiet=True,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+        ).start()
+    finally:
+        clock.stop()
+        jobs.close()

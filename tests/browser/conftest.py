@@ -1,0 +1,140 @@
+"""A browser and a console for the browser tests; every page is watched for errors and for
+violations of the content security policy."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.network import PASSWORD, ConsoleNetwork, console_network
+
+try:
+    from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+except ImportError:  # pragma: no cover
+    pytest.skip("Playwright is not installed", allow_module_level=True)
+
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here needs a Chromium."""
+    here = str(Path(__file__).parent)
+    for item in items:
+        if str(item.path).startswith(here):
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The machine's Chromium."""
+    path = next((found for name in _NAMES if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"no Chromium on this machine (looked for {', '.join(_NAMES)})")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def _started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleNetwork]:
+    with console_network(tmp_path_factory.mktemp("console")) as network:
+        yield network
+
+
+@pytest.fixture
+def network(_started: ConsoleNetwork) -> Iterator[ConsoleNetwork]:
+    """The console and its nodes, well behaved at the start of each test."""
+    yield _started
+    for node in _started.nodes.values():
+        node.away = node.refuses = False
+        node.tampered.clear()
+        node.swapped.clear()
+        node.falsified.clear()
+
+
+class Watch:
+    """What a page complained of."""
+
+    def __init__(self) -> None:
+        self.troubles: list[str] = []
+        #: Parts of messages that a test expects (a refused sign-in is logged by the browser).
+        self.expected: list[str] = []
+
+    def on(self, page: Page) -> None:
+        page.on("pageerror", lambda error: self.troubles.append(f"error: {error}"))
+        page.on("console", self._console)
+
+    def _console(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.troubles.append(f"{message.type}: {message.text}")
+
+    def unexpected(self) -> list[str]:
+        return [text for text in self.troubles if not any(part in text for part in self.expected)]
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser with no cookies, 1440 pixels wide, light."""
+    made = browser.new_context(
+        viewport={"width": 1440, "height": 900}, color_scheme="light", locale="en-GB"
+    )
+    made.set_default_timeout(10_000)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, watch: Watch) -> Iterator[Page]:
+    """A page; at the end of the test it must not have complained of anything unexpected."""
+    opened = context.new_page()
+    watch.on(opened)
+    yield opened
+    assert watch.unexpected() == []
+
+
+@pytest.fixture
+def sign_in(page: Page, network: ConsoleNetwork) -> Callable[..., Page]:
+    """Signs a person in through the form; the page is then on their overview."""
+
+    def sign(username: str = "ada", path: str = "/") -> Page:
+        page.goto(network.url + path)
+        page.get_by_label("User name").fill(username)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_selector("#content")
+        return page
+
+    return sign
+
+
+@pytest.fixture
+def accessible() -> Callable[[Page], None]:
+    """Asserts that axe-core finds no violation on the page (WCAG 2.2 A and AA, best practices)."""
+
+    def check(page: Page) -> None:
+        # Animations of new rows blend colours: judge the page at rest.
+        page.evaluate(
+            "document.getAnimations().forEach(each => "
+            "each.effect.getComputedTiming().iterations === Infinity || each.finish())"
+        )
+        page.evaluate(AXE.read_text(encoding="utf-8") + "; 0")
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        problems = [
+            f"{violation['id']}: {node['target']} {node['failureSummary']}"
+            for violation in found["violations"]
+            for node in violation["nodes"]
+        ]
+        assert problems == []
+
+    return check

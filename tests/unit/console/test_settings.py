@@ -1,0 +1,57 @@
+"""What the configuration refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from console.settings import ConsoleSettings
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"secret": "short"}, "at least 32"),
+        ({"surprise": 1}, "surprise"),
+        ({"nodes": []}, "nodes"),
+        ({"users": [{"username": "a", "password_argon2": "plain", "members": []}]}, "Argon2id"),
+        (
+            {"users": [{"username": "a", "password_argon2": "$argon2i$v=19$x", "members": []}]},
+            "Argon2id",
+        ),
+        (
+            {"users": [{"username": "a", "password_argon2": "$argon2id$", "members": ["zeta"]}]},
+            "zeta",
+        ),
+    ],
+)
+def test_a_wrong_configuration_is_refused_with_its_reason(
+    document: dict[str, Any], changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValidationError, match=says):
+        ConsoleSettings.model_validate(document | changes)
+
+
+def test_secrets_are_in_no_repr(document: dict[str, Any]) -> None:
+    shown = repr(ConsoleSettings.model_validate(document))
+    assert document["secret"] not in shown
+    assert document["users"][0]["password_argon2"] not in shown
+
+
+def test_the_state_file_is_beside_the_configuration(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
+    del document["state_file"]
+    path = tmp_path / "console.json"
+    path.write_text(json.dumps(document))
+    assert ConsoleSettings.load(path).state_file == tmp_path / "console.sqlite"
+
+
+def test_https_outside_makes_the_cookie_secure(document: dict[str, Any]) -> None:
+    settings = ConsoleSettings.model_validate(document | {"public_url": "https://ops.example"})
+    assert settings.secure
+    assert "ops.example" in settings.hosts
