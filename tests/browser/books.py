@@ -114,6 +114,8 @@ class Day:
             else None,
             "merchant_id": merchant_id,
             "merchant_name": name,
+            "mcc": "5411",
+            "country": "CN",
             "terminal_id": terminal,
             "acquirer": ACQUIRER,
             "issuer": ISSUER,

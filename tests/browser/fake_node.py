@@ -207,7 +207,10 @@ class FakeNode:
         return {
             "volume": volume,
             "declines": dict(declines),
+            "member_id": self.books.member_id,
+            "side": self.books.side,
             "totals": {
+                "since": iso(start),
                 "approved": len(good),
                 "declined": len(self.books.rows) - len(good),
                 "amount": sum(r.values["amount"] for r in good),
@@ -319,7 +322,7 @@ class FakeNode:
             if seq > len(self.books.batches):
                 return _problem(404, "unknown")
             found = self.books.batches[seq - 1]
-            return {**self.batch(found), "checkpoint": found["note"]}
+            return {**self.batch(found), "checkpoint": found["note"], "consistency": []}
 
         @app.get("/v1/batches/{seq}/transactions")
         async def batch_transactions(seq: int, cursor: int = 0, limit: int = 25) -> Any:

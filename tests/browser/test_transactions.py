@@ -229,3 +229,29 @@ def test_an_unknown_transaction_is_not_found(
     for name in ("ab" * 32, "nonsense"):
         page.goto(f"{network.url}/i/aurora/transactions/{name}")
         expect(page.get_by_text("Nothing found here")).to_be_visible()
+
+
+def test_without_a_chain_nothing_is_verified_and_nothing_is_refused(
+    page: Page, watch: Watch, network: ConsoleNetwork, sign_in: Callable[..., Page]
+) -> None:
+    watch.expected.append("503")
+    item = network.anchored()
+    process = network.chain.process
+    assert process is not None
+    sign_in()
+    process.kill()
+    try:
+        page.goto(f"{network.url}/i/aurora/transactions/{item['txid']}")
+        page.get_by_role("button", name="Verify").click()
+        expect(page.locator("[data-verdict=unchecked]")).to_be_visible()
+        page.goto(f"{network.url}/i/aurora/batches/1")
+        expect(page.locator("#anchor [data-agreement=away]")).to_be_visible()
+        page.goto(f"{network.url}/i/aurora/anchors")
+        expect(page.get_by_text("The chain is not answering")).to_be_visible()
+        page.goto(f"{network.url}/i/aurora/members")
+        expect(page.locator("[data-agreement=unknown]")).to_have_count(4)
+    finally:
+        process.start()
+    page.goto(f"{network.url}/i/aurora/transactions/{item['txid']}")
+    page.get_by_role("button", name="Verify").click()
+    expect(page.locator("[data-verdict=verified]")).to_be_visible()

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from nodes.reconciliation.invariants import check_invariants
 
 from nodes.db.engine import make_engine
+from nodes.reconciliation.invariants import check_invariants
 from sandbox.founding import NodeAdministration
 from sandbox.launcher import Running, running
 from sandbox.network import ACQUIRER, MEMBERS, TPDU, Card, DemoDirectory, State

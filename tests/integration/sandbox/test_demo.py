@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from nodes.chain.client import ChainClient
@@ -130,6 +131,7 @@ def test_a_second_run_continues_and_ctrl_c_stops_everything(
         client = ChainClient(after["chain"]["rpc"])
         address = after["chain"]["contracts"][ANCHOR_REGISTRY]["address"]
         assert artifact(ANCHOR_REGISTRY).matches(client.code(address))
+        _tampering_is_found(directory, after)
         second.send_signal(signal.SIGINT)
         status = second.wait(40)
     assert status == 0
@@ -200,6 +202,32 @@ def test_an_ordinary_user_can_run_it() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
     finally:
         shutil.rmtree(home)
+
+
+def _tampering_is_found(directory: Path, network: dict[str, Any]) -> None:
+    """The owner of a database changes an anchored row: verify-ledger names it."""
+    aurora = network["members"][0]
+    check = [sys.executable, "-m", "sandbox.cli", "verify-ledger", "--member", "aurora"]
+    check += ["--network", str(directory / "network.json")]
+    clean = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert clean.returncode == 0, clean.stdout + clean.stderr
+    with psycopg.connect(aurora["dsn"], autocommit=True) as connection:
+        connection.execute("ALTER TABLE transactions DISABLE TRIGGER USER")
+        row = connection.execute(
+            "UPDATE transactions SET amount = amount + 1 WHERE transaction_id ="
+            " (SELECT min(transaction_id) FROM transactions) RETURNING transaction_id"
+        ).fetchone()
+        assert row is not None
+        try:
+            found = subprocess.run(check, capture_output=True, text=True, check=False)
+        finally:
+            connection.execute(
+                "UPDATE transactions SET amount = amount - 1 WHERE transaction_id = %s", row
+            )
+            connection.execute("ALTER TABLE transactions ENABLE TRIGGER USER")
+    assert found.returncode == 1, found.stdout + found.stderr
+    assert "transactions" in found.stdout
+    assert "amount" in found.stdout
 
 
 def _network(directory: Path) -> dict[str, Any]:

@@ -204,3 +204,14 @@ def test_the_file_is_private_and_holds_neither_token_nor_password(
     assert b"ada" in kept
     assert cookie.rpartition(".")[0].encode() not in kept
     assert PASSWORD.encode() not in kept
+
+
+def test_what_a_page_asks_for_by_itself_keeps_nobody_signed_in(
+    access: Access, clock: FixedClock
+) -> None:
+    cookie = _signed_in(access)
+    for _ in range(2):
+        clock.advance(29 * MINUTE)
+        assert access.user_of(cookie, active=False) is not None
+    clock.advance(2 * MINUTE)
+    assert access.user_of(cookie, active=False) is None

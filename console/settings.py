@@ -1,0 +1,125 @@
+"""The console's configuration: one JSON file, read at start (docs/console.md lists the keys)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from nodes import ids
+
+#: Stands in a user's `members` for every institution of this console.
+EVERY_MEMBER = "*"
+
+
+class Role(StrEnum):
+    """What a person may do here; each role may do all that the ones before it may."""
+
+    READER = "reader"  # look at everything of the own institutions, verify proofs
+    OPERATOR = "operator"  # as yet the same; changes of cards and merchants come under it
+    ADMIN = "admin"  # unlock accounts, see and end other people's sessions
+
+    def includes(self, needed: Role) -> bool:
+        """Whether this role may do what `needed` may."""
+        order = list(Role)
+        return order.index(self) >= order.index(needed)
+
+
+class NodeEntry(BaseModel):
+    """One institution's node, and the key with which the console reads it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    member_id: str
+    name: str = Field(min_length=1, max_length=80)
+    roles: list[str] = []
+    api_url: str
+    api_key: SecretStr
+
+    @field_validator("member_id")
+    @classmethod
+    def _member(cls, value: str) -> str:
+        ids.member_word(value)
+        return value
+
+
+class UserEntry(BaseModel):
+    """One person. `members` are the institutions that they may see; "*" means all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    username: str = Field(min_length=1, max_length=64)
+    password_argon2: SecretStr
+    role: Role = Role.READER
+    members: list[str] = []
+
+    @field_validator("password_argon2")
+    @classmethod
+    def _argon2id(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith("$argon2id$"):
+            raise ValueError("password_argon2 must be an Argon2id hash ($argon2id$...)")
+        return value
+
+
+class ConsoleSettings(BaseModel):
+    """What the console must be told. Unknown keys are refused: one may be misspelt."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    host: str = "127.0.0.1"
+    port: int = Field(ge=1, le=65535)
+    secret: SecretStr  # signs the session cookie; at least 32 characters, no default
+    nodes: list[NodeEntry] = Field(min_length=1)
+    users: list[UserEntry] = []
+    rpc_url: str
+    anchor_registry: str
+    member_registry: str
+    finality_depth: int = Field(default=1, ge=1)
+    public_url: str | None = None  # as browsers see it; https makes the cookie Secure
+    state_file: Path | None = None  # SQLite: sessions and locks; default: beside the config file
+    time_zone: str = "Asia/Shanghai"  # the institutions' business time
+    session_hours: float = Field(default=12, gt=0)
+    idle_minutes: float = Field(default=60, gt=0)
+    lock_minutes: float = Field(default=15, gt=0)
+
+    @field_validator("secret")
+    @classmethod
+    def _long_secret(cls, value: SecretStr) -> SecretStr:
+        if len(value.get_secret_value()) < 32:
+            raise ValueError("secret needs at least 32 characters")
+        return value
+
+    @model_validator(mode="after")
+    def _names(self) -> ConsoleSettings:
+        known = [node.member_id for node in self.nodes]
+        if len(set(known)) != len(known):
+            raise ValueError("a member stands twice in nodes")
+        names = [user.username.casefold() for user in self.users]
+        if len(set(names)) != len(names):
+            raise ValueError("a username stands twice in users")
+        for user in self.users:
+            for member in user.members:
+                if member != EVERY_MEMBER and member not in known:
+                    raise ValueError(f"user {user.username!r}: no node for member {member!r}")
+        return self
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers reach the console over TLS."""
+        return self.public_url is not None and urlsplit(self.public_url).scheme == "https"
+
+    @property
+    def hosts(self) -> list[str]:
+        """The host names under which the console answers; another Host header is refused."""
+        hosts = {self.host, "127.0.0.1", "localhost"}
+        if self.public_url:
+            hosts.add(urlsplit(self.public_url).hostname or self.host)
+        return sorted(hosts)
+
+    @classmethod
+    def load(cls, path: Path | str) -> ConsoleSettings:
+        """Read the file; pydantic.ValidationError names each wrong key."""
+        file = Path(path)
+        settings = cls.model_validate_json(file.read_text(encoding="utf-8"))
+        if settings.state_file is None:
+            return settings.model_copy(update={"state_file": file.with_suffix(".sqlite")})
+        return settings

@@ -1,0 +1,48 @@
+"""What the commands take from a network's description (docs/sandbox.md) when it isn't told."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The parts of network.json that checks need; empty strings where it says nothing."""
+
+    rpc_url: str = ""
+    anchor_registry: str = ""
+    dsns: tuple[tuple[str, str], ...] = ()
+
+    def dsn(self, member_id: str) -> str:
+        """A member's database, empty if it isn't described."""
+        return dict(self.dsns).get(member_id, "")
+
+
+def default_network_file() -> Path:
+    """network.json of DEMO_DIR, by default var/demo."""
+    return Path(os.environ.get("DEMO_DIR", "var/demo")) / "network.json"
+
+
+def read_network(path: Path | None) -> Described:
+    """Read a description; without a path the default one, if it is there.
+
+    ValueError if the file that was named can't be read as one.
+    """
+    file = path or default_network_file()
+    if path is None and not file.exists():
+        return Described()
+    try:
+        document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return Described(
+            rpc_url=document["chain"]["rpc"],
+            anchor_registry=document["chain"]["contracts"]["AnchorRegistry"]["address"],
+            dsns=tuple((member["id"], member["dsn"]) for member in document["members"]),
+        )
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{file}: not a network description") from None

@@ -1,0 +1,82 @@
+"""`countersign verify FILE`: is this proof true, by the chain?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from nodes.anchoring.bundle import MAX_BYTES
+from nodes.anchoring.chain_view import TrustedChain
+from nodes.anchoring.verifier import Verdict
+from nodes.anchoring.verifier import verify as judge
+from nodes.authorization.model import Kind, Outcome
+from nodes.chain.client import ChainClient
+from nodes.chain.errors import ChainError
+from sandbox.commands.network_file import read_network
+
+_KINDS = {kind.word: kind.value for kind in Kind}
+_OUTCOMES = {outcome.word: outcome.value for outcome in Outcome}
+_NO_ADDRESS = "0x" + "0" * 40
+
+
+def verify(
+    file: Annotated[Path, typer.Argument(help="The bundle, as GET .../proof gives it.")],
+    rpc: Annotated[str, typer.Option(help="URL of a chain node that you trust.")] = "",
+    anchor_registry: Annotated[
+        str, typer.Option(help="Address of the anchor contract that you trust.")
+    ] = "",
+    network: Annotated[
+        Path | None, typer.Option(help="network.json, for what isn't given.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Verify the proof of one transaction.
+
+    Exit status: 0 proven; 1 refused, with the reason's name; 2 can't be checked (no file or chain).
+    The trusted anchor contract is never taken from the proof itself: give --anchor-registry, or a
+    network.json (by default that of DEMO_DIR), else the proof is refused as UNTRUSTED_REGISTRY.
+    """
+    try:
+        described = read_network(network)
+        with file.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        _cannot(f"{file}: {error.strerror}" if isinstance(error, OSError) else str(error))
+    url = rpc or described.rpc_url
+    address = anchor_registry or described.anchor_registry or _NO_ADDRESS
+    try:
+        verdict = judge(raw, TrustedChain(ChainClient(url or "http://127.0.0.1:1"), address))
+    except ChainError as error:
+        _cannot(f"the chain at {url} can't be asked: {error}" if url else "no chain: give --rpc")
+    except ValueError as error:
+        _cannot(str(error))
+    _print(verdict, as_json)
+    if not verdict.ok:
+        raise typer.Exit(1)
+
+
+def _cannot(why: str) -> NoReturn:
+    typer.echo(f"CANNOT CHECK: {why}", err=True)
+    raise typer.Exit(2)
+
+
+def _print(verdict: Verdict, as_json: bool) -> None:
+    details = dict(verdict.details)
+    for name, names in (("kind", _KINDS), ("outcome", _OUTCOMES)):
+        word = details.get(name)
+        if isinstance(word, int):
+            details[name] = names.get(word, word)
+    if as_json:
+        reason = verdict.reason.value if verdict.reason else None
+        typer.echo(json.dumps({"ok": verdict.ok, "reason": reason, "details": details}))
+        return
+    if verdict.reason:
+        typer.echo(f"REFUSED {verdict.reason.value}: {details['detail']}")
+        return
+    typer.echo("PROVEN")
+    width = max(len(name) for name in details)
+    for name, value in details.items():
+        typer.echo(f"  {name.ljust(width)}  {value}")
