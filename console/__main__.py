@@ -7,6 +7,7 @@ import argparse
 import getpass
 import sys
 
+import structlog
 import uvicorn
 from argon2 import PasswordHasher
 
@@ -27,6 +28,13 @@ def main() -> int:
     if not arguments.config:
         parser.error("--config is needed")
     settings = ConsoleSettings.load(arguments.config)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ]
+    )
     uvicorn.run(
         create_app(settings),
         host=settings.host,

@@ -22,7 +22,14 @@ from nodes.anchoring.model import (
     Value,
 )
 from nodes.authorization.model import Kind, Outcome
-from nodes.crypto.commitment import SharedField, field_leaf, field_salt, uint_word
+from nodes.crypto.commitment import (
+    SharedField,
+    field_leaf,
+    field_salt,
+    field_salts,
+    private_field_leaves,
+    uint_word,
+)
 from nodes.crypto.merkle import leaf_hash, root_of
 from nodes.money import CURRENCIES
 
@@ -146,18 +153,21 @@ def shared_fields(row: LedgerRow, txid: bytes) -> list[bytes | None]:
 
     `txid` is what the salts are derived with: the row's own at sealing, the anchored one later.
     """
-    leaves: list[bytes | None] = []
-    for field in SharedField:
-        if field is SharedField.CARD_TOKEN and row.values["salt_pii"] is None:
-            stand_in = row.values["card_token_leaf"]
-            leaves.append(stand_in if isinstance(stand_in, bytes) else None)
-            continue
-        salt = row.values["salt_pii" if field is SharedField.CARD_TOKEN else "salt_fin"]
-        word = shared_word(field, row.values[SHARED_COLUMNS[field]])
-        if word is None or not isinstance(salt, bytes):
-            leaves.append(None)
-        else:
-            leaves.append(field_leaf(field, field_salt(salt, txid, field), word))
+    values, numbers = row.values, range(1, SharedField.CARD_TOKEN)
+    salt_fin, salt_pii = values["salt_fin"], values["salt_pii"]
+    words = [shared_word(field, values[column]) for field, column in SHARED_COLUMNS.items()]
+    leaves: list[bytes | None] = [None] * len(words)
+    if isinstance(salt_fin, bytes):
+        for number, salt in zip(numbers, field_salts(salt_fin, txid, numbers), strict=True):
+            word = words[number - 1]
+            leaves[number - 1] = None if word is None else field_leaf(number, salt, word)
+    word = words[-1]
+    if isinstance(salt_pii, bytes) and word is not None:
+        number = int(SharedField.CARD_TOKEN)
+        leaves[-1] = field_leaf(number, field_salt(salt_pii, txid, number), word)
+    elif salt_pii is None:
+        stand_in = values["card_token_leaf"]
+        leaves[-1] = stand_in if isinstance(stand_in, bytes) else None
     return leaves
 
 
@@ -170,10 +180,7 @@ def private_fields(row: LedgerRow, txid: bytes) -> list[bytes]:
     values.append(len(row.transfers))
     for transfer in row.transfers:
         values += [transfer[column] for column in TRANSFER_COLUMNS]
-    return [
-        field_leaf(number, field_salt(salt, txid, number), value_word(value))
-        for number, value in enumerate(values, start=1)
-    ]
+    return private_field_leaves(txid, salt, [value_word(value) for value in values])
 
 
 def transfer_fields(

@@ -31,6 +31,7 @@ from nodes.api.problems import (
     outcome_unknown,
     problem_of,
     unauthenticated,
+    unavailable,
 )
 from nodes.authorization.model import (
     AuthorizationAnswers,
@@ -234,6 +235,9 @@ def terminal_requests(
     def permit(principal: Principal, requests: Sequence[TerminalRequest]) -> None:
         if not principal.gateway:
             raise Problem(403, "caller-not-permitted", "This is for the node's gateways.")
+        # Just started, and the chain not read yet: without it every BIN would seem unknown.
+        if node.directory.member(node.settings.member_id) is None:
+            raise unavailable("directory-unavailable", "The members aren't known yet.")
 
     async def decide(requests: Sequence[TerminalRequest]) -> TerminalAnswers:
         return TerminalAnswers(await node.authorizer.accept(requests))

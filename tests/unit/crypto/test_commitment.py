@@ -113,3 +113,12 @@ def test_a_field_of_another_length_is_refused(salt: bytes, value: bytes) -> None
 def test_a_number_that_is_no_uint256_is_refused(value: int) -> None:
     with pytest.raises(OverflowError):
         uint_word(value)
+
+
+@pytest.mark.parametrize("length", [0, 1, 32, 63, 64, 65, 200])
+def test_a_field_salt_is_hmac_sha256_for_keys_of_any_length(length: int) -> None:
+    """RFC 2104: also for what only a tampered database could hold."""
+    key = bytes(range(length % 256)) if length <= 256 else b""
+    for number in (1, 8, 127):
+        message = TXID + uint_word(number)
+        assert field_salt(key, TXID, number) == hmac.new(key, message, hashlib.sha256).digest()
