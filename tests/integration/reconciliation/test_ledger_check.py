@@ -19,6 +19,7 @@ from nodes.anchoring.model import ROW_COLUMNS, TRANSFER_COLUMNS
 from nodes.anchoring.store import transaction
 from nodes.chain.anchors import Anchored
 from nodes.crypto.merkle import leaf_hash, root_of
+from nodes.db.engine import make_engine
 from nodes.reconciliation.findings import Change, Report
 from nodes.reconciliation.ledger_check import check_ledger, check_tables, read_anchors
 from tests.conftest import Cluster, NodeDatabase
@@ -29,14 +30,18 @@ from tests.factories.tampering import OTHER_VALUE, columns_of, unguarded
 
 
 def check(member: LogMember) -> Report:
-    """The whole check, as the command does it."""
+    """The whole check, as the command does it, with an auditor's login."""
     view = TrustedChain(member.chain.client(), member.chain.anchor_registry)
-    return check_ledger(
-        member.database.owner_engine,
-        member.context.identity.origin,
-        view.registry,
-        lambda block: view.note_key(member.member_id, block or 1 << 40),
-    )
+    auditor = make_engine(member.database.reader_dsn)
+    try:
+        return check_ledger(
+            auditor,
+            member.context.identity.origin,
+            view.registry,
+            lambda block: view.note_key(member.member_id, block or 1 << 40),
+        )
+    finally:
+        auditor.dispose()
 
 
 @dataclass
