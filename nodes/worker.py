@@ -252,8 +252,8 @@ def _configuration(node: Node) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "worker_enable_remote_control": False,
         "worker_hijack_root_logger": False,
-        # Unlimited. An ack that fails because PostgreSQL went away is logged and its delivery counted
-        # as open for ever: with a limit of one the worker would wait for it and never poll again.
+        # Unlimited. An ack that fails because PostgreSQL went away is logged, and its delivery
+        # counted as open for ever: with a limit of one the worker would never poll again.
         "worker_prefetch_multiplier": 0,
         "worker_send_task_events": False,
         "task_ignore_result": True,
@@ -261,7 +261,7 @@ def _configuration(node: Node) -> dict[str, Any]:
         "enable_utc": True,
         "beat_max_loop_interval": 1,
         "beat_schedule": {
-            # A ring that waited for a whole period is superseded by the next one.
+            # A ring that waited for several periods is superseded by later ones.
             name: {"task": name, "schedule": period, "options": {"expires": 5 * period}}
             for name, period in periods.items()
         },
