@@ -29,6 +29,7 @@ from nodes.anchoring.rules import RowUnsound, batch_totals, row_evidence
 from nodes.anchoring.store import Connection, transaction
 from nodes.chain.anchors import Anchored, AnchorHead
 from nodes.crypto.merkle import EMPTY_ROOT, verify_consistency
+from nodes.reconciliation import reads
 from nodes.reconciliation.findings import Change, Report
 from nodes.reconciliation.log_check import LogCheck, LogEntry
 from nodes.reconciliation.row_check import RowCheck
@@ -111,7 +112,7 @@ class _LedgerCheck:
 
     def run(self) -> Report:
         stored = {batch.seq: batch for batch in self._batches()}
-        total = self._log_end = queries.log_end(self._connection)
+        total = self._log_end = reads.log_end(self._connection)
         total = max([total, *(anchor.size for anchor in self._anchors.values())])
         last = 0
         for seq in sorted(stored.keys() | self._anchors.keys()):
@@ -134,7 +135,7 @@ class _LedgerCheck:
     def _unlogged(self) -> list[tuple[int, bytes]]:
         """Old rows without a leaf, with the hash of the leaf that they would have, in log order."""
         newest = queries.last_batch(self._connection)
-        _, numbers = queries.unlogged_rows(self._connection, queries.sealed_position(newest))
+        _, numbers = reads.unlogged_rows(self._connection, queries.sealed_position(newest))
         rows = queries.rows_by_id(self._connection, numbers[:_PAGE]).values()
         found: list[tuple[Position, int, bytes]] = []
         for row in rows:
@@ -185,7 +186,7 @@ class _LedgerCheck:
         """The batch's own row: each column is either on the chain or follows from the leaves."""
         size = anchor.size if anchor else batch.size
         root = anchor.root if anchor else batch.root
-        stored_count = queries.stored_leaf_count(self._connection, batch.seq)
+        stored_count = reads.stored_leaf_count(self._connection, batch.seq)
         proof_holds = (
             not batch.consistency
             if first == 0
@@ -279,11 +280,11 @@ class _LedgerCheck:
 
     def _check_outside(self, seqs: Set[int]) -> None:
         """Rows that no batch has, though they should have been sealed, and totals of no batch."""
-        for seq, currency in queries.totals_keys(self._connection):
+        for seq, currency in reads.totals_keys(self._connection):
             if seq not in seqs:
                 key = {"seq": seq, "currency": currency}
                 self._report.add("batch_totals", key, Change.INSERTED)
-        unsealed, inserted = queries.unlogged_rows(self._connection, self._position)
+        unsealed, inserted = reads.unlogged_rows(self._connection, self._position)
         self._report.unsealed_rows = unsealed
         for number in inserted:
             if number not in self._rows.explained | self._log.leafless:

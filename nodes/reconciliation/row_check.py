@@ -18,6 +18,7 @@ from nodes.anchoring.rules import (
 )
 from nodes.anchoring.store import Connection
 from nodes.crypto.merkle import root_of
+from nodes.reconciliation import reads
 from nodes.reconciliation.findings import Change, Report
 from nodes.reconciliation.log_check import LogEntry
 
@@ -71,7 +72,7 @@ class RowCheck:
         """Transfers that stand under another transaction, are gone, or belong to none."""
         self._extra += [
             (number, transfer)
-            for number, transfer in queries.orphaned_transfers(self._connection)
+            for number, transfer in reads.orphaned_transfers(self._connection)
             if number not in self.explained
         ]
         for lost in self._lost:

@@ -1,0 +1,62 @@
+"""Reads for the deep check of a ledger, within the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nodes.anchoring.model import TRANSFER_COLUMNS, Position, Value
+from nodes.anchoring.store import Connection
+
+
+def log_end(connection: Connection) -> int:
+    """One more than the highest index of a stored leaf."""
+    row = connection.execute("SELECT max(log_index) FROM log_leaves").fetchone()
+    return int(row[0]) + 1 if row and row[0] is not None else 0
+
+
+def orphaned_transfers(
+    connection: Connection,
+) -> list[tuple[int, Mapping[str, Value]]]:
+    """Transfers of transactions that aren't there, with the number that they state."""
+    records = connection.execute(
+        f"SELECT transaction_id, {', '.join(TRANSFER_COLUMNS)} FROM transfers AS f"
+        " WHERE NOT EXISTS (SELECT FROM transactions AS t"
+        " WHERE t.transaction_id = f.transaction_id) ORDER BY transaction_id, line"
+    )
+    return [
+        (number, dict(zip(TRANSFER_COLUMNS, record, strict=True))) for number, *record in records
+    ]
+
+
+def stored_leaf_count(connection: Connection, seq: int) -> int | None:
+    """The column leaf_count of a batch, as it stands."""
+    row = connection.execute("SELECT leaf_count FROM batches WHERE seq = %s", (seq,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def totals_keys(connection: Connection) -> list[tuple[int, str]]:
+    """The primary keys of all batch totals."""
+    records = connection.execute("SELECT seq, currency FROM batch_totals ORDER BY 1, 2")
+    return [(seq, currency) for seq, currency in records]
+
+
+def unlogged_rows(connection: Connection, position: Position) -> tuple[int, list[int]]:
+    """Rows without a leaf: how many wait for sealing, and the numbers of those that never will.
+
+    A row at or before the last sealed position was passed over, and one of a transaction number
+    that PostgreSQL hasn't given out yet isn't PostgreSQL's: both were put there past the ledger.
+    """
+    condition = (
+        " FROM transactions AS t WHERE NOT EXISTS (SELECT FROM log_leaves AS l"
+        " WHERE l.transaction_id = t.transaction_id)"
+    )
+    wrong = (
+        " ((t.xact, t.transaction_id) <= (%s::text::xid8, %s)"
+        " OR t.xact >= pg_snapshot_xmax(pg_current_snapshot()))"
+    )
+    place = (str(position.xact), position.transaction_id)
+    row = connection.execute(f"SELECT count(*){condition} AND NOT {wrong}", place).fetchone()
+    numbers = connection.execute(
+        f"SELECT t.transaction_id{condition} AND {wrong} ORDER BY 1", place
+    ).fetchall()
+    return (int(row[0]) if row else 0), [number for (number,) in numbers]
