@@ -16,6 +16,7 @@ from nodes.authorization.service import Authorizer, IssuerLink
 from nodes.chain.anchors import AnchorRegistry
 from nodes.chain.client import ChainClient
 from nodes.chain.directory import Directory
+from nodes.chain.directory_file import DirectoryFile
 from nodes.chain.errors import ChainError
 from nodes.chain.signer import LocalSigner, Signer
 from nodes.clock import Clock, SystemClock
@@ -44,6 +45,7 @@ class Node:
     signer: Signer
     link: IssuerLink
     authorizer: Authorizer
+    directory_file: DirectoryFile
     _stopping: threading.Event = field(default_factory=threading.Event)
     _refresher: threading.Thread | None = None
 
@@ -75,6 +77,10 @@ class Node:
         except ChainError as error:
             log.warning("directory not refreshed", reason=type(error).__name__)
             return False
+        try:
+            self.directory_file.keep(self.settings.member_registry, self.directory.members())
+        except OSError as error:
+            log.warning("directory not kept", reason=error.strerror)
         return True
 
     def close(self) -> None:
@@ -106,6 +112,10 @@ def build_node(
     keystore = Keystore.open(settings.keystore, settings.passphrase())
     chain = ChainClient(settings.rpc_url, finality_depth=settings.finality_depth)
     directory = Directory(chain, settings.member_registry)
+    directory_file = DirectoryFile(
+        settings.keystore.with_suffix(".directory"), keystore.secret("message")
+    )
+    directory.restore(directory_file.load(settings.member_registry))
     link = make_link(directory, settings.member_id, keystore.secret("message"))
     authorizer = Authorizer(
         settings.dsn,
@@ -134,6 +144,7 @@ def build_node(
         signer=LocalSigner(keystore.secret("operator")),
         link=link,
         authorizer=authorizer,
+        directory_file=directory_file,
     )
 
 

@@ -6,7 +6,7 @@ snapshot, so that the authorization path never waits for the chain.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -106,6 +106,10 @@ class Directory:
             rows += self._client.read(functions.members(len(rows), _PAGE), block.number)
         self._snapshot = _snapshot_of(block, [_member(row) for row in rows])
 
+    def restore(self, members: Sequence[Member]) -> None:
+        """Start from members that were known before; the next refresh() reads all anew."""
+        self._snapshot = _snapshot_of(None, list(members))
+
     def _unchanged_since(self, known: Block, newest: Block) -> bool:
         """Whether `newest` stands on `known` with no change of a member between them."""
         if newest.hash == known.hash:
@@ -140,7 +144,7 @@ class Directory:
         return by_bin.get(pan[:8]) or by_bin.get(pan[:6])
 
 
-def _snapshot_of(block: Block, members: list[Member]) -> _Snapshot:
+def _snapshot_of(block: Block | None, members: list[Member]) -> _Snapshot:
     active = [member for member in members if member.active]
     return _Snapshot(
         block,
