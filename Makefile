@@ -9,7 +9,7 @@ BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
-INSTALL := $(PIP) install --require-hashes --only-binary :all:
+INSTALL := $(PIP) install --quiet --require-hashes --only-binary :all:
 PROJECT := $(PIP) install --quiet --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
@@ -65,13 +65,13 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.made requirements.lock pyproject.toml
-	@echo 'Installing the packages of requirements.lock into $(VENV) ...'
+	@echo 'Installing the packages of requirements.lock into $(VENV), about a minute ...'
 	@$(INSTALL) -r requirements.lock
 	@$(PROJECT)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.made requirements-dev.lock pyproject.toml
-	@echo 'Installing the packages of requirements-dev.lock into $(VENV) ...'
+	@echo 'Installing the packages of requirements-dev.lock into $(VENV), about a minute ...'
 	@$(INSTALL) -r requirements-dev.lock
 	@$(PROJECT)
 	@touch $(VENV)/.installed $@

@@ -94,6 +94,13 @@ def dsn_for_database(admin_dsn: str, name: str) -> str:
     return urlunsplit(urlsplit(admin_dsn)._replace(path=f"/{name}"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests last: Playwright's synchronous API leaves an event loop running in this thread,
+    and whatever calls asyncio.run() after it would be refused.
+    """
+    items.sort(key=lambda item: "tests/browser/" in item.path.as_posix())
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     from sandbox.postgres import EmbeddedPostgres
