@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import psycopg
 import structlog
+from psycopg.types.numeric import Int8BinaryDumper
 
 from nodes.authorization.operations.issuing import LockOrderLost
 
@@ -179,6 +180,9 @@ class Batcher(Generic[In, Out]):
         except psycopg.OperationalError as error:
             raise LedgerUnavailable(type(error).__name__) from None
         connection.prepare_threshold = 0
+        # Integers always as bigint: else the size of the largest one in an array would decide on
+        # its type, and each mixture of types would be a statement to prepare.
+        connection.adapters.register_dumper(int, Int8BinaryDumper)
         self._local.connection = connection
         return connection
 

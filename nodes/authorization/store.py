@@ -72,8 +72,8 @@ def insert_requests(connection: Connection, side: str, rows: Sequence[StoredRequ
         return
     connection.execute(
         f"INSERT INTO authorization_requests (side, {_STORED})"
-        " SELECT %s, * FROM unnest(%b::bytea[], %b::bytea[], %s::text[], %b::bytea[], %s::text[],"
-        " %b::bytea[], %b::bytea[], %s::bigint[])",
+        " SELECT %s, * FROM unnest(%b::bytea[], %b::bytea[], %b::text[], %b::bytea[], %b::text[],"
+        " %b::bytea[], %b::bytea[], %b::bigint[])",
         (
             side,
             [row.key for row in rows],
@@ -126,7 +126,7 @@ def lock_accounts(connection: Connection, account_ids: Iterable[int]) -> dict[in
         return {}
     rows = connection.execute(
         "SELECT account_id, currency, balance, held, overdraft_limit FROM accounts"
-        " WHERE account_id = ANY(%s) AND kind = 'cardholder'"
+        " WHERE account_id = ANY(%b) AND kind = 'cardholder'"
         " ORDER BY account_id FOR NO KEY UPDATE",
         (wanted,),
         prepare=True,

@@ -50,7 +50,7 @@ _COLUMNS: dict[str, str] = {
 }
 _INSERT_TRANSACTIONS = (
     f"INSERT INTO transactions ({', '.join(_COLUMNS)}) SELECT * FROM unnest("
-    + ", ".join(f"%s::{kind}[]" for kind in _COLUMNS.values())
+    + ", ".join(f"%b::{kind}[]" for kind in _COLUMNS.values())
     + ") RETURNING txid, side, transaction_id"
 )
 _INSERT_TRANSFERS = """
@@ -58,8 +58,8 @@ _INSERT_TRANSFERS = """
         transaction_id, line, debit_account, credit_account, amount, currency, balance_after
     )
     SELECT * FROM unnest(
-        %s::bigint[], %s::smallint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[],
-        %s::bigint[]
+        %b::bigint[], %b::smallint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::text[],
+        %b::bigint[]
     )
 """
 
@@ -134,7 +134,7 @@ def write_balances(connection: Connection, balances: dict[int, int]) -> None:
     ordered = sorted(balances)
     done = connection.execute(
         "UPDATE accounts SET balance = new.balance, version = version + 1"
-        " FROM unnest(%s::bigint[], %s::bigint[]) AS new (account_id, balance)"
+        " FROM unnest(%b::bigint[], %b::bigint[]) AS new (account_id, balance)"
         " WHERE accounts.account_id = new.account_id AND accounts.kind = 'cardholder'",
         (ordered, [balances[number] for number in ordered]),
         prepare=True,
