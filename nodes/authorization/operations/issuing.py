@@ -210,7 +210,9 @@ def _read(
         raise LockOrderLost
     reversed_before = store.tombstoned(connection, [r.txid for r in requests])
     batch = _Batch(issuer.clock.now_ms(), cards, accounts, found, reversed_before, pairs)
-    given = store.stored_answers_by_txid(connection, list(found), "issuer")
+    # A load's answer is of another kind, and no acquirer's business.
+    asked = [txid for txid, original in found.items() if original.kind is not Kind.LOAD]
+    given = store.stored_answers_by_txid(connection, asked, "issuer")
     for txid, answer in given.items():
         batch.answers_by_txid[txid] = msgspec.json.decode(answer, type=AuthorizationAnswer)
     return batch
@@ -258,7 +260,10 @@ def _decide_one(
     if decision.outcome in _UNRECORDED:
         return unrecorded(request, decision.outcome, batch.now_ms)
     account = _apply(request, facts, decision, issuer, batch)
+    # Of another acquirer's transaction nothing is told, not even which card it was.
     original = facts.original
+    if original is not None and original.acquirer != request.acquirer:
+        original = None
     token = facts.card.card_token if facts.card else original.card_token if original else None
     approved = decision.outcome is Outcome.APPROVED
     pair = (request.acquirer, request.issuer)
@@ -281,7 +286,7 @@ def _decide_one(
         decided_ms=batch.now_ms,
         available=account.available if show_balance and account else None,
         ledger=account.balance if show_balance and account else None,
-        original=_original_answer(request, batch),
+        original=_original_answer(request, original, batch),
     )
     record = _record(request, facts, decision, answer, account, issuer)
     batch.records.append(record)
@@ -302,10 +307,12 @@ def _decide_one(
     return answer
 
 
-def _original_answer(request: AuthorizationRequest, batch: _Batch) -> AuthorizationAnswer | None:
-    if request.kind is not Kind.REVERSAL or request.original_txid is None:
+def _original_answer(
+    request: AuthorizationRequest, original: Original | None, batch: _Batch
+) -> AuthorizationAnswer | None:
+    if request.kind is not Kind.REVERSAL or original is None:
         return None
-    return batch.answers_by_txid.get(request.original_txid)
+    return batch.answers_by_txid.get(original.txid)
 
 
 def _apply(

@@ -9,7 +9,8 @@ import msgspec
 import psycopg
 import pytest
 
-from nodes.authorization.model import Kind, Outcome
+from nodes import ids
+from nodes.authorization.model import AuthorizationRequest, Kind, Outcome
 from nodes.authorization.operations.forwarding import (
     GRACE_MS,
     recover_pending,
@@ -423,6 +424,66 @@ def test_the_database_itself_refuses(network: Network, statement: str) -> None:
     for dsn in (network.issuer_db.owner_dsn, network.issuer_db.dsn):
         with psycopg.connect(dsn) as connection, pytest.raises(psycopg.Error):
             connection.execute(statement)
+
+
+def stranger(network: Network, original: bytes, kind: Kind, amount: int) -> AuthorizationRequest:
+    """What another acquirer of the network might ask about a transaction that isn't its own."""
+    reference = ids.new_network_ref()
+    return AuthorizationRequest(
+        txid=ids.txid("nimbus", ISSUER, reference),
+        network_ref=reference,
+        acquirer="nimbus",
+        issuer=ISSUER,
+        kind=kind,
+        amount=amount,
+        currency="CNY",
+        pan=None,
+        entry_mode="051",
+        merchant_id=MERCHANT,
+        merchant_name="Harbor Stores",
+        mcc="5411",
+        country="CN",
+        terminal_id=TERMINAL,
+        terminal_seq=1,
+        business_date="2026-09-21",
+        batch="000001",
+        stan=f"{next(network.stans):06d}",
+        rrn="000000000001",
+        transmitted_ms=network.clock.now_ms(),
+        local_time="2026-09-21T12:00:00",
+        salt_fin=bytes(32),
+        salt_pii=bytes(32),
+        original_txid=original,
+        deadline_ms=network.clock.now_ms() + 15_000,
+    )
+
+
+@pytest.mark.parametrize("kind", [Kind.REVERSAL, Kind.REFUND])
+def test_another_acquirer_can_neither_undo_a_transaction_nor_learn_of_it(
+    network: Network, kind: Kind
+) -> None:
+    card = network.card(10_000)
+    bought = network.one(network.request(card, 2_500))
+    issuer = network.link.issuer
+    assert issuer is not None
+    assert bought.txid is not None
+    [answer] = asyncio.run(issuer.authorize([stranger(network, bought.txid, kind, 2_500)]))
+    assert answer.outcome is Outcome.ORIGINAL_MISMATCH
+    assert (answer.card_token, answer.original, answer.available) == (None, None, None)
+    assert network.balance(card) == 7_500
+    assert network.one(network.request(card, 100)).outcome is Outcome.APPROVED
+
+
+def test_a_load_is_no_acquirers_to_reverse(network: Network) -> None:
+    card = network.card(10_000)
+    [(loaded,)] = rows(network.issuer_db, "SELECT txid FROM transactions WHERE kind = 'load'")
+    assert isinstance(loaded, bytes)
+    issuer = network.link.issuer
+    assert issuer is not None
+    request = stranger(network, loaded, Kind.REVERSAL, 10_000)
+    [answer] = asyncio.run(issuer.authorize([request]))
+    assert answer.outcome is Outcome.ORIGINAL_MISMATCH
+    assert network.balance(card) == 10_000
 
 
 def test_names_are_those_of_the_network(network: Network) -> None:
