@@ -16,14 +16,9 @@ from nodes.authorization.model import (
     TerminalAnswer,
     TerminalRequest,
 )
-from nodes.authorization.operations.accepting import (
-    Acquirer,
-    Closing,
-    Forward,
-    close_batch,
-    open_batch,
-)
+from nodes.authorization.operations.accepting import Acquirer, Forward, open_batch
 from nodes.authorization.operations.issuing import Issuer, authorize_batch, unrecorded
+from nodes.authorization.operations.recording import Closing, close_batch
 
 T = TypeVar("T")
 

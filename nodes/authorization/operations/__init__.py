@@ -1,1 +1,1 @@
-"""The authorization slice's use cases: issuing, accepting, forwarding, loading."""
+"""The authorization slice's use cases: issuing, accepting, recording, forwarding, loading."""

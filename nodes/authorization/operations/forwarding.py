@@ -1,6 +1,6 @@
 """The acquirer's store-and-forward: what a crash or a silent issuer left open is reversed.
 
-The functions that record answers are those of the normal path (accepting.Recording).
+The functions that record answers are those of the normal path (recording.Recording).
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from nodes.authorization.model import (
     Outcome,
     TerminalAnswer,
 )
-from nodes.authorization.operations.accepting import (
-    Acquirer,
+from nodes.authorization.operations.accepting import Acquirer, Pending
+from nodes.authorization.operations.recording import (
     Closing,
-    Pending,
     Recording,
     doubtful,
     open_settlement_accounts,

@@ -122,7 +122,7 @@ class StateStore(BaseAtomicDB):  # type: ignore[misc]
         self._waiting[key] = value
 
     def __delitem__(self, key: bytes) -> None:
-        raise NotImplementedError("state is never deleted")
+        raise RuntimeError("state is never deleted")
 
     @contextmanager
     def atomic_batch(self) -> Iterator[Any]:
