@@ -20,7 +20,7 @@ from celery import Celery
 from celery.beat import EmbeddedService, Scheduler
 from pgmq.install import get_embedded_install_sql
 
-from nodes.anchoring import queries
+from nodes.anchoring import feed_queries
 from nodes.anchoring.model import LogIdentity
 from nodes.anchoring.note import NoteSigner
 from nodes.anchoring.operations import (
@@ -182,7 +182,7 @@ class Jobs:
         recorded = 0
         while True:
             with transaction(self._node.engine) as connection:
-                after = queries.feed_cursor(connection, member.member_id)
+                after = feed_queries.feed_cursor(connection, member.member_id)
             items = self._runner.run(self._feed_client(member).feed(after, _FEED_PAGE))
             recorded += record_feed(self._node.engine, member.member_id, items, self._node.clock)
             if len(items) < _FEED_PAGE:

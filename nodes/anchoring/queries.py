@@ -1,4 +1,4 @@
-"""Reads of the log: rows to seal, proofs, batches, the merchant's feed. Nothing here writes.
+"""Reads of the log: rows to seal, proofs, batches. Nothing here writes.
 
 Each function takes a psycopg connection or an SQLAlchemy one, and reads within its transaction.
 """
@@ -21,7 +21,6 @@ from nodes.anchoring.model import (
     TRANSFER_COLUMNS,
     AnchorState,
     Batch,
-    FeedItem,
     LedgerRow,
     Position,
     Submission,
@@ -34,7 +33,7 @@ from nodes.crypto.commitment import Opening, SharedField, field_salt
 AnyConnection = sqlalchemy.Connection | Connection
 
 # Whatever an owner could write into a column has a value here: infinite dates, years before 1.
-_EXPRESSIONS = {
+EXPRESSIONS = {
     "business_date": "CASE WHEN isfinite({t}business_date) AND {t}business_date > '0001-01-01'"
     " THEN to_char({t}business_date, 'YYYY-MM-DD') ELSE {t}business_date::text END",
     "recorded_at": "CASE WHEN isfinite({t}recorded_at)"
@@ -45,7 +44,7 @@ _EXPRESSIONS = {
 
 def _columns(table: str) -> str:
     return ", ".join(
-        _EXPRESSIONS.get(column, "{t}" + column).format(t=f"{table}.") for column in ROW_COLUMNS
+        EXPRESSIONS.get(column, "{t}" + column).format(t=f"{table}.") for column in ROW_COLUMNS
     )
 
 
@@ -451,82 +450,6 @@ def _opening(
         else:
             hidden[int(field)] = leaves[field - 1]
     return Opening(disclosed, hidden)
-
-
-# -- the merchant's feed
-
-_FEED_COLUMNS = tuple(
-    name
-    for name in FeedItem.__struct_fields__
-    if name not in ("log_index", "card_token_leaf", "business_date")
-)
-
-
-def feed(connection: AnyConnection, merchant_member: str, after: int, limit: int) -> list[FeedItem]:
-    """The acquirer's sealed transactions of a member's merchants, after a log index, in log order.
-
-    Nothing of the card goes out: instead of its token the field leaf hash that stands in C.
-    """
-    records = driver(connection).execute(
-        f"SELECT l.log_index, substr(l.shared_leaves, 225, 32),"
-        f" {_EXPRESSIONS['business_date'].format(t='t.')},"
-        f" {', '.join('t.' + name for name in _FEED_COLUMNS)}"
-        " FROM log_leaves AS l JOIN transactions AS t USING (transaction_id)"
-        " JOIN merchants AS m ON m.merchant_id = t.merchant_id"
-        " WHERE l.log_index > %s AND m.member_id = %s AND t.side = 'acquirer'"
-        " ORDER BY l.log_index LIMIT %s",
-        (after, merchant_member, limit),
-    )
-    return [
-        FeedItem(
-            log_index=record[0],
-            card_token_leaf=record[1],
-            business_date=record[2],
-            **dict(zip(_FEED_COLUMNS, record[3:], strict=True)),
-        )
-        for record in records
-    ]
-
-
-def feed_cursor(connection: AnyConnection, acquirer: str) -> int:
-    """The last log index that the merchant took from an acquirer's feed; -1 before the first."""
-    row = (
-        driver(connection)
-        .execute("SELECT last_log_index FROM feed_cursors WHERE acquirer = %s", (acquirer,))
-        .fetchone()
-    )
-    return int(row[0]) if row else -1
-
-
-def commitments(connection: AnyConnection, side: str, txids: Sequence[bytes]) -> dict[bytes, bytes]:
-    """C of those transactions that are recorded, by txid."""
-    records = driver(connection).execute(
-        "SELECT txid, commitment FROM transactions WHERE side = %s AND txid = ANY(%s::bytea[])",
-        (side, list(txids)),
-    )
-    return {bytes(txid): bytes(commitment) for txid, commitment in records}
-
-
-def effects(
-    connection: AnyConnection, side: str, txids: Sequence[bytes]
-) -> dict[bytes, tuple[str, str, int]]:
-    """Kind, outcome and amount of recorded transactions, by txid."""
-    records = driver(connection).execute(
-        "SELECT txid, kind, outcome, amount FROM transactions"
-        " WHERE side = %s AND txid = ANY(%s::bytea[])",
-        (side, list(txids)),
-    )
-    return {bytes(txid): (kind, outcome, amount) for txid, kind, outcome, amount in records}
-
-
-def reversed_originals(connection: AnyConnection, side: str, txids: Sequence[bytes]) -> set[bytes]:
-    """Those of the transactions for which an approved reversal is recorded."""
-    records = driver(connection).execute(
-        "SELECT original_txid FROM transactions WHERE side = %s AND kind = 'reversal'"
-        " AND outcome = 'approved' AND original_txid = ANY(%s::bytea[])",
-        (side, list(txids)),
-    )
-    return {bytes(txid) for (txid,) in records}
 
 
 def chain_binding(connection: AnyConnection) -> dict[str, Any] | None:

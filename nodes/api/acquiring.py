@@ -11,7 +11,7 @@ from starlette.responses import Response
 from nodes.acquiring import queries
 from nodes.acquiring.model import AcquiringOutcome, Merchant
 from nodes.acquiring.operations import register_merchant, register_terminal
-from nodes.anchoring.queries import feed
+from nodes.anchoring.feed_queries import feed
 from nodes.api.auth import Principal, member, operator, reader
 from nodes.api.cards import require_role
 from nodes.api.client import FeedPage

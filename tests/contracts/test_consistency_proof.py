@@ -11,23 +11,14 @@ from hypothesis import strategies as st
 
 from nodes.crypto.merkle import verify_consistency
 from tests.contracts.conftest import Contracts
-from tests.factories.logs import consistency_proof, leaf_hashes, tree_hash
+from tests.factories.logs import (
+    PUBLIC_LEAVES,
+    PUBLIC_ROOT,
+    consistency_proof,
+    leaf_hashes,
+    tree_hash,
+)
 
-# RFC 6962's test leaves (evidence.md), whose root is public.
-PUBLIC_LEAVES = [
-    bytes.fromhex(text)
-    for text in (
-        "",
-        "00",
-        "10",
-        "2021",
-        "3031",
-        "40414243",
-        "5051525354555657",
-        "606162636465666768696a6b6c6d6e6f",
-    )
-]
-PUBLIC_ROOT = bytes.fromhex("5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328")
 LIMIT = 2**64
 
 Case = tuple[int, int, bytes, bytes, list[bytes]]

@@ -6,6 +6,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+#: The eight test leaves of RFC 6962 implementations, and the public root over them (evidence.md).
+PUBLIC_LEAVES = [
+    bytes.fromhex(text)
+    for text in (
+        "",
+        "00",
+        "10",
+        "2021",
+        "3031",
+        "40414243",
+        "5051525354555657",
+        "606162636465666768696a6b6c6d6e6f",
+    )
+]
+PUBLIC_ROOT = bytes.fromhex("5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328")
+
 
 def leaf_hashes(count: int, seed: bytes = b"leaf") -> list[bytes]:
     """`count` leaf hashes that differ from those of any other seed."""

@@ -9,7 +9,7 @@ from datetime import date
 import sqlalchemy
 import structlog
 
-from nodes.anchoring import queries, store
+from nodes.anchoring import feed_queries, store
 from nodes.anchoring.model import FeedItem
 from nodes.anchoring.rules import feed_refusal
 from nodes.authorization.model import Kind, Outcome
@@ -73,9 +73,9 @@ def _fresh(
     connection: store.Connection, acquirer: str, items: Sequence[FeedItem]
 ) -> tuple[list[FeedItem], FeedRefused | None]:
     """Those not recorded yet; a refusal if one is recorded with another commitment."""
-    known = queries.commitments(connection, "merchant", [item.txid for item in items])
+    known = feed_queries.commitments(connection, "merchant", [item.txid for item in items])
     originals = [item.original_txid or b"" for item in items if _reverses(item)]
-    reversed_before = queries.reversed_originals(connection, "merchant", originals)
+    reversed_before = feed_queries.reversed_originals(connection, "merchant", originals)
     fresh: dict[bytes, FeedItem] = {}
     for item in items:
         commitment = fresh[item.txid].commitment if item.txid in fresh else known.get(item.txid)
@@ -98,8 +98,10 @@ def _record(
     keys = {key for item in items for key in _account_keys(acquirer, item)}
     accounts = find_or_open_accounts(connection, keys, to_datetime(clock.now_ms()))
     originals = [item.original_txid for item in items if item.original_txid is not None]
-    effects: Effects = queries.effects(connection, "merchant", originals)
-    reversed_before = queries.reversed_originals(connection, "merchant", [i.txid for i in items])
+    effects: Effects = feed_queries.effects(connection, "merchant", originals)
+    reversed_before = feed_queries.reversed_originals(
+        connection, "merchant", [i.txid for i in items]
+    )
     records = []
     for item in items:
         settlement, merchant = (accounts[key] for key in _account_keys(acquirer, item))

@@ -114,18 +114,22 @@ def open_batch(
     At most one request a (terminal, business date, batch, STAN) in a batch. Raises
     psycopg.errors.UniqueViolation if another batch was first with a key: call again.
     """
-    results: list[TerminalAnswer | Forward | None] = []
-    for request in requests:
-        refusal = rules.refuse_at_acquirer(request)
-        # What has no readable key can't be stored; it is refused in the same way each time.
-        unreadable = refusal is Outcome.MALFORMED
-        results.append(_refusal(request, Outcome.MALFORMED, "0" * 12) if unreadable else None)
-    readable = [p for p, result in enumerate(results) if result is None]
+    results: list[TerminalAnswer | Forward | None] = [None] * len(requests)
+    refusals = [rules.refuse_at_acquirer(request) for request in requests]
+    keys: dict[int, bytes] = {}
+    for position, request in enumerate(requests):
+        if refusals[position] is Outcome.MALFORMED:
+            # What has no readable key can't be stored; it is refused in the same way each time.
+            results[position] = _refusal(request, Outcome.MALFORMED, "0" * 12)
+        else:
+            keys[position] = terminal_key(acquirer.member_id, request)
     with connection.transaction():
-        state = _read(connection, acquirer, [requests[p] for p in readable])
-        for position in readable:
-            request = requests[position]
-            results[position] = _open_one(acquirer, request, state)
+        readable = [requests[position] for position in keys]
+        state = _read(connection, acquirer, readable, list(keys.values()))
+        for position, key in keys.items():
+            results[position] = _open_one(
+                acquirer, requests[position], key, refusals[position], state
+            )
         store.store_answers(connection, "acquirer", state.late_answers)
         store.insert_requests(connection, "acquirer", state.requests)
         store.queue_reversals(connection, state.reversals)
@@ -134,9 +138,11 @@ def open_batch(
 
 
 def _read(
-    connection: Connection, acquirer: Acquirer, requests: Sequence[TerminalRequest]
+    connection: Connection,
+    acquirer: Acquirer,
+    requests: Sequence[TerminalRequest],
+    keys: Sequence[bytes],
 ) -> _Opening:
-    keys = [terminal_key(acquirer.member_id, r) for r in requests]
     stored = store.stored_requests(connection, keys, "acquirer")
     reversals = [r for r in requests if r.kind is Kind.REVERSAL]
     original_keys = [key_of_class(acquirer.member_id, r, "request") for r in reversals]
@@ -155,9 +161,12 @@ def _read(
 
 
 def _open_one(
-    acquirer: Acquirer, request: TerminalRequest, state: _Opening
+    acquirer: Acquirer,
+    request: TerminalRequest,
+    key: bytes,
+    refused: Outcome | None,
+    state: _Opening,
 ) -> TerminalAnswer | Forward:
-    key = terminal_key(acquirer.member_id, request)
     known = state.stored.get(key)
     if known is not None:
         return _reopen(acquirer, request, known)
@@ -166,7 +175,7 @@ def _open_one(
     if terminal is None:
         # No state for strangers: nothing of theirs is stored.
         return _refusal(request, Outcome.TERMINAL_NOT_PERMITTED, rrn)
-    refusal = _refuse(request, terminal)
+    refusal = _refuse(request, terminal, refused)
     if refusal is not None:
         return _store_answer(state, key, request, _refusal(request, refusal, rrn))
     if request.kind is Kind.REVERSAL:
@@ -213,15 +222,16 @@ def _reopen(
     return Forward(known.key, whole, pending)
 
 
-def _refuse(request: TerminalRequest, terminal: Terminal) -> Outcome | None:
+def _refuse(
+    request: TerminalRequest, terminal: Terminal, by_message: Outcome | None
+) -> Outcome | None:
     if terminal.terminal_status != "active":
         return Outcome.TERMINAL_NOT_PERMITTED
     if terminal.merchant_id != request.merchant_id or terminal.merchant_status != "active":
         return Outcome.MERCHANT_NOT_PERMITTED
-    refusal = rules.refuse_at_acquirer(request)
-    if refusal is None and request.currency != terminal.currency:
+    if by_message is None and request.currency != terminal.currency:
         return Outcome.CURRENCY_NOT_PERMITTED
-    return refusal
+    return by_message
 
 
 def _translated(acquirer: Acquirer, issuer: str, request: TerminalRequest) -> bytes | None:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from nodes import ids
-from nodes.anchoring import queries
+from nodes.anchoring import feed_queries, queries
 from nodes.anchoring.model import FeedItem
 from nodes.anchoring.operations import FeedRefused, record_feed
 from nodes.anchoring.store import transaction
@@ -40,7 +40,7 @@ def acquirer(member: LogMember) -> LogMember:
 
 def read_feed(member: LogMember, after: int = -1, limit: int = 100) -> list[FeedItem]:
     with transaction(member.database.engine) as connection:
-        return queries.feed(connection, "harbor", after, limit)
+        return feed_queries.feed(connection, "harbor", after, limit)
 
 
 def test_the_feed_has_all_but_the_card(acquirer: LogMember) -> None:
@@ -52,7 +52,7 @@ def test_the_feed_has_all_but_the_card(acquirer: LogMember) -> None:
             row.values["txid"]: row
             for row in queries.rows_by_txid(connection, [item.txid for item in items])
         }
-        assert queries.feed(connection, "someone-else", -1, 100) == []
+        assert feed_queries.feed(connection, "someone-else", -1, 100) == []
     encoded = msgspec.json.encode(items)
     for item in items:
         values = rows[item.txid].values
@@ -72,8 +72,8 @@ def test_the_merchant_keeps_its_own_record_with_the_same_c(
     assert record_feed(second_database.engine, ACQUIRER, items, CLOCK) == 0
     assert merchant.anchor_all() == 1
     with transaction(second_database.engine) as connection:
-        assert queries.feed_cursor(connection, ACQUIRER) == 9
-        known = queries.commitments(connection, "merchant", [item.txid for item in items])
+        assert feed_queries.feed_cursor(connection, ACQUIRER) == 9
+        known = feed_queries.commitments(connection, "merchant", [item.txid for item in items])
     assert known == {item.txid: item.commitment for item in items}
     assert _merchant_balance(second_database) == _merchant_balance(acquirer.database) != 0
 
@@ -121,7 +121,7 @@ def test_an_entry_that_does_not_hold_is_refused_and_those_before_it_kept(
             record_feed(second_database.engine, ACQUIRER, lying, CLOCK)
         assert refused.value.log_index == 2
         with transaction(second_database.engine) as connection:
-            assert queries.feed_cursor(connection, ACQUIRER) == 1
+            assert feed_queries.feed_cursor(connection, ACQUIRER) == 1
     assert record_feed(second_database.engine, ACQUIRER, items, CLOCK) == 2
 
 

@@ -6,6 +6,7 @@ import itertools
 import secrets
 import shutil
 import sqlite3
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -235,6 +236,19 @@ class TestRefusalToStart:
 def test_the_sealers_key_is_for_its_owner_alone(tmp_path: Path) -> None:
     create_genesis(tmp_path, chain_id=5, governance=GOVERNANCE)
     assert (tmp_path / "sealer.key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads CPU time from /proc")
+def test_start_up_takes_little_cpu(tmp_path: Path) -> None:
+    chain = start_chain(tmp_path)
+    assert chain.process is not None
+    chain.process.kill()
+    chain.process.start()
+    with open(f"/proc/{chain.process.pid}/stat", encoding="ascii") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    chain.stop()
+    ticks = int(fields[11]) + int(fields[12])
+    assert ticks / 100 < 2.0
 
 
 def test_empty_blocks_come_by_heartbeat_alone(tmp_path: Path) -> None:

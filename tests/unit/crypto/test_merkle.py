@@ -7,23 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodes.crypto import merkle
+from tests.factories.logs import PUBLIC_LEAVES, PUBLIC_ROOT
 
-# The eight test leaves of RFC 6962 implementations and the root over them (evidence.md).
-LEAVES = [
-    bytes.fromhex(text)
-    for text in (
-        "",
-        "00",
-        "10",
-        "2021",
-        "3031",
-        "40414243",
-        "5051525354555657",
-        "606162636465666768696a6b6c6d6e6f",
-    )
-]
-ROOT_OF_EIGHT = "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328"
-HASHES = [merkle.leaf_hash(leaf) for leaf in LEAVES]
+HASHES = [merkle.leaf_hash(leaf) for leaf in PUBLIC_LEAVES]
 
 
 def recursive_root(leaves: list[bytes]) -> bytes:
@@ -52,7 +38,7 @@ def recursive_proof(m: int, leaves: list[bytes], whole: bool = True) -> list[byt
 
 
 def test_the_published_leaves_have_the_published_root() -> None:
-    assert merkle.root_of(HASHES).hex() == ROOT_OF_EIGHT
+    assert merkle.root_of(HASHES) == PUBLIC_ROOT
 
 
 def test_the_root_of_nothing_is_the_hash_of_nothing() -> None:
