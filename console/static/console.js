@@ -14,8 +14,6 @@
   showThemeChoice();
 
   document.addEventListener("click", function (event) {
-    var theme = event.target.closest("[data-theme-choice]");
-    if (theme) window.countersignTheme.choose(theme.dataset.themeChoice);
     var copy = event.target.closest("[data-copy]");
     if (copy) copyValue(copy);
   });

@@ -31,5 +31,10 @@
     },
   };
   dark.addEventListener("change", apply);
+  // Here, not in console.js: that one is deferred, and a click before it had run would be lost.
+  document.addEventListener("click", function (event) {
+    var button = event.target.closest("[data-theme-choice]");
+    if (button) window.countersignTheme.choose(button.dataset.themeChoice);
+  });
   apply();
 })();

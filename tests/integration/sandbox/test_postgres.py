@@ -56,6 +56,8 @@ def test_another_port_is_chosen_if_someone_took_it(server: EmbeddedPostgres) -> 
     server.stop()
     port = server.port
     with socket.socket() as squatter:
+        # The server's own closed connections may wait on the port for a minute yet (TIME_WAIT).
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         squatter.bind(("127.0.0.1", port))
         squatter.listen()
         server.start()
