@@ -22,6 +22,14 @@ class Kind(StrEnum):
     REFUND = "refund"
     REVERSAL = "reversal"
     LOAD = "load"
+    AUTHORIZATION = "authorization"  # holds an amount; captures take it
+    INCREMENT = "increment"  # raises an authorization's hold
+    CAPTURE = "capture"  # takes from a hold: all of it, a part, or in several parts
+    VOID = "void"  # the merchant takes back an authorization, a purchase or a capture
+    ADVICE = "advice"  # a purchase that has happened already (offline): it always posts
+    EXPIRY = "expiry"  # the issuer's own: a hold's time is over
+    ADJUSTMENT = "adjustment"  # the issuer's own: made by one person, checked by another
+    TRANSFER = "transfer"  # the issuer's own: from card to card
 
     @property
     def word(self) -> int:
@@ -35,7 +43,31 @@ _KIND_WORDS = {
     Kind.REFUND: 3,
     Kind.REVERSAL: 4,
     Kind.LOAD: 5,
+    Kind.AUTHORIZATION: 6,
+    Kind.INCREMENT: 7,
+    Kind.CAPTURE: 8,
+    Kind.VOID: 9,
+    Kind.ADVICE: 10,
+    Kind.EXPIRY: 11,
+    Kind.ADJUSTMENT: 12,
+    Kind.TRANSFER: 13,
 }
+#: What acquirers ask for; the others are the issuer's own transactions.
+ACQUIRERS_KINDS = frozenset(
+    {
+        Kind.PURCHASE,
+        Kind.BALANCE_INQUIRY,
+        Kind.REFUND,
+        Kind.REVERSAL,
+        Kind.AUTHORIZATION,
+        Kind.INCREMENT,
+        Kind.CAPTURE,
+        Kind.VOID,
+        Kind.ADVICE,
+    }
+)
+#: Kinds that name an original transaction, and can't be read without it.
+FOLLOW_UPS = frozenset({Kind.REFUND, Kind.REVERSAL, Kind.INCREMENT, Kind.CAPTURE, Kind.VOID})
 
 
 class Outcome(StrEnum):
@@ -55,8 +87,8 @@ class Outcome(StrEnum):
     AMOUNT_INVALID = "amount_invalid"
     CARD_NUMBER_INVALID = "card_number_invalid"
     ISSUER_UNKNOWN = "issuer_unknown"
-    ORIGINAL_NOT_FOUND = "original_not_found"
     REVERSED_BEFORE_ARRIVAL = "reversed_before_arrival"
+    ORIGINAL_NOT_FOUND = "original_not_found"
     # The issuer's checks.
     DEADLINE_PASSED = "deadline_passed"
     CARD_UNKNOWN = "card_unknown"
@@ -70,7 +102,14 @@ class Outcome(StrEnum):
     PIN_WRONG = "pin_wrong"
     ORIGINAL_MISMATCH = "original_mismatch"
     ALREADY_REVERSED = "already_reversed"
+    HOLD_ENDED = "hold_ended"
     OVER_ORIGINAL_AMOUNT = "over_original_amount"
+    ACCOUNT_FROZEN = "account_frozen"
+    CARD_NOT_PERMITTED = "card_not_permitted"  # this card isn't for this merchant or service
+    USES_EXHAUSTED = "uses_exhausted"
+    RULE_DECLINED = "rule_declined"
+    AMOUNT_LIMIT = "amount_limit"
+    COUNT_LIMIT = "count_limit"
     INSUFFICIENT_FUNDS = "insufficient_funds"
     # Nothing is known of the issuer's decision in time.
     ISSUER_UNAVAILABLE = "issuer_unavailable"
@@ -112,6 +151,13 @@ class _OutcomeWord(IntEnum):
     INSUFFICIENT_FUNDS = 25
     ISSUER_UNAVAILABLE = 26
     SYSTEM_ERROR = 27
+    HOLD_ENDED = 28
+    ACCOUNT_FROZEN = 29
+    CARD_NOT_PERMITTED = 30
+    USES_EXHAUSTED = 31
+    RULE_DECLINED = 32
+    AMOUNT_LIMIT = 33
+    COUNT_LIMIT = 34
 
 
 _OUTCOME_WORDS = {outcome: int(_OutcomeWord[outcome.name]) for outcome in Outcome}
@@ -139,7 +185,10 @@ class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True):
     entry_mode: str  # DE22, 3 digits
     pin_block: bytes | None = None  # under the gateway-to-acquirer zone key
     local_time: str  # YYYY-MM-DDTHH:MM:SS, from DE12 and DE13
-    rrn: str | None = None  # DE37: of the original, in a refund
+    rrn: str | None = None  # DE37: of the original, in a refund, capture, increment or void
+    channel: str = "pos"  # or "ecommerce": where the message came from
+    partial_ok: bool = False  # the terminal can do with a part of the amount (DE39 10)
+    final: bool = False  # a capture after which nothing more comes: the rest of the hold is freed
     deadline_ms: int  # after this moment the terminal no longer waits
 
     def __repr__(self) -> str:
@@ -189,6 +238,9 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True):
     salt_fin: bytes
     salt_pii: bytes
     original_txid: bytes | None = None
+    channel: str = "pos"
+    partial_ok: bool = False
+    final: bool = False
     deadline_ms: int
 
     def __repr__(self) -> str:

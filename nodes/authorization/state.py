@@ -1,17 +1,27 @@
-"""What a decision depends on: frozen snapshots of card, account and original.
+"""What a decision depends on, and what it makes of it: frozen snapshots, versions of one stream.
 
-They are read under row locks, replaced by the rules' results, and written in the same transaction.
+Everything about an account that a decision looks at (balances by purse, holds, the standing of its
+cards, window counters, what is owed) is one `Account`, and every change of it is its next version.
+The store appends versions and lets one win: nobody decides on what has changed meanwhile.
+Amounts are minor units of the account's currency; moments are milliseconds since 1970, UTC.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
+from enum import StrEnum
+
 import msgspec
 
+from nodes.authorization.controls import Rule, Terms
 from nodes.authorization.model import Kind, Outcome
+
+#: PIN tries of a new card, and again after a right PIN.
+PIN_TRIES = 3
 
 
 class Card(msgspec.Struct, frozen=True):
-    """A card as the issuer has it. `status` is one of the schema's (cards.status)."""
+    """What never changes of a card without its account's next version. See CardStanding."""
 
     card_id: int
     card_token: bytes
@@ -19,32 +29,111 @@ class Card(msgspec.Struct, frozen=True):
     pan_masked: str
     expiry: str  # YYMM
     service_code: str
-    status: str
     pin_lookup: bytes | None
-    pin_tries_left: int
 
 
-class Account(msgspec.Struct, frozen=True):
-    """A cardholder's account; minor units. Available is balance - held + overdraft_limit."""
+class CardStanding(msgspec.Struct, frozen=True, array_like=True):
+    """What decisions and people change of a card; `status` as in cards.status."""
+
+    status: str
+    pin_tries_left: int = PIN_TRIES
+    #: Approved uses so far; the terms say how many there may be.
+    uses: int = 0
+
+
+class Purse(msgspec.Struct, frozen=True, array_like=True):
+    """One ledger account of the card account. Available is balance - held + overdraft_limit."""
 
     account_id: int
-    currency: str
-    balance: int
-    held: int
-    overdraft_limit: int
+    name: str  # "main", or as the terms name it
+    balance: int = 0
+    held: int = 0
+    overdraft_limit: int = 0
 
     @property
     def available(self) -> int:
         return self.balance - self.held + self.overdraft_limit
 
 
+class Hold(msgspec.Struct, frozen=True, array_like=True):
+    """What an authorization still holds. It ends once: captured, released or expired."""
+
+    txid: bytes
+    #: (ledger account of the purse, amount), in the order in which they are taken.
+    parts: tuple[tuple[int, int], ...]
+    expires_ms: int
+
+    @property
+    def amount(self) -> int:
+        return sum(amount for _, amount in self.parts)
+
+
+class Counter(msgspec.Struct, frozen=True, array_like=True):
+    """What a rule's window has counted: the window's number (controls.period), amount, count."""
+
+    period: int
+    amount: int = 0
+    count: int = 0
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A card account at one version. The first purse is the main one; its id is the account's."""
+
+    account_id: int
+    version: int
+    currency: str
+    purses: tuple[Purse, ...]
+    status: str = "open"  # open, frozen, closed
+    #: Owed by the cardholder after forced postings over what was there.
+    receivable: int = 0
+    cards: dict[int, CardStanding] = {}
+    holds: tuple[Hold, ...] = ()
+    #: By rule id.
+    counters: dict[str, Counter] = {}
+    #: Loads so far: a product that isn't reloadable takes one.
+    loads: int = 0
+
+    @property
+    def balance(self) -> int:
+        """Ledger balance over all purses."""
+        return sum(purse.balance for purse in self.purses)
+
+    @property
+    def held(self) -> int:
+        return sum(purse.held for purse in self.purses)
+
+    @property
+    def available(self) -> int:
+        return sum(purse.available for purse in self.purses)
+
+
+class Counted(msgspec.Struct, frozen=True, array_like=True):
+    """What an approval added to a rule's window, so that a reversal can give it back."""
+
+    rule_id: str
+    period: int
+
+
+class Progress(msgspec.Struct, frozen=True, array_like=True):
+    """What became of an authorization, purchase, capture or refund since; amounts are sums."""
+
+    #: Authorization: what was authorized in all, increments included. Else the approved amount.
+    authorized: int
+    captured: int = 0
+    refunded: int = 0
+    #: By reversals and voids: given back, or for an authorization released.
+    reversed: int = 0
+    #: A reversal or void of the whole has ended it.
+    ended: bool = False
+
+
 class Original(msgspec.Struct, frozen=True):
-    """An earlier transaction that a reversal or a refund names, and what became of it."""
+    """An earlier transaction that a follow-up names, and what became of it."""
 
     txid: bytes
     kind: Kind
     outcome: Outcome
-    amount: int
+    amount: int  # approved, or requested where it was declined
     currency: str
     acquirer: str
     merchant_id: str
@@ -52,36 +141,116 @@ class Original(msgspec.Struct, frozen=True):
     account_id: int | None
     card_token: bytes | None
     pan_masked: str | None
-    refunded: int = 0
-    reversed: bool = False
+    mcc: str
+    decided_ms: int
+    progress: Progress
+    #: The original of this original: of a capture or an increment, the authorization.
+    original_txid: bytes | None = None
+    #: From its own decision: which purses paid (ledger account, amount) and what it counted.
+    parts: tuple[tuple[int, int], ...] = ()
+    #: Posted over what was there: owed by the cardholder until repaid.
+    shortfall: int = 0
+    counted: tuple[Counted, ...] = ()
+    card_id: int | None = None
+    used: bool = False
+    #: Asked for, where a part was approved (Detail.requested): a reversal may name either amount.
+    requested: int | None = None
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """Now, at the issuer: `local` is aware, in the program's time zone."""
+
+    now_ms: int
+    local: datetime
+
+    @property
+    def year_month(self) -> str:
+        """YYMM, for the expiry check."""
+        return f"{self.local.year % 100:02d}{self.local.month:02d}"
 
 
 class Facts(msgspec.Struct, frozen=True):
     """All that the issuer's rules may look at, for one request."""
 
-    now_ms: int
-    #: The day at the issuer as YYMM, for the expiry check.
-    year_month: str
+    moment: Moment
+    terms: Terms
+    #: Of product, account and card, in force at this moment.
+    rules: tuple[Rule, ...] = ()
     card: Card | None = None
     account: Account | None = None
     original: Original | None = None
+    #: The original of `original`: the authorization behind a capture or an increment, or what a
+    #: refund gave back.
+    root: Original | None = None
+    #: Of a card-to-card transfer: where the money goes.
+    to_card: Card | None = None
+    to_account: Account | None = None
+    to_terms: Terms | None = None
     #: A reversal of this very txid came first.
     reversed_before: bool = False
     #: Whether the PIN block holds the card's PIN; None where no PIN block came or it is unusable.
     pin_matches: bool | None = None
 
 
+class Side(StrEnum):
+    """A ledger account that isn't a cardholder's, by what it is for; the engine knows its id."""
+
+    SETTLEMENT = "settlement"  # with the acquirer of the transaction
+    FUNDING = "funding"  # where loads come from
+    RECEIVABLE = "receivable"  # what cardholders owe
+    ADJUSTMENT = "adjustment"  # the other side of corrections
+
+
+class Move(msgspec.Struct, frozen=True):
+    """An amount (positive) from one ledger account to another: a purse's id or a Side."""
+
+    debit: int | Side
+    credit: int | Side
+    amount: int
+
+
+class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a request was declined, in the terms of people: what was compared with what.
+
+    `values` are facts by name (amount, available, used, limit, mcc ...), as stored and shown.
+    """
+
+    code: str  # an Outcome, or a rule's
+    rule_id: str | None = None
+    rule_name: str | None = None
+    values: dict[str, int | str] = {}
+
+
+class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is kept beside a decision's row, for follow-ups and for people."""
+
+    #: Amount asked for, where another one was approved.
+    requested: int | None = None
+    parts: tuple[tuple[int, int], ...] = ()
+    shortfall: int = 0
+    counted: tuple[Counted, ...] = ()
+    card_id: int | None = None
+    used: bool = False
+    reason: Reason | None = None
+    #: Rules in shadow mode that would have declined.
+    shadow: tuple[Reason, ...] = ()
+    #: Holds whose time was over and which this decision released: (txid, amount).
+    expired: tuple[tuple[bytes, int], ...] = ()
+
+
 class Decision(msgspec.Struct, frozen=True):
-    """The outcome and what it changes."""
+    """The outcome and what it changes. Snapshots come back whole, with their next version."""
 
     outcome: Outcome
-    #: Added to the cardholder's balance, minor units; negative in a purchase.
-    balance_change: int = 0
-    #: The card's PIN tries after the decision; None: unchanged.
-    pin_tries_left: int | None = None
-    #: Added to what was refunded of the original.
-    refunded_change: int = 0
-    #: The original is reversed by this.
-    reverses: bool = False
+    #: Approved, minor units: at most what was asked for. 0 in a refusal.
+    amount: int = 0
+    #: The account after it; None where no account was found. Its version is one more than before
+    #: (also for a refusal: the reason is kept with it).
+    account: Account | None = None
+    to_account: Account | None = None
+    moves: tuple[Move, ...] = ()
+    #: New states of earlier transactions, by txid.
+    progress: dict[bytes, Progress] = {}
+    detail: Detail = Detail()
     #: The original is unknown: should it come, it is declined.
     tombstone: bool = False

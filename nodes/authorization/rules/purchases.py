@@ -1,0 +1,126 @@
+"""A card is presented: purchase, authorization, balance inquiry; and the advice of a purchase."""
+
+from __future__ import annotations
+
+from nodes.authorization.model import AuthorizationRequest, Kind, Outcome
+from nodes.authorization.rules import limits, standing
+from nodes.authorization.rules.draft import (
+    Draft,
+    approved,
+    not_enough,
+    refused,
+    refused_because,
+)
+from nodes.authorization.rules.naming import draft_of
+from nodes.authorization.rules.purses import available_in, payers, split, total
+from nodes.authorization.state import Counted, Decision, Detail, Facts, Hold, Side
+
+
+def decide_presentment(request: AuthorizationRequest, facts: Facts) -> Decision:
+    """Purchase, authorization and balance inquiry: the card is there, and its PIN."""
+    card, account = facts.card, facts.account
+    if card is None or account is None or card.card_id not in account.cards:
+        return refused(draft_of(facts), Outcome.CARD_UNKNOWN)
+    draft = Draft(account, facts.moment.now_ms)
+    refusal = standing.refuse_card(request, facts, draft)
+    if refusal is None:
+        refusal = standing.refuse_pin(request, facts, card, draft)
+    if refusal is not None:
+        return refusal
+    if request.kind is Kind.BALANCE_INQUIRY:
+        return approved(draft, 0, Detail(card_id=card.card_id, expired=draft.expired))
+    refusal = standing.refuse_account(draft, card.card_id)
+    if refusal is None:
+        refusal = standing.refuse_terms(request, facts, draft, card.card_id)
+    return _spend(request, facts, draft, card.card_id) if refusal is None else refusal
+
+
+def _spend(request: AuthorizationRequest, facts: Facts, draft: Draft, card_id: int) -> Decision:
+    """Rules and funds; then a purchase is paid, an authorization held."""
+    able = payers(facts.terms, draft.purses, request.mcc)
+    if not able:
+        return refused(draft, Outcome.CARD_NOT_PERMITTED, {"mcc": request.mcc}, card_id)
+    amount = request.amount
+    parts = split(amount, able)
+    there = total(parts)
+    enough = there == amount
+    if not enough and there and request.partial_ok and facts.terms.partial_approval:
+        amount, enough = there, True
+    verdict = limits.NO_RULES
+    if facts.rules:
+        spend = spend_of(request, amount)
+        verdict = limits.evaluate(facts.rules, spend, draft.counters, facts.moment)
+        if verdict.outcome is not None and verdict.reason is not None:
+            return refused_because(draft, verdict.outcome, verdict.reason, verdict.shadow, card_id)
+    if not enough:
+        return not_enough(draft, amount, available_in(able), card_id, verdict.shadow)
+    if request.kind is Kind.AUTHORIZATION:
+        draft.hold(parts)
+        until = facts.moment.now_ms + 1_000 * facts.terms.hold_seconds
+        draft.replace_hold(Hold(request.txid, parts, until))
+    else:
+        draft.pay(parts, Side.SETTLEMENT)
+    standing.count_use(draft, card_id)
+    counted: tuple[Counted, ...] = ()
+    if verdict.counting:
+        counted = limits.count(draft, verdict, request.kind, amount, facts.moment.local)
+    detail = Detail(
+        requested=request.amount if amount != request.amount else None,
+        parts=parts,
+        counted=counted,
+        card_id=card_id,
+        used=True,
+        shadow=verdict.shadow,
+        expired=draft.expired,
+    )
+    return approved(draft, amount, detail)
+
+
+def decide_advice(request: AuthorizationRequest, facts: Facts) -> Decision:
+    """A purchase that has happened already: it posts whatever stands against it.
+
+    What the purses don't have is owed. It counts as a use and in the windows, over any limit; what
+    rules would have said is kept like that of rules in shadow mode.
+    """
+    card, account = facts.card, facts.account
+    if card is None or account is None or card.card_id not in account.cards:
+        return refused(draft_of(facts), Outcome.CARD_UNKNOWN)
+    draft = Draft(account, facts.moment.now_ms)
+    refusal = standing.refuse_currency(request, draft, card.card_id)
+    if refusal is not None:
+        return refusal
+    amount = request.amount
+    parts = split(amount, payers(facts.terms, draft.purses, request.mcc))
+    shortfall = amount - total(parts)
+    spend = spend_of(request, amount)
+    verdict = limits.evaluate(facts.rules, spend, draft.counters, facts.moment)
+    shadow = verdict.shadow
+    if verdict.reason is not None:
+        shadow = (verdict.reason, *shadow)
+    draft.pay(parts, Side.SETTLEMENT)
+    draft.owe(shortfall, Side.SETTLEMENT)
+    standing.count_use(draft, card.card_id)
+    detail = Detail(
+        parts=parts,
+        shortfall=shortfall,
+        counted=limits.count(draft, verdict, request.kind, amount, facts.moment.local),
+        card_id=card.card_id,
+        used=True,
+        shadow=shadow,
+        expired=draft.expired,
+    )
+    return approved(draft, amount, detail)
+
+
+def spend_of(request: AuthorizationRequest, amount: int, before: int = 0) -> limits.Spend:
+    """What rules look at of an acquirer's request."""
+    return limits.Spend(
+        request.kind,
+        amount,
+        request.mcc,
+        request.merchant_id,
+        request.country,
+        request.channel,
+        request.entry_mode,
+        before,
+    )
