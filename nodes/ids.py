@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from functools import lru_cache
 
 _MEMBER = re.compile(r"[a-z][a-z0-9-]{1,30}\Z")
 
@@ -47,9 +48,14 @@ def txid(acquirer: str, issuer: str, network_ref: bytes) -> bytes:
     """The transaction's identity in every member's books (32 bytes)."""
     if len(network_ref) != 16:
         raise ValueError("network_ref is 16 bytes")
-    return hashlib.sha256(
-        b"countersign/txid/1" + member_word(acquirer) + member_word(issuer) + network_ref
-    ).digest()
+    hashed = _txid_prefix(acquirer, issuer).copy()
+    hashed.update(network_ref)
+    return hashed.digest()
+
+
+@lru_cache(maxsize=1024)
+def _txid_prefix(acquirer: str, issuer: str) -> hashlib._Hash:
+    return hashlib.sha256(b"countersign/txid/1" + member_word(acquirer) + member_word(issuer))
 
 
 def pair_id(acquirer: str, issuer: str) -> bytes:
@@ -66,7 +72,10 @@ def idempotency_key(
 
     The parts are joined by 0x1f, which none of them may contain.
     """
-    parts = (acquirer, terminal_id, business_date, batch, stan, message_class)
-    if any("\x1f" in part for part in parts):
+    joined = (
+        f"countersign/idempotency/1\x1f{acquirer}\x1f{terminal_id}\x1f{business_date}\x1f{batch}"
+        f"\x1f{stan}\x1f{message_class}"
+    )
+    if joined.count("\x1f") != 6:
         raise ValueError("a part of the key contains the separator")
-    return hashlib.sha256(b"countersign/idempotency/1\x1f" + "\x1f".join(parts).encode()).digest()
+    return hashlib.sha256(joined.encode()).digest()

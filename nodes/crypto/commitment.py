@@ -1,17 +1,21 @@
 """The commitments: C, which both institutions compute alike, and P, a party's own columns.
 
-Both are RFC 9162 roots over ordered field leaves `abi.encode(fieldId, fieldSalt, value)` with
-`fieldSalt = HMAC-SHA256(salt, txid || uint256(fieldId))` (evidence.md, Identity and leaves).
-Values are 32-byte words. Standard library only: auditors run this.
+C is an RFC 9162 root over ordered field leaves `abi.encode(fieldId, fieldSalt, value)`, P a hash
+over field hashes (docs/evidence.md). `fieldSalt = HMAC-SHA256(salt, txid || uint32(fieldId))` is
+block fieldId of PBKDF2 with one iteration (RFC 8018, 5.2): so one call gives the salts of fields 1
+to n. C is on the authorization path: its tree is written out. Standard library only: auditors run
+this.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from hashlib import pbkdf2_hmac, sha256
+from struct import Struct
+from typing import NamedTuple
 
 from nodes.crypto.merkle import leaf_hash, root_of
 
@@ -19,7 +23,7 @@ from nodes.crypto.merkle import leaf_hash, root_of
 class SharedField(IntEnum):
     """The ordered fields of C. 1-7 are salted with salt_fin, 8 with salt_pii."""
 
-    AMOUNT = 1  # uint256, minor units: as requested
+    AMOUNT = 1  # uint256, minor units: approved, or as requested where declined
     CURRENCY = 2  # ISO 4217 alphabetic code in ASCII, padded on the right
     KIND = 3  # uint256, Kind.word
     TIME = 4  # uint256, transmitted_ms
@@ -29,9 +33,8 @@ class SharedField(IntEnum):
     CARD_TOKEN = 8  # 16 bytes, padded on the right; zero where no card was found
 
 
-@dataclass(frozen=True, slots=True)
-class SharedFacts:
-    """What C commits to, as 32-byte words in the order of SharedField."""
+class SharedFacts(NamedTuple):
+    """What C commits to; texts and hashes of at most 32 bytes, numbers not negative."""
 
     amount: int
     currency: bytes
@@ -43,7 +46,7 @@ class SharedFacts:
     card_token: bytes
 
     def words(self) -> tuple[bytes, ...]:
-        """The eight values, 32 bytes each."""
+        """The eight values in the order of SharedField, 32 bytes each."""
         return (
             uint_word(self.amount),
             self.currency.ljust(32, b"\0"),
@@ -61,72 +64,104 @@ def uint_word(value: int) -> bytes:
     return value.to_bytes(32, "big")
 
 
-_FIELD_WORDS = [uint_word(number) for number in range(128)]
+#: Field numbers end below this.
+FIELD_LIMIT = 128
+_LEAF = b"\x00"
+_NODE = b"\x01"
+#: What the hash of a field of C begins with: the leaf prefix and the field's word.
+_SHARED_PREFIXES = tuple(_LEAF + uint_word(number) for number in range(9))
+_, _P1, _P2, _P3, _P4, _P5, _P6, _P7, _P8 = _SHARED_PREFIXES
+#: Of a field of P: the leaf prefix and the number in four bytes.
+_PRIVATE_PREFIXES = tuple(_LEAF + number.to_bytes(4, "big") for number in range(1, FIELD_LIMIT))
+_SPLIT = tuple(Struct("32s" * count).unpack for count in range(FIELD_LIMIT))
+_PRIVATE_LABEL = b"countersign/private/1"
+_FIELD_8 = (8).to_bytes(4, "big")
 
 
-# HMAC's pads (RFC 2104) as translations of key bytes.
-_INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))
-_OUTER_PAD = bytes(byte ^ 0x5C for byte in range(256))
-
-
-def field_salts(salt: bytes, txid: bytes, field_ids: Iterable[int]) -> list[bytes]:
-    """The salts of several fields.
-
-    HMAC-SHA256 written out: `hmac.digest` sets OpenSSL up anew for each call, which is three times
-    slower than the hashing, and this is done some forty times a transaction.
-    """
-    if len(salt) > 64:
-        return [hmac.digest(salt, txid + _FIELD_WORDS[number], "sha256") for number in field_ids]
-    key = salt.ljust(64, b"\0")
-    inner, outer = key.translate(_INNER_PAD) + txid, key.translate(_OUTER_PAD)
-    sha256 = hashlib.sha256
-    return [
-        sha256(outer + sha256(inner + _FIELD_WORDS[number]).digest()).digest()
-        for number in field_ids
-    ]
+def field_salts(salt: bytes, txid: bytes, count: int) -> tuple[bytes, ...]:
+    """The salts of the fields 1 to `count`, which is below FIELD_LIMIT."""
+    return _SPLIT[count](pbkdf2_hmac("sha256", salt, txid, 1, 32 * count))
 
 
 def field_salt(salt: bytes, txid: bytes, field_id: int) -> bytes:
     """The salt of one field; disclosing it opens that field alone."""
-    return field_salts(salt, txid, (field_id,))[0]
+    return hmac.digest(salt, txid + field_id.to_bytes(4, "big"), "sha256")
 
 
 def field_leaf(field_id: int, salt_of_field: bytes, value: bytes) -> bytes:
-    """The hash of one field's leaf: SHA-256(0x00 || fieldId || fieldSalt || value)."""
+    """The hash of one field's leaf of C: SHA-256(0x00 || fieldId || fieldSalt || value)."""
     if len(value) != 32 or len(salt_of_field) != 32:
         raise ValueError("field salt and value are 32-byte words")
-    return leaf_hash(_FIELD_WORDS[field_id] + salt_of_field + value)
+    return leaf_hash(uint_word(field_id) + salt_of_field + value)
 
 
 def shared_field_leaves(
     txid: bytes, facts: SharedFacts, salt_fin: bytes, salt_pii: bytes
 ) -> list[bytes]:
     """The eight field leaf hashes of C."""
-    salts = field_salts(salt_fin, txid, range(1, SharedField.CARD_TOKEN))
-    salts += field_salts(salt_pii, txid, (SharedField.CARD_TOKEN,))
+    amount, currency, kind, time_ms, merchant, outcome, original, card_token = facts
+    if len(currency) > 32 or len(merchant) > 32 or len(original) > 32 or len(card_token) > 32:
+        raise ValueError("a value of C is a word of 32 bytes")
+    s = pbkdf2_hmac("sha256", salt_fin, txid, 1, 224)
+    own = hmac.digest(salt_pii, txid + _FIELD_8, "sha256")
     return [
-        field_leaf(number, salt, value)
-        for number, (salt, value) in enumerate(zip(salts, facts.words(), strict=True), start=1)
+        sha256(_P1 + s[:32] + amount.to_bytes(32, "big")).digest(),
+        sha256(_P2 + s[32:64] + currency.ljust(32, b"\0")).digest(),
+        sha256(_P3 + s[64:96] + kind.to_bytes(32, "big")).digest(),
+        sha256(_P4 + s[96:128] + time_ms.to_bytes(32, "big")).digest(),
+        sha256(_P5 + s[128:160] + merchant.ljust(32, b"\0")).digest(),
+        sha256(_P6 + s[160:192] + outcome.to_bytes(32, "big")).digest(),
+        sha256(_P7 + s[192:] + original.ljust(32, b"\0")).digest(),
+        sha256(_P8 + own + card_token.ljust(32, b"\0")).digest(),
     ]
+
+
+def shared_root(leaves: Sequence[bytes]) -> bytes:
+    """C over its eight field leaf hashes."""
+    a, b, c, d, e, f, g, h = leaves
+    left = sha256(_NODE + sha256(_NODE + a + b).digest() + sha256(_NODE + c + d).digest()).digest()
+    right = sha256(_NODE + sha256(_NODE + e + f).digest() + sha256(_NODE + g + h).digest()).digest()
+    return sha256(_NODE + left + right).digest()
 
 
 def shared_commitment(txid: bytes, facts: SharedFacts, salt_fin: bytes, salt_pii: bytes) -> bytes:
     """C: the same 32 bytes in the books of acquirer, issuer and merchant."""
-    return root_of(shared_field_leaves(txid, facts, salt_fin, salt_pii))
+    return shared_root(shared_field_leaves(txid, facts, salt_fin, salt_pii))
 
 
 def private_field_leaves(txid: bytes, salt: bytes, values: Sequence[bytes]) -> list[bytes]:
-    """The field leaf hashes of P over a party's own columns, numbered from 1."""
-    salts = field_salts(salt, txid, range(1, len(values) + 1))
+    """The field hashes of P over a party's own columns, numbered from 1.
+
+    SHA-256(0x00 || uint32(fieldId) || fieldSalt || value); values are of any length, because
+    everything before them is of fixed length. At most FIELD_LIMIT - 1 of them.
+    """
+    if not 0 < len(values) < FIELD_LIMIT:
+        raise ValueError(f"P has 1 to {FIELD_LIMIT - 1} fields, not {len(values)}")
+    salts = field_salts(salt, txid, len(values))
+    # The prefixes go on after the last value.
     return [
-        field_leaf(number, own, value)
-        for number, (own, value) in enumerate(zip(salts, values, strict=True), start=1)
+        sha256(prefix + own + value).digest()
+        for prefix, own, value in zip(_PRIVATE_PREFIXES, salts, values, strict=False)
     ]
 
 
+def private_field_leaf(txid: bytes, salt: bytes, field_id: int, value: bytes) -> bytes:
+    """One of them."""
+    salted = field_id.to_bytes(4, "big") + field_salt(salt, txid, field_id)
+    return leaf_hash(salted + value)
+
+
+def private_root(leaves: Sequence[bytes]) -> bytes:
+    """P over its field hashes: SHA-256("countersign/private/1" || the hashes).
+
+    Not a tree: who opens one field gives the other hashes with it, as with C.
+    """
+    return sha256(_PRIVATE_LABEL + b"".join(leaves)).digest()
+
+
 def private_commitment(txid: bytes, salt: bytes, values: Sequence[bytes]) -> bytes:
-    """P: the root over a party's own columns."""
-    return root_of(private_field_leaves(txid, salt, values))
+    """P: what binds a party's own columns."""
+    return private_root(private_field_leaves(txid, salt, values))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ from typing import Protocol
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from cryptography.hazmat.primitives.cmac import CMAC
 
+from nodes.crypto.keyed_hash import KeyedHash
+
 #: Bytes of an SM4 key, of an SM4 block and therefore of a PIN block.
 BLOCK = 16
 #: Bytes of a message's MAC (DE64): the first 8 of the CMAC.
@@ -116,15 +118,18 @@ class SoftwareHsm:
         self._macs: dict[str, CMAC] = {}
         self._encryptors: dict[str, CipherContext] = {}
         self._decryptors: dict[str, CipherContext] = {}
+        self._pins: KeyedHash | None = None
 
     def __repr__(self) -> str:
         return f"SoftwareHsm({len(self._keys)} keys)"
 
     def translate_pin(self, from_key: str, to_key: str, pin_block: bytes, pan: str) -> bytes:
         """See Hsm.translate_pin."""
-        # Opened and checked, not only re-encrypted: a bad block ends here, not at the issuer.
-        pin = self._open_pin(from_key, pin_block, pan)
-        return self._seal_pin(to_key, pin, pan)
+        # Checked, not only re-encrypted: a bad block ends here, not at the issuer. The clear block
+        # is the same under both keys.
+        clear = self._clear(from_key, pin_block)
+        _pin_in(clear, pan)
+        return self._encryptor(to_key).update(clear)
 
     def verify_pin(
         self, zone_key: str, pin_block: bytes, pan: str, card_token: bytes, stored: bytes
@@ -146,7 +151,9 @@ class SoftwareHsm:
         """See Hsm.pin_lookup."""
         if len(pin) not in _PIN_LENGTHS or not _DIGITS.issuperset(pin):
             raise ValueError("a PIN is 4 to 12 digits")
-        return hmac.digest(self._secret(PIN_LOOKUP_KEY), card_token + pin.encode("ascii"), "sha256")
+        if self._pins is None:
+            self._pins = KeyedHash(self._secret(PIN_LOOKUP_KEY))
+        return self._pins.digest(card_token + pin.encode("ascii"))
 
     def mac(self, key: str, message: bytes) -> bytes:
         """See Hsm.mac."""
@@ -195,6 +202,8 @@ class SoftwareHsm:
     def _drop_contexts(self, name: str) -> None:
         for contexts in (self._macs, self._encryptors, self._decryptors):
             contexts.pop(name, None)
+        if name == PIN_LOOKUP_KEY:
+            self._pins = None
 
     def _cmac(self, name: str, message: bytes) -> bytes:
         state = self._macs.get(name)
@@ -223,19 +232,27 @@ class SoftwareHsm:
         return self._encryptor(key).update(_clear_block(pin, pan))
 
     def _open_pin(self, key: str, pin_block: bytes, pan: str) -> str:
+        return _pin_in(self._clear(key, pin_block), pan)
+
+    def _clear(self, key: str, pin_block: bytes) -> bytes:
         if len(pin_block) != BLOCK:
             raise PinBlockInvalid
-        clear = self._decryptor(key).update(pin_block)
-        field = (int.from_bytes(clear, "big") ^ int.from_bytes(_pan_field(pan), "big")).to_bytes(
-            BLOCK, "big"
-        )
-        length = field[0]
-        pin = field[1:].hex()[:length]
-        if length not in _PIN_LENGTHS or not _DIGITS.issuperset(pin):
-            raise PinBlockInvalid
-        if not hmac.compare_digest(field, _pin_field(pin)):
-            raise PinBlockInvalid
-        return pin
+        return self._decryptor(key).update(pin_block)
+
+
+def _pin_in(clear: bytes, pan: str) -> str:
+    """The PIN of a clear block; PinBlockInvalid if it isn't one for this PAN."""
+    if len(pan) < 13 or not pan.isdecimal() or not pan.isascii():
+        raise PinBlockInvalid
+    field = int.from_bytes(clear, "big") ^ int(pan[-13:-1], 16)
+    text = f"{field:032x}"
+    length = int(text[:2], 16)
+    pin = text[2 : 2 + length]
+    if length not in _PIN_LENGTHS or not pin.isdecimal():
+        raise PinBlockInvalid
+    if not hmac.compare_digest(text, f"{text[:2]}{pin:f<30}"):
+        raise PinBlockInvalid
+    return pin
 
 
 def _sm4(key: bytes) -> Cipher[modes.ECB]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-from dataclasses import replace
 
 import pytest
 
@@ -12,13 +11,15 @@ from nodes.crypto.commitment import (
     SharedField,
     field_leaf,
     field_salt,
+    field_salts,
     private_commitment,
+    private_field_leaf,
     private_field_leaves,
     shared_commitment,
     shared_field_leaves,
     uint_word,
 )
-from nodes.crypto.merkle import root_of
+from nodes.crypto.merkle import leaf_hash, root_of
 
 TXID, FIN, PII = b"t" * 32, b"f" * 32, b"p" * 32
 FACTS = SharedFacts(
@@ -34,7 +35,7 @@ FACTS = SharedFacts(
 
 
 def test_a_field_leaf_is_the_abi_encoding_hashed_as_a_leaf() -> None:
-    salt = hmac.new(FIN, TXID + uint_word(1), hashlib.sha256).digest()
+    salt = hmac.new(FIN, TXID + b"\0\0\0\x01", hashlib.sha256).digest()
     expected = hashlib.sha256(b"\x00" + uint_word(1) + salt + uint_word(12_345)).digest()
     assert shared_field_leaves(TXID, FACTS, FIN, PII)[0] == expected
 
@@ -42,7 +43,7 @@ def test_a_field_leaf_is_the_abi_encoding_hashed_as_a_leaf() -> None:
 def test_every_fact_salt_and_the_txid_change_the_commitment() -> None:
     whole = shared_commitment(TXID, FACTS, FIN, PII)
     altered = [
-        shared_commitment(TXID, replace(FACTS, **change), FIN, PII)
+        shared_commitment(TXID, FACTS._replace(**change), FIN, PII)
         for change in (
             {"amount": 12_346},
             {"currency": b"USD"},
@@ -89,10 +90,11 @@ def test_an_opening_that_lacks_or_doubles_a_field_leads_nowhere() -> None:
     assert Opening({3: (bytes(32), bytes(32))}, hidden).commitment() is None
 
 
-def test_p_is_the_root_over_its_fields_and_depends_on_each() -> None:
+def test_p_is_a_hash_over_its_fields_and_depends_on_each() -> None:
     values = [uint_word(number) for number in range(5)]
     whole = private_commitment(TXID, FIN, values)
-    assert whole == root_of(private_field_leaves(TXID, FIN, values))
+    fields = b"".join(private_field_leaves(TXID, FIN, values))
+    assert whole == hashlib.sha256(b"countersign/private/1" + fields).digest()
     swapped = [values[1], values[0], *values[2:]]
     others = [
         private_commitment(TXID, FIN, swapped),
@@ -119,6 +121,36 @@ def test_a_number_that_is_no_uint256_is_refused(value: int) -> None:
 def test_a_field_salt_is_hmac_sha256_for_keys_of_any_length(length: int) -> None:
     """RFC 2104: also for what only a tampered database could hold."""
     key = bytes(range(length % 256)) if length <= 256 else b""
+    assert list(field_salts(key, TXID, 9)) == [field_salt(key, TXID, n) for n in range(1, 10)]
     for number in (1, 8, 127):
-        message = TXID + uint_word(number)
+        message = TXID + number.to_bytes(4, "big")
         assert field_salt(key, TXID, number) == hmac.new(key, message, hashlib.sha256).digest()
+
+
+def test_c_by_other_code() -> None:
+    """RFC 2104 and RFC 9162 by their letter, over the words of docs/evidence.md."""
+    leaves = []
+    for number, word in enumerate(FACTS.words(), start=1):
+        key = PII if number == 8 else FIN
+        salt = hmac.new(key, TXID + number.to_bytes(4, "big"), hashlib.sha256).digest()
+        leaves.append(leaf_hash(uint_word(number) + salt + word))
+    assert shared_field_leaves(TXID, FACTS, FIN, PII) == leaves
+    assert shared_commitment(TXID, FACTS, FIN, PII) == root_of(leaves)
+
+
+def test_one_field_of_p_is_hashed_like_all() -> None:
+    values = [b"i%d" % number for number in range(31)]
+    fields = private_field_leaves(TXID, FIN, values)
+    assert [private_field_leaf(TXID, FIN, n, v) for n, v in enumerate(values, 1)] == fields
+
+
+@pytest.mark.parametrize("count", [0, 128])
+def test_p_has_1_to_127_fields(count: int) -> None:
+    with pytest.raises(ValueError, match="1 to 127"):
+        private_field_leaves(TXID, FIN, [b""] * count)
+
+
+@pytest.mark.parametrize("name", ["currency", "merchant", "original", "card_token"])
+def test_what_is_no_word_has_no_c(name: str) -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        shared_commitment(TXID, FACTS._replace(**{name: b"x" * 33}), FIN, PII)
