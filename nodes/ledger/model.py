@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-AccountKind = Literal["cardholder", "funding", "settlement", "merchant"]
+AccountKind = Literal["cardholder", "funding", "settlement", "merchant", "receivable", "adjustment"]
 Side = Literal["issuer", "acquirer", "merchant"]
 
 
@@ -36,6 +36,8 @@ class Transfer(msgspec.Struct, frozen=True):
 class TransactionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One row of `transactions` and its transfers, as it is written; columns as in the schema."""
 
+    #: From store.take_transaction_ids, in the same database transaction.
+    transaction_id: int
     txid: bytes
     side: Side
     network_ref: bytes
@@ -61,6 +63,7 @@ class TransactionRecord(msgspec.Struct, frozen=True, kw_only=True):
     pan_masked: str | None
     card_token: bytes | None
     account_id: int | None
+    account_version: int | None
     original_txid: bytes | None
     transmitted_ms: int
     decided_ms: int

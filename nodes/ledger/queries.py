@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Column,
     ColumnElement,
     Connection,
     Select,
@@ -21,9 +22,17 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
+    values,
 )
 
-from nodes.ledger.tables import accounts, transactions, transfers
+from nodes.ledger.tables import (
+    account_versions,
+    accounts,
+    card_accounts,
+    transactions,
+    transfers,
+)
 
 Row = Mapping[str, Any]
 
@@ -78,11 +87,51 @@ class TransactionFilter:
 def find_transactions(
     connection: Connection, wanted: TransactionFilter, *, limit: int, before: int | None = None
 ) -> list[Row]:
-    """The newest first; `before`: only rows with a smaller transaction_id (the next page)."""
+    """The newest first; `before`: the transaction_id of the last row of the page before."""
+    if wanted.card_token is not None:
+        of_card = select(card_accounts.c.account_id).where(
+            card_accounts.c.card_token == wanted.card_token
+        )
+        account_id = connection.execute(of_card).scalar()
+        if account_id is not None:
+            return _of_account(connection, wanted, account_id, limit, before)
     query = select(*_SHOWN).where(*wanted.conditions())
     if before is not None:
         query = query.where(transactions.c.transaction_id < before)
     return _rows(connection, query.order_by(transactions.c.transaction_id.desc()).limit(limit))
+
+
+def _of_account(
+    connection: Connection,
+    wanted: TransactionFilter,
+    account_id: int,
+    limit: int,
+    before: int | None,
+) -> list[Row]:
+    """A card's transactions by its account's versions, because cards have no index of their own.
+
+    An on-us one has two sides: the acquirer's is found by the issuer's txid.
+    """
+    c, v, own = transactions.c, account_versions.c, transactions.alias("own")
+    query = (
+        select(*_SHOWN)
+        .select_from(account_versions)
+        .join(own, own.c.transaction_id == v.transaction_id)
+        .join(transactions, c.txid == own.c.txid)
+        .where(v.account_id == account_id, v.line == 0, *wanted.conditions())
+    )
+    if before is not None:
+        txid = select(c.txid).where(c.transaction_id == before).scalar_subquery()
+        version = connection.execute(
+            select(c.account_version).where(c.txid == txid, c.account_version.is_not(None))
+        ).scalar()
+        if version is None:
+            return []
+        # Two nodes may give ids in another order than versions: a page goes on by both.
+        query = query.where(
+            v.version <= version, or_(v.version < version, c.transaction_id < before)
+        )
+    return _rows(connection, query.order_by(v.version.desc(), c.transaction_id.desc()).limit(limit))
 
 
 def transactions_by_txid(connection: Connection, txid: bytes) -> list[Row]:
@@ -177,14 +226,68 @@ def find_accounts(
     kind: str | None = None,
     owner: str | None = None,
 ) -> list[Row]:
-    """Accounts by account_id. Of others than cardholders `balance` is as of the last sealing:
-    add `unsealed_movements`."""
+    """Accounts by account_id. `balance` is as of the last sealing: add `unsealed_movements`."""
     query = select(*accounts.c).where(accounts.c.account_id > after)
     if kind is not None:
         query = query.where(accounts.c.kind == kind)
     if owner is not None:
         query = query.where(accounts.c.owner == owner)
     return _rows(connection, query.order_by(accounts.c.account_id).limit(limit))
+
+
+def last_versions(connection: Connection, account_ids: Sequence[int]) -> dict[int, Row]:
+    """The last version (line 0, the main purse) of card accounts, with `available`, by account.
+
+    An account without versions, which nobody has used, is missing. `state` and `detail` are as the
+    authorization slice wrote them; the further purses stand in `state`.
+    """
+    if not account_ids:
+        return {}
+    v = account_versions.c
+    wanted = values(Column("account_id", BigInteger), name="wanted").data(
+        [(number,) for number in account_ids]
+    )
+    last = (
+        select(*v, (v.balance - v.held + v.overdraft_limit).label("available"))
+        .where(v.account_id == wanted.c.account_id, v.line == 0)
+        .order_by(v.version.desc())
+        .limit(1)
+        .lateral("last")
+    )
+    query = select(*last.c).select_from(wanted.join(last, true()))
+    return {row["account_id"]: row for row in _rows(connection, query)}
+
+
+def account_history(
+    connection: Connection, account_id: int, *, limit: int, before: int | None = None
+) -> list[Row]:
+    """A card account's versions (line 0), the newest first; `before`: only smaller versions.
+
+    With kind, outcome, amount and txid of the transaction that made it; None where people did.
+    """
+    c, v = transactions.c, account_versions.c
+    query = (
+        select(
+            v.version,
+            v.at_ms,
+            v.balance,
+            v.held,
+            v.overdraft_limit,
+            v.transaction_id,
+            v.state,
+            v.detail,
+            c.txid,
+            c.kind,
+            c.outcome,
+            c.amount,
+        )
+        .select_from(account_versions)
+        .outerjoin(transactions, c.transaction_id == v.transaction_id)
+        .where(v.account_id == account_id, v.line == 0)
+    )
+    if before is not None:
+        query = query.where(v.version < before)
+    return _rows(connection, query.order_by(v.version.desc()).limit(limit))
 
 
 def unsealed_movements(
@@ -204,7 +307,7 @@ def unsealed_movements(
 
 
 def account_kinds(connection: Connection) -> list[Row]:
-    """How many accounts there are and what they hold, by kind and currency."""
+    """How many accounts there are and what they held at the last sealing, by kind and currency."""
     query = select(
         accounts.c.kind,
         accounts.c.currency,

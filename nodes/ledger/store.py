@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import psycopg
 
+from nodes.db.copy import copy_columns, copy_rows
 from nodes.ledger.model import AccountKey, TransactionRecord
 
 Connection = psycopg.Connection[Any]
 
-#: Column and array type, in the order of TransactionRecord's fields.
+#: Column and type, in the order of TransactionRecord's fields.
 _COLUMNS: dict[str, str] = {
+    "transaction_id": "bigint",
     "txid": "bytea",
     "side": "text",
     "network_ref": "bytea",
@@ -39,6 +42,7 @@ _COLUMNS: dict[str, str] = {
     "pan_masked": "text",
     "card_token": "bytea",
     "account_id": "bigint",
+    "account_version": "bigint",
     "original_txid": "bytea",
     "transmitted_ms": "bigint",
     "decided_ms": "bigint",
@@ -48,20 +52,18 @@ _COLUMNS: dict[str, str] = {
     "salt_private": "bytea",
     "commitment": "bytea",
 }
-_INSERT_TRANSACTIONS = (
-    f"INSERT INTO transactions ({', '.join(_COLUMNS)}) SELECT * FROM unnest("
-    + ", ".join(f"%b::{kind}[]" for kind in _COLUMNS.values())
-    + ") RETURNING txid, side, transaction_id"
-)
-_INSERT_TRANSFERS = """
-    INSERT INTO transfers (
-        transaction_id, line, debit_account, credit_account, amount, currency, balance_after
-    )
-    SELECT * FROM unnest(
-        %b::bigint[], %b::smallint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::text[],
-        %b::bigint[]
-    )
-"""
+_GETTERS = [attrgetter(name) for name in _COLUMNS]
+_TRANSFERS: dict[str, str] = {
+    "transaction_id": "bigint",
+    "line": "smallint",
+    "debit_account": "bigint",
+    "credit_account": "bigint",
+    "amount": "bigint",
+    "currency": "text",
+    "balance_after": "bigint",
+}
+#: The sequence's increment: one call gives this many ids.
+_IDS_A_CALL = 1000
 
 
 def find_or_open_accounts(
@@ -91,22 +93,37 @@ def find_or_open_accounts(
     return {AccountKey(kind, owner, currency): number for number, kind, owner, currency in rows}
 
 
-def record_transactions(
-    connection: Connection, records: Sequence[TransactionRecord]
-) -> dict[tuple[bytes, str], int]:
-    """Append transactions with their transfers; their ids by (txid, side).
+def take_transaction_ids(connection: Connection, count: int) -> list[int]:
+    """Ids for `count` transactions, ascending; those not used are never given again."""
+    calls = -(-count // _IDS_A_CALL)
+    rows = connection.execute(
+        "SELECT nextval('transaction_ids') FROM generate_series(1, %s)", (calls,), prepare=True
+    ).fetchall()
+    return ids_of_blocks([row[0] for row in rows], count)
+
+
+def ids_of_blocks(blocks: Sequence[int], count: int) -> list[int]:
+    """The first `count` ids of blocks that nextval gave."""
+    return [
+        first + offset
+        for number, first in enumerate(sorted(blocks))
+        for offset in range(min(_IDS_A_CALL, count - number * _IDS_A_CALL))
+    ]
+
+
+def record_transactions(connection: Connection, records: Sequence[TransactionRecord]) -> None:
+    """Append transactions with their transfers.
 
     Raises psycopg.errors.UniqueViolation if one is recorded already: then nothing of the
     caller's transaction stands.
     """
     if not records:
-        return {}
-    columns = [[getattr(record, name) for record in records] for name in _COLUMNS]
-    rows = connection.execute(_INSERT_TRANSACTIONS, columns, prepare=True).fetchall()
-    numbers = {(bytes(txid), side): number for txid, side, number in rows}
+        return
+    columns = [list(map(getter, records)) for getter in _GETTERS]
+    copy_columns(connection, "transactions", _COLUMNS, columns)
     lines = [
         (
-            numbers[record.txid, record.side],
+            record.transaction_id,
             line,
             t.debit_account,
             t.credit_account,
@@ -117,27 +134,4 @@ def record_transactions(
         for record in records
         for line, t in enumerate(record.transfers, start=1)
     ]
-    if lines:
-        connection.execute(
-            _INSERT_TRANSFERS, [list(column) for column in zip(*lines, strict=True)], prepare=True
-        )
-    return numbers
-
-
-def write_balances(connection: Connection, balances: dict[int, int]) -> None:
-    """Set cardholder balances (account id -> minor units); the accounts' rows must be locked.
-
-    The constraint no_overdraft stands behind whatever decided. RuntimeError if a row lacks.
-    """
-    if not balances:
-        return
-    ordered = sorted(balances)
-    done = connection.execute(
-        "UPDATE accounts SET balance = new.balance, version = version + 1"
-        " FROM unnest(%b::bigint[], %b::bigint[]) AS new (account_id, balance)"
-        " WHERE accounts.account_id = new.account_id AND accounts.kind = 'cardholder'",
-        (ordered, [balances[number] for number in ordered]),
-        prepare=True,
-    )
-    if done.rowcount != len(ordered):
-        raise RuntimeError(f"{len(ordered)} balances to write, {done.rowcount} written")
+    copy_rows(connection, "transfers", _TRANSFERS, lines)

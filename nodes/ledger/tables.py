@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Date, DateTime, LargeBinary, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Date,
+    DateTime,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    column,
+    table,
+)
 
 metadata = MetaData()
 
@@ -14,10 +26,27 @@ accounts = Table(
     Column("owner", Text),
     Column("currency", Text),
     Column("balance", BigInteger),
-    Column("held", BigInteger),
-    Column("overdraft_limit", BigInteger),
     Column("opened_at", DateTime(timezone=True)),
 )
+
+account_versions = Table(
+    "account_versions",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("version", BigInteger, primary_key=True),
+    Column("line", SmallInteger, primary_key=True),
+    Column("purse_account", BigInteger),
+    Column("transaction_id", BigInteger),
+    Column("at_ms", BigInteger),
+    Column("balance", BigInteger),
+    Column("held", BigInteger),
+    Column("overdraft_limit", BigInteger),
+    Column("state", LargeBinary),
+    Column("detail", LargeBinary),
+)
+
+#: What of the card slice's table leads from a card to its account's versions.
+card_accounts = table("cards", column("card_token", LargeBinary), column("account_id", BigInteger))
 
 transactions = Table(
     "transactions",
@@ -47,6 +76,7 @@ transactions = Table(
     Column("pan_masked", Text),
     Column("card_token", LargeBinary),
     Column("account_id", BigInteger),
+    Column("account_version", BigInteger),
     Column("original_txid", LargeBinary),
     Column("transmitted_ms", BigInteger),
     Column("decided_ms", BigInteger),

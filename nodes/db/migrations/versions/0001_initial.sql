@@ -16,31 +16,70 @@ CREATE TABLE chain_binding (
 -- ledger
 CREATE TABLE accounts (
     account_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    kind            text    NOT NULL CHECK (kind IN ('cardholder', 'funding', 'settlement', 'merchant')),
+    kind            text    NOT NULL CHECK (kind IN ('cardholder', 'funding', 'settlement', 'merchant',
+                                                     'receivable', 'adjustment')),
     owner           text    NOT NULL,  -- account reference, member id or merchant id
     currency        char(3) NOT NULL,
-    -- A cardholder's balance is kept with each transfer; the others (every purchase touches them)
-    -- are rolled up when the log is sealed: balance = rolled up + transfers not yet sealed.
+    -- Rolled up when the log is sealed: no purchase waits for a shared row. The current balance is
+    -- this and what is not sealed yet; of a cardholder's account, that of its last version.
     balance         bigint  NOT NULL DEFAULT 0,
-    held            bigint  NOT NULL DEFAULT 0 CHECK (held >= 0),
-    overdraft_limit bigint  NOT NULL DEFAULT 0 CHECK (overdraft_limit >= 0),
-    version         bigint  NOT NULL DEFAULT 0,
     opened_at       timestamptz NOT NULL,
-    UNIQUE (kind, owner, currency),
-    UNIQUE (account_id, currency),
-    CONSTRAINT no_overdraft CHECK (kind <> 'cardholder' OR balance - held >= -overdraft_limit)  -- 4
+    UNIQUE (kind, owner, currency)
 );
 
+-- One append-only stream of versions an account (ADR 8). A decision is made on version n and
+-- recorded as version n + 1: of two that were made on the same version one loses the insert and is
+-- made again. Everything that a decision depends on is in the stream. `state` is the whole account
+-- (nodes/authorization/state.py) in line 0; the other lines are its further purses.
+CREATE TABLE account_versions (
+    account_id      bigint   NOT NULL,   -- of the card account, whose main purse is line 0
+    version         bigint   NOT NULL CHECK (version > 0),
+    line            smallint NOT NULL,
+    purse_account   bigint   NOT NULL,   -- the purse's own ledger account
+    transaction_id  bigint,              -- NULL: no payment, but a change by people (card_events)
+    at_ms           bigint   NOT NULL,
+    balance         bigint   NOT NULL,
+    held            bigint   NOT NULL CHECK (held >= 0),
+    overdraft_limit bigint   NOT NULL DEFAULT 0 CHECK (overdraft_limit >= 0),
+    state           bytea,               -- msgpack of Account, line 0 only
+    detail          bytea,               -- msgpack of Detail, line 0 only
+    PRIMARY KEY (account_id, version, line),
+    CONSTRAINT no_overdraft CHECK (balance - held >= -overdraft_limit),  -- 4
+    CHECK ((line = 0) = (state IS NOT NULL))
+);
+
+-- Versions have no gap: what is appended stands on the version before it. One check a batch.
+CREATE FUNCTION require_previous_version() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    lost record;
+BEGIN
+    SELECT n.account_id, n.version INTO lost FROM added AS n
+        WHERE n.line = 0 AND n.version > 1 AND NOT EXISTS (SELECT FROM account_versions AS p
+            WHERE p.account_id = n.account_id AND p.version = n.version - 1 AND p.line = 0) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'account %: version % has no predecessor', lost.account_id, lost.version
+            USING ERRCODE = '40001';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER account_versions_in_order AFTER INSERT ON account_versions
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION require_previous_version();
+
+-- Ids are taken a thousand at a time: a batch knows them before it writes.
+CREATE SEQUENCE transaction_ids INCREMENT BY 1000;
+
 CREATE TABLE transactions (
-    transaction_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    transaction_id  bigint PRIMARY KEY,
     txid            bytea   NOT NULL CHECK (octet_length(txid) = 32),
     side            text    NOT NULL CHECK (side IN ('issuer', 'acquirer', 'merchant')),
     network_ref     bytea   NOT NULL CHECK (octet_length(network_ref) = 16),
     acquirer        text    NOT NULL,
     issuer          text    NOT NULL,
-    kind            text    NOT NULL CHECK (kind IN ('purchase', 'balance_inquiry', 'refund', 'reversal', 'load')),
+    kind            text    NOT NULL CHECK (kind IN ('purchase', 'balance_inquiry', 'refund', 'reversal',
+                        'load', 'authorization', 'increment', 'capture', 'void', 'advice', 'expiry',
+                        'adjustment', 'transfer')),
     outcome         text    NOT NULL,
-    amount          bigint  NOT NULL CHECK (amount >= 0),
+    amount          bigint  NOT NULL CHECK (amount >= 0),  -- approved; as requested where declined
     currency        char(3) NOT NULL,
     approval_code   text,
     merchant_id     text    NOT NULL,
@@ -57,7 +96,8 @@ CREATE TABLE transactions (
     entry_mode      text    NOT NULL,
     pan_masked      text,              -- first 6 and last 4; NULL in the merchant's books
     card_token      bytea CHECK (octet_length(card_token) = 16),
-    account_id      bigint REFERENCES accounts,  -- the cardholder's, in the issuer's books
+    account_id      bigint,            -- the card account, in the issuer's books
+    account_version bigint,            -- its version by this transaction
     original_txid   bytea CHECK (octet_length(original_txid) = 32),
     transmitted_ms  bigint  NOT NULL,  -- when the acquirer accepted it; part of C
     decided_ms      bigint  NOT NULL,
@@ -72,36 +112,48 @@ CREATE TABLE transactions (
     xact            xid8    NOT NULL DEFAULT pg_current_xact_id(),
     UNIQUE (txid, side)
 );
+-- Few indexes: each costs every authorization. A card's history goes by account_versions.
 CREATE INDEX transactions_to_seal ON transactions (xact, transaction_id);
 CREATE INDEX transactions_by_original ON transactions (original_txid) WHERE original_txid IS NOT NULL;
-CREATE INDEX transactions_by_card ON transactions (card_token, transaction_id) WHERE card_token IS NOT NULL;
-CREATE UNIQUE INDEX transactions_reversed_once ON transactions (original_txid, side)
-    WHERE kind = 'reversal' AND outcome = 'approved' AND original_txid IS NOT NULL;  -- 9
 CREATE UNIQUE INDEX transactions_pair_seq ON transactions (acquirer, issuer, side, pair_seq)
     WHERE pair_seq > 0;  -- 11
 
 CREATE INDEX transactions_by_rrn ON transactions (rrn, merchant_id)
-    WHERE side = 'acquirer' AND kind = 'purchase' AND outcome = 'approved';
+    WHERE side = 'acquirer' AND outcome = 'approved'
+    AND kind IN ('purchase', 'authorization', 'capture', 'advice');
 CREATE SEQUENCE retrieval_references MAXVALUE 999999999999 CYCLE;  -- DE37, n12
 
 -- One row moves an amount from one account to another, so the postings of a transaction sum to
--- zero in each currency by construction (1); the foreign keys hold the currencies equal.
+-- zero in each currency by construction (1); that both accounts are of the currency is checked
+-- once a batch, not by three foreign keys a row.
 CREATE TABLE transfers (
-    transaction_id  bigint   NOT NULL REFERENCES transactions,
+    transaction_id  bigint   NOT NULL,
     line            smallint NOT NULL CHECK (line > 0),
     debit_account   bigint   NOT NULL,
     credit_account  bigint   NOT NULL,
     amount          bigint   NOT NULL CHECK (amount > 0),
     currency        char(3)  NOT NULL,
-    -- The cardholder's balance after this transfer, where one of the two is a cardholder (3, 4).
+    -- The purse's balance after this transfer, where one of the two is a cardholder's (3, 4).
     balance_after   bigint,
     PRIMARY KEY (transaction_id, line),
-    FOREIGN KEY (debit_account, currency) REFERENCES accounts (account_id, currency),
-    FOREIGN KEY (credit_account, currency) REFERENCES accounts (account_id, currency),
     CHECK (debit_account <> credit_account)
 );
-CREATE INDEX transfers_by_debit ON transfers (debit_account, transaction_id);
-CREATE INDEX transfers_by_credit ON transfers (credit_account, transaction_id);
+CREATE FUNCTION require_one_currency() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    wrong bigint;
+BEGIN
+    SELECT n.transaction_id INTO wrong FROM added AS n
+        LEFT JOIN accounts AS d ON d.account_id = n.debit_account
+        LEFT JOIN accounts AS c ON c.account_id = n.credit_account
+        WHERE d.currency IS DISTINCT FROM n.currency OR c.currency IS DISTINCT FROM n.currency LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'transaction %: a transfer between accounts of other currencies', wrong
+            USING ERRCODE = '23514';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER transfers_of_one_currency AFTER INSERT ON transfers
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION require_one_currency();
 
 -- A credit raises, a debit lowers a balance (the ledger's accounts are liabilities).
 CREATE VIEW postings AS
@@ -109,15 +161,68 @@ CREATE VIEW postings AS
     UNION ALL
     SELECT transaction_id, line, credit_account, amount, currency FROM transfers;
 
--- What later transactions did to an original: written under its account's lock.
-CREATE TABLE original_states (
-    txid            bytea  PRIMARY KEY,
-    amount          bigint NOT NULL CHECK (amount >= 0),
-    refunded        bigint NOT NULL DEFAULT 0 CHECK (refunded >= 0),
-    reversed        boolean NOT NULL DEFAULT false,
-    CHECK (refunded <= amount),
-    CHECK (NOT reversed OR refunded = 0)
+-- What later transactions did to an earlier one, a row a change; the highest version holds. Its
+-- account's stream guards it: each change is also a version of the account (10).
+CREATE TABLE payment_progress (
+    txid            bytea  NOT NULL CHECK (octet_length(txid) = 32),
+    version         bigint NOT NULL,   -- of the account
+    authorized      bigint NOT NULL CHECK (authorized >= 0),
+    captured        bigint NOT NULL CHECK (captured >= 0),
+    refunded        bigint NOT NULL CHECK (refunded >= 0),
+    reversed        bigint NOT NULL CHECK (reversed >= 0),
+    ended           boolean NOT NULL,
+    PRIMARY KEY (txid, version),
+    CHECK (refunded + reversed <= greatest(authorized, captured))  -- 9
 );
+
+-- When holds end, a row an authorization: where the sweep finds accounts at which nothing else
+-- happens. Only a hint, taken away once swept; the holds themselves are in the accounts' versions.
+CREATE TABLE hold_deadlines (
+    expires_ms      bigint NOT NULL,
+    account_id      bigint NOT NULL
+);
+CREATE INDEX hold_deadlines_due ON hold_deadlines (expires_ms);
+
+-- What products allow, and the rules that limit spending (nodes/authorization/controls.py, as JSON).
+CREATE TABLE products (
+    product_id      text PRIMARY KEY CHECK (length(product_id) BETWEEN 1 AND 40),
+    name            text  NOT NULL,
+    terms           jsonb NOT NULL,
+    created_at      timestamptz NOT NULL
+);
+CREATE TABLE spend_rules (
+    rule_id         text PRIMARY KEY CHECK (length(rule_id) BETWEEN 1 AND 40),
+    scope           text  NOT NULL CHECK (scope IN ('product', 'account', 'card')),
+    subject         text  NOT NULL,   -- product id, account id, or card token in hex
+    definition      jsonb NOT NULL,   -- controls.Rule
+    created_by      text  NOT NULL,
+    created_at      timestamptz NOT NULL,
+    ended_by        text,
+    effective_from_ms bigint NOT NULL,
+    effective_to_ms bigint
+);
+CREATE INDEX spend_rules_by_subject ON spend_rules (scope, subject);
+
+-- A correction by hand: whoever makes it isn't who approves it.
+CREATE TABLE adjustments (
+    adjustment_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    account_id      bigint NOT NULL REFERENCES accounts,
+    amount          bigint NOT NULL CHECK (amount <> 0),   -- positive: to the cardholder
+    currency        char(3) NOT NULL,
+    reason          text   NOT NULL CHECK (length(reason) BETWEEN 1 AND 200),
+    made_by         text   NOT NULL,
+    made_at         timestamptz NOT NULL,
+    state           text   NOT NULL DEFAULT 'proposed' CHECK (state IN ('proposed', 'posted', 'rejected')),
+    checked_by      text,
+    checked_at      timestamptz,
+    txid            bytea,
+    CHECK (checked_by IS NULL OR checked_by <> made_by),
+    CHECK ((state = 'proposed') = (checked_by IS NULL)),
+    CHECK ((state = 'posted') = (txid IS NOT NULL))
+);
+
+INSERT INTO products (product_id, name, terms, created_at)
+    VALUES ('standard', 'Standard reloadable card', '{}', '2026-01-01T00:00:00Z');
 
 -- ---------------------------------------------------------------------------------------------
 -- cards
@@ -130,10 +235,11 @@ CREATE TABLE cards (
     pan_masked      text   NOT NULL,
     expiry          char(4) NOT NULL,  -- YYMM
     service_code    char(3) NOT NULL,
+    -- For lists and filters; what decides is the standing in the account's last version.
     status          text   NOT NULL CHECK (status IN ('inactive', 'active', 'blocked', 'lost', 'stolen', 'cancelled')),
     pin_lookup      bytea  CHECK (octet_length(pin_lookup) = 32),  -- keyed HMAC of card token and PIN
     pin_key_version smallint NOT NULL DEFAULT 1,
-    pin_tries_left  smallint NOT NULL DEFAULT 3 CHECK (pin_tries_left >= 0),
+    product_id      text   NOT NULL DEFAULT 'standard' REFERENCES products,
     issued_at       timestamptz NOT NULL,
     version         bigint NOT NULL DEFAULT 0
 );
@@ -178,26 +284,36 @@ CREATE TABLE pair_counters (
 );
 
 -- Exactly once (5): the key is SHA-256 over (acquirer, terminal, business date, batch, STAN, class).
+-- Partitioned by business date, which is part of the key: indexes stay small, old days are cheap.
+-- The issuer stores a request with its answer. The acquirer stores it before the issuer is asked,
+-- and the answer beside it (authorization_answers): nothing is updated. A row with neither request
+-- nor answer is a bar: its reversal came first.
 CREATE TABLE authorization_requests (
     idempotency_key bytea  NOT NULL CHECK (octet_length(idempotency_key) = 32),
     side            text   NOT NULL CHECK (side IN ('issuer', 'acquirer')),
+    business_date   date   NOT NULL,
     fingerprint     bytea  NOT NULL CHECK (octet_length(fingerprint) = 32),
-    state           text   NOT NULL CHECK (state IN ('pending', 'answered', 'tombstone')),
     txid            bytea  CHECK (octet_length(txid) = 32),
     issuer          text,
     request         bytea,             -- what a repeat or a reversal needs; no PAN, no PIN block
     answer          bytea,             -- the exact answer
     deadline_ms     bigint NOT NULL,
-    PRIMARY KEY (idempotency_key, side),
-    CHECK ((state = 'answered') = (answer IS NOT NULL))
-);
-CREATE INDEX authorization_requests_pending ON authorization_requests (deadline_ms) WHERE state = 'pending';
-CREATE INDEX authorization_requests_by_txid ON authorization_requests (txid, side);
-
--- The issuer's tombstones: a reversal that came before its original.
-CREATE TABLE tombstones (
-    txid            bytea PRIMARY KEY CHECK (octet_length(txid) = 32),
-    reversal_txid   bytea NOT NULL
+    PRIMARY KEY (idempotency_key, side, business_date)
+) PARTITION BY RANGE (business_date);
+CREATE TABLE authorization_answers (
+    idempotency_key bytea  NOT NULL CHECK (octet_length(idempotency_key) = 32),
+    business_date   date   NOT NULL,
+    answer          bytea  NOT NULL,
+    PRIMARY KEY (idempotency_key, business_date)
+) PARTITION BY RANGE (business_date);
+CREATE TABLE authorization_requests_else PARTITION OF authorization_requests DEFAULT;
+CREATE TABLE authorization_answers_else PARTITION OF authorization_answers DEFAULT;
+-- The acquirer's batches whose requests haven't all got their answers yet: what a crash leaves.
+CREATE TABLE open_batches (
+    open_batch_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    deadline_ms     bigint  NOT NULL,  -- the last of its requests
+    keys            bytea[] NOT NULL,
+    dates           date[]  NOT NULL
 );
 
 -- The acquirer's store-and-forward: reversals that the issuer must still acknowledge.
@@ -224,7 +340,7 @@ CREATE TABLE log_leaves (
     log_index       bigint PRIMARY KEY CHECK (log_index >= 0),
     batch_seq       bigint NOT NULL,
     leaf_kind       smallint NOT NULL,
-    transaction_id  bigint NOT NULL UNIQUE REFERENCES transactions,  -- 12
+    transaction_id  bigint NOT NULL UNIQUE,  -- 12
     txid            bytea  NOT NULL,
     leaf            bytea  NOT NULL CHECK (octet_length(leaf) = 320),
     leaf_hash       bytea  NOT NULL CHECK (octet_length(leaf_hash) = 32),
@@ -232,8 +348,6 @@ CREATE TABLE log_leaves (
     shared_leaves   bytea  NOT NULL CHECK (octet_length(shared_leaves) = 256),
     private_leaves  bytea  NOT NULL CHECK (octet_length(private_leaves) % 32 = 0)
 );
-CREATE INDEX log_leaves_by_txid ON log_leaves (txid);
-CREATE INDEX log_leaves_by_batch ON log_leaves (batch_seq);
 
 CREATE TABLE log_nodes (
     level           smallint NOT NULL CHECK (level > 0),  -- level 0 are the leaf hashes
@@ -290,26 +404,16 @@ DO $$
 DECLARE
     t text;
 BEGIN
-    FOREACH t IN ARRAY ARRAY['transactions', 'transfers', 'card_events', 'log_leaves', 'log_nodes',
-                             'batches', 'batch_totals', 'tombstones', 'chain_binding'] LOOP
+    FOREACH t IN ARRAY ARRAY['transactions', 'transfers', 'account_versions', 'payment_progress',
+                             'authorization_requests', 'authorization_answers', 'card_events',
+                             'log_leaves', 'log_nodes', 'batches', 'batch_totals',
+                             'chain_binding'] LOOP
         EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE OR DELETE ON %I FOR EACH ROW EXECUTE FUNCTION refuse_change()',
                        t || '_unchanging', t);
         EXECUTE format('CREATE TRIGGER %I BEFORE TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()',
                        t || '_untruncated', t);
     END LOOP;
 END $$;
-
--- A stored answer stays as it was given (8).
-CREATE FUNCTION refuse_other_answer() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP = 'DELETE' OR OLD.state <> 'pending' OR NEW.fingerprint <> OLD.fingerprint
-       OR NEW.idempotency_key <> OLD.idempotency_key OR NEW.txid IS DISTINCT FROM OLD.txid THEN
-        RAISE EXCEPTION 'a stored answer is never changed' USING ERRCODE = '23001';
-    END IF;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER authorization_requests_final BEFORE UPDATE OR DELETE ON authorization_requests
-    FOR EACH ROW EXECUTE FUNCTION refuse_other_answer();
 
 -- ---------------------------------------------------------------------------------------------
 -- Roles: the node works as <prefix>_app, its worker too; auditors read as <prefix>_reader. Both are
@@ -330,20 +434,23 @@ EXCEPTION WHEN duplicate_object OR unique_violation THEN
 END $$;
 GRANT USAGE ON SCHEMA public TO countersign_app, countersign_anchor, countersign_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO countersign_app, countersign_anchor;
-GRANT SELECT ON accounts, transactions, transfers, postings, original_states, merchants, terminals,
+GRANT SELECT ON accounts, account_versions, transactions, transfers, postings, payment_progress,
+    products, spend_rules, adjustments, merchants, terminals,
     pair_counters, log_leaves, log_nodes, batches, batch_totals, anchor_submissions, chain_binding
     TO countersign_reader;
-GRANT INSERT ON accounts, transactions, transfers, original_states, cards, card_events, merchants,
-    terminals, pair_counters, authorization_requests, tombstones, reversal_queue, feed_cursors
-    TO countersign_app;
-GRANT USAGE ON SEQUENCE retrieval_references TO countersign_app;
-GRANT UPDATE (balance, held, version, overdraft_limit) ON accounts TO countersign_app;
-GRANT UPDATE (refunded, reversed) ON original_states TO countersign_app;
-GRANT UPDATE (status, pin_tries_left, pin_lookup, pin_key_version, version) ON cards TO countersign_app;
+GRANT INSERT ON accounts, account_versions, transactions, transfers, payment_progress, products,
+    spend_rules, adjustments, cards, card_events, merchants, terminals, pair_counters,
+    authorization_requests, authorization_answers, open_batches, reversal_queue,
+    feed_cursors, hold_deadlines TO countersign_app;
+GRANT DELETE ON open_batches, hold_deadlines TO countersign_app;
+GRANT USAGE ON SEQUENCE retrieval_references, transaction_ids TO countersign_app;
+GRANT UPDATE (name, terms) ON products TO countersign_app;
+GRANT UPDATE (ended_by, effective_to_ms) ON spend_rules TO countersign_app;
+GRANT UPDATE (state, checked_by, checked_at, txid) ON adjustments TO countersign_app;
+GRANT UPDATE (status, pin_lookup, pin_key_version, version, product_id) ON cards TO countersign_app;
 GRANT UPDATE (status, name) ON merchants TO countersign_app;
 GRANT UPDATE (status, last_seq) ON terminals TO countersign_app;
 GRANT UPDATE (last_seq) ON pair_counters TO countersign_app;
-GRANT UPDATE (state, answer) ON authorization_requests TO countersign_app;
 GRANT UPDATE (attempts, next_attempt_ms, done_ms) ON reversal_queue TO countersign_app;
 GRANT UPDATE (last_log_index) ON feed_cursors TO countersign_app;
 GRANT INSERT ON log_leaves, log_nodes, batches, batch_totals, anchor_submissions, chain_binding
