@@ -18,8 +18,6 @@ import psycopg
 import structlog
 from psycopg.types.numeric import Int8BinaryDumper
 
-from nodes.authorization.operations.issuing import LockOrderLost
-
 log = structlog.get_logger(__name__)
 
 In = TypeVar("In")
@@ -31,7 +29,6 @@ _RETRIED = (
     psycopg.errors.UniqueViolation,
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
-    LockOrderLost,
 )
 
 
@@ -168,21 +165,7 @@ class Batcher(Generic[In, Out]):
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is not None and not connection.closed:
             return connection
-        try:
-            connection = psycopg.connect(
-                self._dsn,
-                autocommit=True,
-                connect_timeout=3,
-                application_name=f"countersign {self._name}",
-                options="-c timezone=UTC -c plan_cache_mode=force_generic_plan"
-                " -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s",
-            )
-        except psycopg.OperationalError as error:
-            raise LedgerUnavailable(type(error).__name__) from None
-        connection.prepare_threshold = 0
-        # Integers always as bigint: else the size of the largest one in an array would decide on
-        # its type, and each mixture of types would be a statement to prepare.
-        connection.adapters.register_dumper(int, Int8BinaryDumper)
+        connection = connect(self._dsn, self._name)
         self._local.connection = connection
         return connection
 
@@ -191,3 +174,23 @@ class Batcher(Generic[In, Out]):
         if connection is not None:
             connection.close()
         self._local.connection = None
+
+
+def connect(dsn: str, name: str) -> Connection:
+    """A connection for the authorization path. LedgerUnavailable if the database is away."""
+    try:
+        connection = psycopg.connect(
+            dsn,
+            autocommit=True,
+            connect_timeout=3,
+            application_name=f"countersign {name}",
+            options="-c timezone=UTC -c plan_cache_mode=force_generic_plan"
+            " -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s",
+        )
+    except psycopg.OperationalError as error:
+        raise LedgerUnavailable(type(error).__name__) from None
+    connection.prepare_threshold = 0
+    # Integers always as bigint: else the size of the largest one in an array would decide on
+    # its type, and each mixture of types would be a statement to prepare.
+    connection.adapters.register_dumper(int, Int8BinaryDumper)
+    return connection

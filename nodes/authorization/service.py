@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from nodes.authorization.batching import Batcher, Connection, LedgerUnavailable
+from nodes.authorization.engine import IssuingEngine
 from nodes.authorization.model import (
     AuthorizationAnswer,
     AuthorizationRequest,
@@ -16,9 +17,10 @@ from nodes.authorization.model import (
     TerminalAnswer,
     TerminalRequest,
 )
-from nodes.authorization.operations.accepting import Acquirer, Forward, open_batch
-from nodes.authorization.operations.issuing import Issuer, authorize_batch, unrecorded
-from nodes.authorization.operations.recording import Closing, close_batch
+from nodes.authorization.operations.accepting import Acquirer, open_batch
+from nodes.authorization.operations.deciding import Issuer
+from nodes.authorization.operations.pending import Closing, Forward
+from nodes.authorization.operations.recording import close_batch
 
 T = TypeVar("T")
 
@@ -44,8 +46,8 @@ class IssuerLink(Protocol):
 class Authorizer:
     """Merges concurrent calls into batches and runs them as issuer, as acquirer, or both.
 
-    `make_issuer` and `make_acquirer` give an instance for each working thread; None where the
-    node hasn't that role.
+    `make_acquirer` gives an instance for each working thread; None where the node hasn't that
+    role, as with `make_issuer`.
     """
 
     def __init__(
@@ -59,17 +61,15 @@ class Authorizer:
     ) -> None:
         self._member_id = member_id
         self._link = link
-        self._issuing: Batcher[AuthorizationRequest, AuthorizationAnswer] | None = None
+        self._issuing: IssuingEngine | None = None
+        self._route: Callable[[str], str | None] = lambda pan: None
+        if make_issuer is not None:
+            acquirer = make_acquirer() if make_acquirer is not None else None
+            self._issuing = IssuingEngine(dsn, make_issuer(), acquirer=acquirer)
+            if acquirer is not None:
+                self._route = acquirer.route
         self._opening: Batcher[TerminalRequest, TerminalAnswer | Forward] | None = None
         self._closing: Batcher[Closing, TerminalAnswer] | None = None
-        if make_issuer is not None:
-            issuers = _PerThread(make_issuer)
-            self._issuing = Batcher(
-                dsn,
-                lambda c, items: authorize_batch(c, issuers.get(), items),
-                _failed_authorization,
-                name="issuing",
-            )
         if make_acquirer is not None:
             acquirers = _PerThread(make_acquirer)
             self._opening = Batcher(
@@ -101,6 +101,30 @@ class Authorizer:
         """
         if self._opening is None or self._closing is None:
             raise NotThisRole("acquirer")
+        own = [r for r in requests if self._is_on_us(r)]
+        if not own:
+            return await self._accept_others(requests)
+        others = [r for r in requests if not self._is_on_us(r)]
+        here, there = await asyncio.gather(self._accept_own(own), self._accept_others(others))
+        told_here, told_there = iter(here), iter(there)
+        return [next(told_here) if self._is_on_us(r) else next(told_there) for r in requests]
+
+    def _is_on_us(self, request: TerminalRequest) -> bool:
+        return self._route(request.pan) == self._member_id
+
+    async def _accept_own(self, requests: Sequence[TerminalRequest]) -> list[TerminalAnswer]:
+        """The card's issuer is this very node: one commit for both sides."""
+        if self._issuing is None:
+            raise NotThisRole("issuer")
+        results: dict[int, TerminalAnswer] = {}
+        for wave in _waves(requests):
+            answers = await self._issuing.submit_on_us([requests[place] for place in wave])
+            results.update(zip(wave, answers, strict=True))
+        return [results[place] for place in range(len(requests))]
+
+    async def _accept_others(self, requests: Sequence[TerminalRequest]) -> list[TerminalAnswer]:
+        if self._opening is None:
+            raise NotThisRole("acquirer")
         opened = await self._opening.submit(requests)
         forwards: dict[str, list[Forward]] = defaultdict(list)
         for result in opened:
@@ -129,21 +153,16 @@ class Authorizer:
         except (IssuerUnreachable, LedgerUnavailable, NotThisRole):
             answers = [None] * len(asked)
         closings = [
-            Closing(forward.key, forward.pending, answer)
-            for forward, answer in zip(asked, answers, strict=True)
+            Closing(forward, answer) for forward, answer in zip(asked, answers, strict=True)
         ]
         told = await self._closing.submit(closings)
         return {forward.key: answer for forward, answer in zip(asked, told, strict=True)}
 
     def close(self) -> None:
         """Let running batches end."""
-        for batcher in (self._issuing, self._opening, self._closing):
-            if batcher is not None:
-                batcher.close()
-
-
-def _failed_authorization(request: AuthorizationRequest) -> AuthorizationAnswer:
-    return unrecorded(request, Outcome.SYSTEM_ERROR, 0)
+        for part in (self._issuing, self._opening, self._closing):
+            if part is not None:
+                part.close()
 
 
 def _failed_request(request: TerminalRequest) -> TerminalAnswer:
@@ -163,20 +182,26 @@ def _open_in_waves(
 ) -> list[TerminalAnswer | Forward]:
     """open_batch for any requests: those of one (terminal, date, batch, STAN) one after another."""
     results: dict[int, TerminalAnswer | Forward] = {}
+    for wave in _waves(requests):
+        opened = open_batch(connection, acquirer, [requests[place] for place in wave])
+        results.update(zip(wave, opened, strict=True))
+    return [results[place] for place in range(len(requests))]
+
+
+def _waves(requests: Sequence[TerminalRequest]) -> Iterator[list[int]]:
+    """Places of requests such that no wave has two of one (terminal, date, batch, STAN)."""
     waiting = list(range(len(requests)))
     while waiting:
         taken: list[int] = []
-        seen: set[tuple[str, str, str, str]] = set()
         later: list[int] = []
-        for position in waiting:
-            r = requests[position]
+        seen: set[tuple[str, str, str, str]] = set()
+        for place in waiting:
+            r = requests[place]
             name = (r.terminal_id, r.business_date, r.batch, r.stan)
-            (later if name in seen else taken).append(position)
+            (later if name in seen else taken).append(place)
             seen.add(name)
-        opened = open_batch(connection, acquirer, [requests[p] for p in taken])
-        results.update(zip(taken, opened, strict=True))
+        yield taken
         waiting = later
-    return [results[position] for position in range(len(requests))]
 
 
 class _PerThread(Generic[T]):

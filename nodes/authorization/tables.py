@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, LargeBinary, Table, Text
+from sqlalchemy import BigInteger, Column, DateTime, LargeBinary, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB
 
 from nodes.ledger.tables import metadata
-
-authorization_requests = Table(
-    "authorization_requests",
-    metadata,
-    Column("idempotency_key", LargeBinary, primary_key=True),
-    Column("side", Text, primary_key=True),
-    Column("state", Text),
-    Column("txid", LargeBinary),
-    Column("deadline_ms", BigInteger),
-)
 
 reversal_queue = Table(
     "reversal_queue",
@@ -25,4 +16,43 @@ reversal_queue = Table(
     Column("attempts", BigInteger),
     Column("next_attempt_ms", BigInteger),
     Column("done_ms", BigInteger),
+)
+
+products = Table(
+    "products",
+    metadata,
+    Column("product_id", Text, primary_key=True),
+    Column("name", Text),
+    Column("terms", JSONB),
+    Column("created_at", DateTime(timezone=True)),
+)
+
+spend_rules = Table(
+    "spend_rules",
+    metadata,
+    Column("rule_id", Text, primary_key=True),
+    Column("scope", Text),
+    Column("subject", Text),
+    Column("definition", JSONB),
+    Column("created_by", Text),
+    Column("created_at", DateTime(timezone=True)),
+    Column("ended_by", Text),
+    Column("effective_from_ms", BigInteger),
+    Column("effective_to_ms", BigInteger),
+)
+
+adjustments = Table(
+    "adjustments",
+    metadata,
+    Column("adjustment_id", BigInteger, primary_key=True),
+    Column("account_id", BigInteger),
+    Column("amount", BigInteger),
+    Column("currency", Text),
+    Column("reason", Text),
+    Column("made_by", Text),
+    Column("made_at", DateTime(timezone=True)),
+    Column("state", Text),
+    Column("checked_by", Text),
+    Column("checked_at", DateTime(timezone=True)),
+    Column("txid", LargeBinary),
 )

@@ -15,7 +15,11 @@ from nodes.anchoring.store import Connection, transaction
 from nodes.authorization.model import Kind, Outcome
 from nodes.crypto.commitment import SharedFacts, shared_commitment, shared_field_leaves
 from nodes.ledger.model import AccountKey, Side, TransactionRecord, Transfer
-from nodes.ledger.store import find_or_open_accounts, record_transactions, write_balances
+from nodes.ledger.store import (
+    find_or_open_accounts,
+    record_transactions,
+    take_transaction_ids,
+)
 
 ACQUIRER, ISSUER, MERCHANT_MEMBER = "meridian", "aurora", "harbor"
 MERCHANT_ID, TERMINAL_ID = "HARBOR000000001", "T0000001"
@@ -31,6 +35,7 @@ class LedgerFactory:
     seed: int = 1
     balance: int = 1_000_000
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    _ids: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -38,8 +43,6 @@ class LedgerFactory:
             self.accounts = find_or_open_accounts(
                 connection, self._keys(), datetime(2026, 9, 1, tzinfo=UTC)
             )
-            if self.side == "issuer":
-                write_balances(connection, {self.accounts[self._keys()[0]]: self.balance})
 
     def _keys(self) -> tuple[AccountKey, AccountKey]:
         """The account of the customer in these books, and the other party's."""
@@ -57,9 +60,13 @@ class LedgerFactory:
         """The same within the caller's transaction."""
         records = [self.record() for _ in range(count)]
         record_transactions(connection, records)
-        if self.side == "issuer":
-            write_balances(connection, {self.accounts[self._keys()[0]]: self.balance})
         return records
+
+    def _next_id(self) -> int:
+        if not self._ids:
+            with transaction(self.engine) as connection:
+                self._ids = take_transaction_ids(connection, 1_000)[::-1]
+        return self._ids.pop()
 
     def record(self, **change: Any) -> TransactionRecord:
         """The next transaction: mostly approved purchases, some declined, some refunds."""
@@ -82,6 +89,7 @@ class LedgerFactory:
         salt_fin, salt_pii = self.random.randbytes(32), self.random.randbytes(32)
         merchant = self.side == "merchant"
         values: dict[str, Any] = {
+            "transaction_id": self._next_id(),
             "txid": txid,
             "side": self.side,
             "network_ref": network_ref,
@@ -107,6 +115,7 @@ class LedgerFactory:
             "pan_masked": None if merchant else "622300******1234",
             "card_token": None if merchant else facts.card_token,
             "account_id": self.accounts[self._keys()[0]] if self.side == "issuer" else None,
+            "account_version": number if self.side == "issuer" else None,
             "original_txid": facts.original or None,
             "transmitted_ms": facts.time_ms,
             "decided_ms": facts.time_ms + 12,

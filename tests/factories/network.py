@@ -20,8 +20,8 @@ from nodes.authorization.model import (
     TerminalRequest,
 )
 from nodes.authorization.operations.accepting import Acquirer
-from nodes.authorization.operations.issuing import Issuer
-from nodes.authorization.operations.loading import LoadOutcome, load_card
+from nodes.authorization.operations.deciding import Issuer
+from nodes.authorization.operations.own import LoadOutcome, load_card
 from nodes.authorization.service import Authorizer, IssuerUnreachable
 from nodes.cards.model import IssuedCard
 from nodes.cards.operations import issue_card
@@ -188,7 +188,9 @@ class Network:
     def balance(self, card: IssuedCard) -> int:
         with self.issuer_db.engine.connect() as connection:
             return connection.exec_driver_sql(
-                "SELECT balance FROM accounts WHERE account_id = %s", (card.account_id,)
+                "SELECT coalesce((SELECT balance FROM account_versions WHERE account_id = %s"
+                " AND line = 0 ORDER BY version DESC LIMIT 1), 0)",
+                (card.account_id,),
             ).scalar_one()
 
     def close(self) -> None:

@@ -20,10 +20,9 @@ def unguarded(database: NodeDatabase) -> Iterator[psycopg.Connection[Any]]:
     """
     with psycopg.connect(database.admin_dsn) as connection:
         connection.execute("SET session_replication_role = replica")
-        connection.execute("ALTER TABLE transactions ALTER COLUMN transaction_id DROP IDENTITY")
         for table, name in connection.execute(
             "SELECT conrelid::regclass::text, conname FROM pg_constraint"
-            " WHERE contype = 'c' AND connamespace = 'public'::regnamespace"
+            " WHERE contype = 'c' AND coninhcount = 0 AND connamespace = 'public'::regnamespace"
         ).fetchall():
             connection.execute(
                 sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(

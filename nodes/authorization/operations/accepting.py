@@ -2,58 +2,63 @@
 
 Two commits a batch: `open_batch` before the issuer is asked, recording.close_batch with its
 answer. What stands between them survives a crash: forwarding.py finds it and reverses it.
+Nothing is updated but the terminals' counters; a terminal's requests are opened one batch after
+another, because its row is locked.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 
 import msgspec
-import structlog
 
 from nodes import clock, ids
 from nodes.acquiring.model import Terminal
 from nodes.acquiring.store import lock_terminals, write_sequences
-from nodes.authorization import rules, store
+from nodes.authorization import rules
 from nodes.authorization.model import (
+    FOLLOW_UPS,
     AuthorizationRequest,
     Kind,
     Outcome,
     TerminalAnswer,
     TerminalRequest,
 )
-from nodes.authorization.store import Connection, QueuedReversal, StoredRequest
+from nodes.authorization.operations.pending import (
+    Forward,
+    OpenBatch,
+    Pending,
+    date_of,
+    decode_pending,
+    decode_told,
+    encode_pending,
+    encode_told,
+    key_of_class,
+    reversal_of,
+    terminal_key,
+)
+from nodes.authorization.store import acquirer as books
+from nodes.authorization.store.acquirer import Connection, FoundOriginal, QueuedReversal
+from nodes.authorization.store.requests import StoredRequest, insert_requests, stored_requests
 from nodes.crypto.hsm import Hsm, PinBlockInvalid
 from nodes.crypto.pan import mask
 
-log = structlog.get_logger(__name__)
-
 #: How long after a deadline the store-and-forward queue takes a reversal over.
 _HAND_OVER_MS = 1_000
-
-
-class Pending(msgspec.Struct, frozen=True):
-    """What the acquirer keeps of a request while it is under way: no PAN, no PIN block."""
-
-    request: AuthorizationRequest
-    pan_masked: str
-    merchant_account: int
-
-    def __repr__(self) -> str:
-        return f"Pending({self.request!r})"
-
-
-class Forward(msgspec.Struct, frozen=True):
-    """A request for its issuer; `request` carries PAN and PIN block, `pending` doesn't."""
-
-    key: bytes
-    request: AuthorizationRequest
-    pending: Pending
-
-    def __repr__(self) -> str:
-        return f"Forward({self.request!r})"
+#: Retrieval references that are fetched at once; those left at the end of a process are lost.
+_RRNS = 1_024
+_NO_RRN = "0" * 12
+#: The kinds that a follow-up's original may have, by the follow-up's.
+ORIGINALS_OF = {
+    Kind.REFUND: frozenset({Kind.PURCHASE, Kind.CAPTURE, Kind.ADVICE}),
+    Kind.CAPTURE: frozenset({Kind.AUTHORIZATION}),
+    Kind.INCREMENT: frozenset({Kind.AUTHORIZATION}),
+    Kind.VOID: frozenset({Kind.AUTHORIZATION, Kind.PURCHASE, Kind.CAPTURE, Kind.ADVICE}),
+}
 
 
 @dataclass
@@ -67,43 +72,10 @@ class Acquirer:
     route: Callable[[str], str | None]
     #: Settlement accounts by issuer and currency, filled as issuers appear.
     settlement: dict[tuple[str, str], int] = field(default_factory=dict)
-
-
-@dataclass
-class _Opening:
-    """The working state of open_batch."""
-
-    now_ms: int
-    stored: dict[bytes, StoredRequest]
-    terminals: dict[str, Terminal]
-    rrns: list[str]
-    purchases: dict[tuple[str, str], bytes | None]
-    queued: set[bytes]
-    last_seqs: dict[str, int] = field(default_factory=dict)
-    requests: list[StoredRequest] = field(default_factory=list)
-    reversals: list[QueuedReversal] = field(default_factory=list)
-    late_answers: dict[bytes, bytes] = field(default_factory=dict)
-
-
-def terminal_key(acquirer: str, request: TerminalRequest) -> bytes:
-    """The idempotency key of a terminal's message."""
-    return key_of_class(
-        acquirer, request, "reversal" if request.kind is Kind.REVERSAL else "request"
-    )
-
-
-def key_of_class(
-    acquirer: str, request: TerminalRequest | AuthorizationRequest, message_class: str
-) -> bytes:
-    """The idempotency key of a terminal's message in a class: "request" or "reversal"."""
-    return ids.idempotency_key(
-        acquirer,
-        request.terminal_id,
-        request.business_date,
-        request.batch,
-        request.stan,
-        message_class,
-    )
+    #: Retrieval references in stock.
+    rrns: deque[str] = field(default_factory=deque)
+    #: Open batches that have all their answers; the next commit forgets them.
+    finished: list[int] = field(default_factory=list)
 
 
 def open_batch(
@@ -114,112 +86,227 @@ def open_batch(
     At most one request a (terminal, business date, batch, STAN) in a batch. Raises
     psycopg.errors.UniqueViolation if another batch was first with a key: call again.
     """
-    results: list[TerminalAnswer | Forward | None] = [None] * len(requests)
-    refusals = [rules.refuse_at_acquirer(request) for request in requests]
-    keys: dict[int, bytes] = {}
-    for position, request in enumerate(requests):
-        if refusals[position] is Outcome.MALFORMED:
-            # What has no readable key can't be stored; it is refused in the same way each time.
-            results[position] = _refusal(request, Outcome.MALFORMED, "0" * 12)
-        else:
-            keys[position] = terminal_key(acquirer.member_id, request)
     with connection.transaction():
-        readable = [requests[position] for position in keys]
-        state = _read(connection, acquirer, readable, list(keys.values()))
-        for position, key in keys.items():
-            results[position] = _open_one(
-                acquirer, requests[position], key, refusals[position], state
+        opening = read_opening(connection, acquirer, requests)
+        opening.write(connection, {})
+    return opening.results
+
+
+class Opening:
+    """What a batch of terminals' requests comes to, before any of it is written.
+
+    `results` has an answer or a Forward for each request, in order.
+    """
+
+    def __init__(self, acquirer: Acquirer) -> None:
+        self.acquirer = acquirer
+        self.now_ms = acquirer.clock.now_ms()
+        self.results: list[TerminalAnswer | Forward] = []
+        self.stored: dict[bytes, StoredRequest] = {}
+        self.terminals: dict[str, Terminal] = {}
+        self.originals: dict[tuple[str, str], list[FoundOriginal]] = {}
+        self.queued: set[bytes] = set()
+        self.batch = OpenBatch()
+        self._last_seqs: dict[str, int] = {}
+        self._rows: list[StoredRequest] = []
+        self._waiting: list[StoredRequest] = []
+        self._reversals: list[QueuedReversal] = []
+        self._late: dict[bytes, tuple[date, bytes]] = {}
+        self._random: Iterator[bytes] = iter(())
+
+    def write(self, connection: Connection, answers: dict[bytes, tuple[date, bytes]]) -> None:
+        """Append it in the caller's transaction.
+
+        `answers` (business date and exact answer by key): of requests that were decided in this
+        very transaction (on us). Those that are stored here are taken out of it; they stand with
+        their requests and wait in no open batch.
+        """
+        books.insert_answers(connection, self._late)
+        rows = self._rows
+        waiting: list[StoredRequest] = []
+        for row in self._waiting:
+            answered = answers.pop(row.key, None)
+            if answered is None:
+                waiting.append(row)
+                rows.append(row)
+            else:
+                rows.append(msgspec.structs.replace(row, answer=answered[1]))
+        insert_requests(connection, "acquirer", rows)
+        books.queue_reversals(connection, self._reversals)
+        number = None
+        if waiting:
+            number = books.insert_open_batch(
+                connection,
+                max(row.deadline_ms for row in waiting),
+                [(row.key, row.business_date) for row in waiting],
+                self._last_seqs,
             )
-        store.store_answers(connection, "acquirer", state.late_answers)
-        store.insert_requests(connection, "acquirer", state.requests)
-        store.queue_reversals(connection, state.reversals)
-        write_sequences(connection, state.last_seqs)
-    return [result for result in results if result is not None]
+        else:
+            write_sequences(connection, self._last_seqs)
+        self.batch.opened(number, len(self._waiting))
+
+    # --- what one request comes to -------------------------------------------------------------
+
+    def expect(self, count: int) -> None:
+        """Draw the random bytes of `count` new requests at once: a call costs more than bytes."""
+        drawn = secrets.token_bytes(80 * count)
+        self._random = iter([drawn[start : start + 80] for start in range(0, 80 * count, 80)])
+
+    def random(self) -> bytes:
+        """80 random bytes: network_ref (16), salt_fin (32), salt_pii (32)."""
+        return next(self._random)
+
+    def next_seq(self, terminal: Terminal) -> int:
+        """The terminal's next number; it counts only with the commit."""
+        number = self._last_seqs.get(terminal.terminal_id, terminal.last_seq) + 1
+        self._last_seqs[terminal.terminal_id] = number
+        return number
+
+    def answer(
+        self, key: bytes, request: TerminalRequest, answer: TerminalAnswer
+    ) -> TerminalAnswer:
+        """Store a new request with the answer that it gets at once."""
+        self._rows.append(_row(key, request, None, None, None, encode_told(answer)))
+        return answer
+
+    def bar(self, key: bytes, request: TerminalRequest) -> None:
+        """Bar a key: its reversal came first."""
+        barred = _row(key, request, None, None, None, None)
+        self._rows.append(msgspec.structs.replace(barred, fingerprint=bytes(32)))
+
+    def answer_late(self, key: bytes, request: TerminalRequest, answer: TerminalAnswer) -> None:
+        """Answer a request that still waits: its terminal does no longer."""
+        self._late[key] = (date_of(request.business_date), encode_told(answer))
+
+    def forward(
+        self, key: bytes, request: TerminalRequest, whole: AuthorizationRequest, kept: Pending
+    ) -> Forward:
+        """Store a new request that goes on to its issuer."""
+        asked = kept.request
+        blob = encode_pending(kept)
+        self._waiting.append(_row(key, request, asked.txid, asked.issuer, blob, None))
+        return Forward(key, date_of(request.business_date), whole, kept, self.batch)
+
+    def queue(self, kept: Pending, original: AuthorizationRequest) -> None:
+        """Have the store-and-forward queue see to a reversal that the terminal asked for."""
+        made = kept.request
+        self._reversals.append(
+            QueuedReversal(
+                original.txid,
+                made.issuer,
+                "terminal",
+                encode_pending(kept),
+                made.deadline_ms + _HAND_OVER_MS,
+            )
+        )
+
+
+def read_opening(
+    connection: Connection, acquirer: Acquirer, requests: Sequence[TerminalRequest]
+) -> Opening:
+    """Lock the terminals, look up what is known, and say what each request comes to.
+
+    For Opening.write in the same transaction.
+    """
+    state = Opening(acquirer)
+    readable: list[tuple[TerminalRequest, bytes]] = []
+    refusals: list[Outcome | None] = []
+    for request in requests:
+        refused = rules.refuse_at_acquirer(request)
+        refusals.append(refused)
+        if refused is not Outcome.MALFORMED:
+            readable.append((request, terminal_key(acquirer.member_id, request)))
+    if readable:
+        _read(connection, state, readable)
+    keys = iter(readable)
+    for request, refused in zip(requests, refusals, strict=True):
+        if refused is Outcome.MALFORMED:
+            # What has no readable key can't be stored; it is refused in the same way each time.
+            state.results.append(_refusal(request, Outcome.MALFORMED, _NO_RRN))
+        else:
+            state.results.append(_open_one(state, request, next(keys)[1], refused))
+    return state
 
 
 def _read(
-    connection: Connection,
-    acquirer: Acquirer,
-    requests: Sequence[TerminalRequest],
-    keys: Sequence[bytes],
-) -> _Opening:
-    stored = store.stored_requests(connection, keys, "acquirer")
-    reversals = [r for r in requests if r.kind is Kind.REVERSAL]
-    original_keys = [key_of_class(acquirer.member_id, r, "request") for r in reversals]
-    originals = store.stored_requests(connection, original_keys, "acquirer", lock=True)
-    txids = [o.txid for o in originals.values() if o.txid is not None]
-    refunds = [(r.merchant_id, r.rrn) for r in requests if r.kind is Kind.REFUND and r.rrn]
-    fresh = [r for r, key in zip(requests, keys, strict=True) if key not in stored]
-    return _Opening(
-        now_ms=acquirer.clock.now_ms(),
-        stored=stored | originals,
-        terminals=lock_terminals(connection, [r.terminal_id for r in fresh]),
-        rrns=store.next_rrns(connection, len(fresh)),
-        purchases=store.approved_purchases(connection, refunds),
-        queued=store.queued_originals(connection, txids),
-    )
+    connection: Connection, state: Opening, readable: Sequence[tuple[TerminalRequest, bytes]]
+) -> None:
+    """Terminals first: who waited for one's lock then sees what the other batch has stored."""
+    member_id = state.acquirer.member_id
+    state.terminals = lock_terminals(connection, {r.terminal_id for r, _ in readable})
+    wanted = [(key, date_of(r.business_date)) for r, key in readable]
+    reversals = [r for r, _ in readable if r.kind is Kind.REVERSAL]
+    wanted += [(key_of_class(member_id, r, "request"), date_of(r.business_date)) for r in reversals]
+    state.stored = stored_requests(connection, wanted, "acquirer")
+    if reversals:
+        txids = [row.txid for row in state.stored.values() if row.txid is not None]
+        state.queued = books.queued_originals(connection, txids)
+    named = [(r.merchant_id, r.rrn) for r, _ in readable if r.kind in ORIGINALS_OF and r.rrn]
+    state.originals = books.approved_originals(connection, named)
+    rrns = state.acquirer.rrns
+    if len(rrns) < len(readable):
+        rrns.extend(books.next_rrns(connection, max(_RRNS, len(readable))))
+    state.expect(len(readable))
 
 
 def _open_one(
-    acquirer: Acquirer,
-    request: TerminalRequest,
-    key: bytes,
-    refused: Outcome | None,
-    state: _Opening,
+    state: Opening, request: TerminalRequest, key: bytes, refused: Outcome | None
 ) -> TerminalAnswer | Forward:
     known = state.stored.get(key)
     if known is not None:
-        return _reopen(acquirer, request, known)
-    rrn = state.rrns.pop()
+        return _reopen(state, request, known)
+    rrn = state.acquirer.rrns.popleft()
     terminal = state.terminals.get(request.terminal_id)
     if terminal is None:
         # No state for strangers: nothing of theirs is stored.
         return _refusal(request, Outcome.TERMINAL_NOT_PERMITTED, rrn)
     refusal = _refuse(request, terminal, refused)
     if refusal is not None:
-        return _store_answer(state, key, request, _refusal(request, refusal, rrn))
+        return state.answer(key, request, _refusal(request, refusal, rrn))
     if request.kind is Kind.REVERSAL:
-        return _open_reversal(acquirer, request, key, terminal, rrn, state)
-    issuer = acquirer.route(request.pan)
+        return _open_reversal(state, request, key, terminal, rrn)
+    issuer = state.acquirer.route(request.pan)
     if issuer is None:
-        answer = _refusal(request, Outcome.ISSUER_UNKNOWN, rrn)
-        return _store_answer(state, key, request, answer)
+        return state.answer(key, request, _refusal(request, Outcome.ISSUER_UNKNOWN, rrn))
     original = None
-    if request.kind is Kind.REFUND:
-        original = state.purchases.get((request.merchant_id, request.rrn or ""))
+    if request.kind in FOLLOW_UPS:
+        original = _named(state, request)
         if original is None:
-            answer = _refusal(request, Outcome.ORIGINAL_NOT_FOUND, rrn)
-            return _store_answer(state, key, request, answer)
+            return state.answer(key, request, _refusal(request, Outcome.ORIGINAL_NOT_FOUND, rrn))
     elif request.rrn:
         rrn = request.rrn
     try:
-        pin_block = _translated(acquirer, issuer, request)
+        pin_block = _translated(state.acquirer, issuer, request)
     except PinBlockInvalid:
-        answer = _refusal(request, Outcome.MALFORMED, rrn)
-        return _store_answer(state, key, request, answer)
-    made = _new_request(acquirer, request, terminal, issuer, rrn, original, state)
-    return _forward(state, key, request, made, terminal, pin_block)
+        return state.answer(key, request, _refusal(request, Outcome.MALFORMED, rrn))
+    made = _new_request(state, request, terminal, issuer, rrn, original)
+    kept = Pending(made, mask(request.pan), terminal.merchant_account)
+    if original is not None:
+        kept = msgspec.structs.replace(
+            kept, original_kind=original.kind, original_amount=original.amount
+        )
+    whole = msgspec.structs.replace(made, pan=request.pan, pin_block=pin_block)
+    return state.forward(key, request, whole, kept)
 
 
 def _reopen(
-    acquirer: Acquirer, request: TerminalRequest, known: StoredRequest
+    state: Opening, request: TerminalRequest, known: StoredRequest
 ) -> TerminalAnswer | Forward:
     """A repeat: the stored answer, or the same request to the issuer once more."""
-    if known.state == "tombstone":
-        return _refusal(request, Outcome.REVERSED_BEFORE_ARRIVAL, "0" * 12)
+    if known.is_bar:
+        return _refusal(request, Outcome.REVERSED_BEFORE_ARRIVAL, _NO_RRN)
     if known.fingerprint != request.fingerprint:
-        return _refusal(request, Outcome.KEY_REUSED, "0" * 12)
+        return _refusal(request, Outcome.KEY_REUSED, _NO_RRN)
     if known.answer is not None:
-        return msgspec.json.decode(known.answer, type=TerminalAnswer)
+        return decode_told(known.answer)
     if known.request is None:
         raise RuntimeError("a pending request without its content")
-    pending = msgspec.json.decode(known.request, type=Pending)
+    pending = decode_pending(known.request)
     whole = pending.request
     if whole.kind is not Kind.REVERSAL:
-        whole = msgspec.structs.replace(
-            whole, pan=request.pan, pin_block=_translated(acquirer, whole.issuer, request)
-        )
-    return Forward(known.key, whole, pending)
+        pin_block = _translated(state.acquirer, whole.issuer, request)
+        whole = msgspec.structs.replace(whole, pan=request.pan, pin_block=pin_block)
+    return Forward(known.key, known.business_date, whole, pending, None)
 
 
 def _refuse(
@@ -234,6 +321,13 @@ def _refuse(
     return by_message
 
 
+def _named(state: Opening, request: TerminalRequest) -> FoundOriginal | None:
+    """The approved transaction that a follow-up names; None too where several would do."""
+    found = state.originals.get((request.merchant_id, request.rrn or ""), ())
+    fitting = [one for one in found if one.kind in ORIGINALS_OF[request.kind]]
+    return fitting[0] if len(fitting) == 1 else None
+
+
 def _translated(acquirer: Acquirer, issuer: str, request: TerminalRequest) -> bytes | None:
     """The PIN block under the issuer's zone key; on us it stays as the gateway sent it."""
     if request.pin_block is None or issuer == acquirer.member_id:
@@ -244,96 +338,66 @@ def _translated(acquirer: Acquirer, issuer: str, request: TerminalRequest) -> by
 
 
 def _open_reversal(
-    acquirer: Acquirer,
-    request: TerminalRequest,
-    key: bytes,
-    terminal: Terminal,
-    rrn: str,
-    state: _Opening,
+    state: Opening, request: TerminalRequest, key: bytes, terminal: Terminal, rrn: str
 ) -> TerminalAnswer | Forward:
-    original_key = key_of_class(acquirer.member_id, request, "request")
+    original_key = key_of_class(state.acquirer.member_id, request, "request")
     original = state.stored.get(original_key)
     if original is None:
         # The original may still come: its key is barred.
-        state.requests.append(
-            StoredRequest(original_key, bytes(32), "tombstone", None, None, None, None)
-        )
+        state.bar(original_key, request)
     if original is None or original.request is None or original.txid in state.queued:
         # Never seen, never sent to an issuer, or its reversal is on its way already.
-        return _store_answer(state, key, request, _reversed(request, rrn))
-    pending = msgspec.json.decode(original.request, type=Pending)
+        return state.answer(key, request, _reversed(request, rrn))
+    pending = decode_pending(original.request)
     asked = pending.request
-    if request.amount > asked.amount:
-        answer = _refusal(request, Outcome.OVER_ORIGINAL_AMOUNT, asked.rrn)
-        return _store_answer(state, key, request, answer)
-    if request.amount != asked.amount or request.currency != asked.currency:
-        answer = _refusal(request, Outcome.ORIGINAL_MISMATCH, asked.rrn)
-        return _store_answer(state, key, request, answer)
-    if original.answer is None:
+    told = decode_told(original.answer) if original.answer is not None else None
+    refusal = _refuse_reversal(request, asked, told)
+    if refusal is not None:
+        return state.answer(key, request, _refusal(request, refusal, asked.rrn))
+    if told is None:
         # The terminal waits no longer: whatever the issuer still answers is reversed.
         lost = _refusal(request, Outcome.ISSUER_UNAVAILABLE, asked.rrn)
-        state.late_answers[original_key] = msgspec.json.encode(lost)
-    else:
-        told = msgspec.json.decode(original.answer, type=TerminalAnswer)
-        if told.outcome is not Outcome.APPROVED:
-            return _store_answer(state, key, request, _reversed(request, asked.rrn))
-    made = reversal_of(asked, _next_seq(state, terminal), state.now_ms, request.deadline_ms)
-    kept = Pending(made, pending.pan_masked, pending.merchant_account)
-    state.reversals.append(
-        QueuedReversal(
-            asked.txid,
-            asked.issuer,
-            "terminal",
-            msgspec.json.encode(kept),
-            request.deadline_ms + _HAND_OVER_MS,
-        )
+        state.answer_late(original_key, request, lost)
+    elif told.outcome is not Outcome.APPROVED:
+        return state.answer(key, request, _reversed(request, asked.rrn))
+    kept = reversal_of(
+        pending,
+        terminal_seq=state.next_seq(terminal),
+        amount=request.amount,
+        now_ms=state.now_ms,
+        deadline_ms=request.deadline_ms,
     )
-    return _keep_forward(state, key, request, made, kept)
+    state.queue(kept, asked)
+    return state.forward(key, request, kept.request, kept)
 
 
-def reversal_of(
-    asked: AuthorizationRequest, terminal_seq: int, now_ms: int, deadline_ms: int
-) -> AuthorizationRequest:
-    """The reversal of a request, with a txid of its own; the terminal's identifiers stay."""
-    network_ref = ids.new_network_ref()
-    return msgspec.structs.replace(
-        asked,
-        txid=ids.txid(asked.acquirer, asked.issuer, network_ref),
-        network_ref=network_ref,
-        kind=Kind.REVERSAL,
-        pan=None,
-        pin_block=None,
-        expiry=None,
-        service_code=None,
-        terminal_seq=terminal_seq,
-        transmitted_ms=now_ms,
-        salt_fin=secrets.token_bytes(32),
-        salt_pii=secrets.token_bytes(32),
-        original_txid=asked.txid,
-        deadline_ms=deadline_ms,
-    )
-
-
-def _next_seq(state: _Opening, terminal: Terminal) -> int:
-    number = state.last_seqs.get(terminal.terminal_id, terminal.last_seq) + 1
-    state.last_seqs[terminal.terminal_id] = number
-    return number
+def _refuse_reversal(
+    request: TerminalRequest, asked: AuthorizationRequest, told: TerminalAnswer | None
+) -> Outcome | None:
+    if request.amount > asked.amount:
+        return Outcome.OVER_ORIGINAL_AMOUNT
+    if request.currency != asked.currency:
+        return Outcome.ORIGINAL_MISMATCH
+    if request.amount != asked.amount and told is None:
+        # Nobody was told of an approval, so there is nothing of which a part could stand.
+        return Outcome.ORIGINAL_MISMATCH
+    return None
 
 
 def _new_request(
-    acquirer: Acquirer,
+    state: Opening,
     request: TerminalRequest,
     terminal: Terminal,
     issuer: str,
     rrn: str,
-    original: bytes | None,
-    state: _Opening,
+    original: FoundOriginal | None,
 ) -> AuthorizationRequest:
-    network_ref = ids.new_network_ref()
+    member_id, drawn = state.acquirer.member_id, state.random()
+    network_ref = drawn[:16]
     return AuthorizationRequest(
-        txid=ids.txid(acquirer.member_id, issuer, network_ref),
+        txid=ids.txid(member_id, issuer, network_ref),
         network_ref=network_ref,
-        acquirer=acquirer.member_id,
+        acquirer=member_id,
         issuer=issuer,
         kind=request.kind,
         amount=request.amount,
@@ -347,53 +411,41 @@ def _new_request(
         mcc=terminal.mcc,
         country=terminal.country,
         terminal_id=request.terminal_id,
-        terminal_seq=_next_seq(state, terminal),
+        terminal_seq=state.next_seq(terminal),
         business_date=request.business_date,
         batch=request.batch,
         stan=request.stan,
         rrn=rrn,
         transmitted_ms=state.now_ms,
         local_time=request.local_time,
-        salt_fin=secrets.token_bytes(32),
-        salt_pii=secrets.token_bytes(32),
-        original_txid=original,
+        salt_fin=drawn[16:48],
+        salt_pii=drawn[48:],
+        original_txid=original.txid if original is not None else None,
+        channel=request.channel,
+        partial_ok=request.partial_ok,
+        final=request.final,
         deadline_ms=request.deadline_ms,
     )
 
 
-def _forward(
-    state: _Opening,
+def _row(
     key: bytes,
     request: TerminalRequest,
-    made: AuthorizationRequest,
-    terminal: Terminal,
-    pin_block: bytes | None,
-) -> Forward:
-    kept = Pending(made, mask(request.pan), terminal.merchant_account)
-    whole = msgspec.structs.replace(made, pan=request.pan, pin_block=pin_block)
-    return _keep_forward(state, key, request, whole, kept)
-
-
-def _keep_forward(
-    state: _Opening,
-    key: bytes,
-    request: TerminalRequest,
-    whole: AuthorizationRequest,
-    kept: Pending,
-) -> Forward:
-    state.requests.append(
-        StoredRequest(
-            key,
-            request.fingerprint,
-            "pending",
-            kept.request.txid,
-            kept.request.issuer,
-            msgspec.json.encode(kept),
-            None,
-            request.deadline_ms,
-        )
+    txid: bytes | None,
+    issuer: str | None,
+    blob: bytes | None,
+    answer: bytes | None,
+) -> StoredRequest:
+    return StoredRequest(
+        key,
+        date_of(request.business_date),
+        request.fingerprint,
+        txid,
+        issuer,
+        blob,
+        answer,
+        request.deadline_ms,
     )
-    return Forward(key, whole, kept)
 
 
 def _refusal(request: TerminalRequest, outcome: Outcome, rrn: str) -> TerminalAnswer:
@@ -404,21 +456,3 @@ def _reversed(request: TerminalRequest, rrn: str) -> TerminalAnswer:
     return TerminalAnswer(
         outcome=Outcome.APPROVED, rrn=rrn, amount=request.amount, currency=request.currency
     )
-
-
-def _store_answer(
-    state: _Opening, key: bytes, request: TerminalRequest, answer: TerminalAnswer
-) -> TerminalAnswer:
-    state.requests.append(
-        StoredRequest(
-            key,
-            request.fingerprint,
-            "answered",
-            None,
-            None,
-            None,
-            msgspec.json.encode(answer),
-            request.deadline_ms,
-        )
-    )
-    return answer

@@ -1,18 +1,23 @@
 """The acquirer's second commit: record the issuers' answers, say what terminals are told.
 
-The store-and-forward (forwarding.py) records with the same `Recording`.
+The store-and-forward (forwarding.py) records with the same `Recording`. Nothing is locked or
+updated: the primary key of authorization_answers lets one answer a key stand. Who comes second
+meets UniqueViolation, reads what stands and tells that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import date
 
 import msgspec
+import psycopg
 import structlog
 
 from nodes import clock
 from nodes.acquiring.store import lock_terminals, write_sequences
-from nodes.authorization import store
 from nodes.authorization.model import (
     AuthorizationAnswer,
     AuthorizationRequest,
@@ -20,62 +25,98 @@ from nodes.authorization.model import (
     Outcome,
     TerminalAnswer,
 )
-from nodes.authorization.operations.accepting import Acquirer, Pending, key_of_class, reversal_of
-from nodes.authorization.operations.issuing import shared_facts, transaction_record
-from nodes.authorization.store import Connection, QueuedReversal, StoredRequest
+from nodes.authorization.operations.accepting import Acquirer
+from nodes.authorization.operations.deciding import shared_facts
+from nodes.authorization.operations.issuing import transaction_record
+from nodes.authorization.operations.pending import (
+    Closing,
+    OpenBatch,
+    Pending,
+    decode_told,
+    encode_pending,
+    encode_told,
+    reversal_of,
+)
+from nodes.authorization.store import acquirer as books
+from nodes.authorization.store.acquirer import Connection, QueuedReversal
+from nodes.authorization.store.requests import stored_requests
 from nodes.crypto.commitment import shared_commitment
 from nodes.ledger.model import AccountKey, TransactionRecord, Transfer
 from nodes.ledger.store import find_or_open_accounts, record_transactions
 
 log = structlog.get_logger(__name__)
 
-
-class Closing(msgspec.Struct, frozen=True):
-    """A forwarded request and the issuer's answer; None: none came in time."""
-
-    key: bytes
-    pending: Pending
-    answer: AuthorizationAnswer | None
+#: What the merchant is paid for.
+_PAYMENTS = frozenset({Kind.PURCHASE, Kind.CAPTURE, Kind.ADVICE})
 
 
 def close_batch(
     connection: Connection, acquirer: Acquirer, closings: Sequence[Closing]
 ) -> list[TerminalAnswer]:
-    """Record the issuers' answers in one commit and say what the terminals are told."""
+    """Record the issuers' answers in one commit and say what the terminals are told.
+
+    Raises psycopg.errors.UniqueViolation if others were first twice: call again.
+    """
     now_ms = acquirer.clock.now_ms()
-    open_settlement_accounts(connection, acquirer, closings, now_ms)
-    answers: list[TerminalAnswer] = []
+    open_settlement_accounts(connection, acquirer, [c.pending for c in closings], now_ms)
+    try:
+        return _close(connection, acquirer, closings, now_ms, look=False)
+    except psycopg.errors.UniqueViolation:
+        return _close(connection, acquirer, closings, now_ms, look=True)
+
+
+def _close(
+    connection: Connection,
+    acquirer: Acquirer,
+    closings: Sequence[Closing],
+    now_ms: int,
+    *,
+    look: bool,
+) -> list[TerminalAnswer]:
     with connection.transaction():
-        keys = {closing.key for closing in closings}
-        keys |= {original_key(c.pending.request) for c in closings if _is_reversal(c)}
-        stored = store.stored_requests(connection, sorted(keys), "acquirer", lock=True)
-        writing = Recording(acquirer, now_ms, stored)
-        reversed_txids = [
-            c.pending.request.original_txid
-            for c in closings
-            if _is_reversal(c) and c.pending.request.original_txid
-        ]
-        writing.recorded |= set(store.originals(connection, reversed_txids, "acquirer"))
-        for closing in closings:
-            answers.append(_close_one(closing, stored[closing.key], writing))
-        writing.write(connection)
-    return answers
+        recording = record_closings(connection, acquirer, closings, now_ms, look=look)
+        recording.write(connection)
+    recording.committed()
+    return recording.told
 
 
-def original_key(reversal: AuthorizationRequest) -> bytes:
-    """The idempotency key of the request that a reversal reverses."""
-    return key_of_class(reversal.acquirer, reversal, "request")
+def record_closings(
+    connection: Connection,
+    acquirer: Acquirer,
+    closings: Sequence[Closing],
+    now_ms: int,
+    *,
+    look: bool,
+) -> Recording:
+    """What closing a batch writes, and (`told`) what each terminal is told.
+
+    For Recording.write in the same transaction, and Recording.committed after it. What stands in
+    the books already is read for repeats and reversals, with `look` for all: if write raises
+    UniqueViolation, again with it. The settlement accounts must be open.
+    """
+    recording = Recording(acquirer, now_ms)
+    doubted = [
+        c for c in closings if look or c.forward.open_batch is None or _is_reversal(c.pending)
+    ]
+    if doubted:
+        recording.look(
+            connection,
+            [(c.forward.key, c.forward.business_date) for c in doubted],
+            [c.pending for c in doubted],
+        )
+    recording.close(closings)
+    return recording
 
 
-def _is_reversal(closing: Closing) -> bool:
-    return closing.pending.request.kind is Kind.REVERSAL
+def _is_reversal(pending: Pending) -> bool:
+    return pending.request.kind is Kind.REVERSAL
 
 
 def open_settlement_accounts(
-    connection: Connection, acquirer: Acquirer, closings: Sequence[Closing], now_ms: int
+    connection: Connection, acquirer: Acquirer, pendings: Iterable[Pending], now_ms: int
 ) -> None:
     """See that the settlement accounts of these requests exist, in a transaction of its own."""
-    wanted = {(c.pending.request.issuer, c.pending.request.currency) for c in closings}
+    wanted = {(p.request.issuer, p.request.currency) for p in pendings}
     missing = wanted - acquirer.settlement.keys()
     if not missing:
         return
@@ -88,95 +129,133 @@ def open_settlement_accounts(
     acquirer.settlement.update({keys[key]: number for key, number in found.items()})
 
 
-def _close_one(closing: Closing, row: StoredRequest, writing: Recording) -> TerminalAnswer:
-    if row.answer is not None:
-        # A repeat, a reversal or the recovery was first: what was answered stands.
-        return msgspec.json.decode(row.answer, type=TerminalAnswer)
-    request, answer = closing.pending.request, closing.answer
-    if request.kind is Kind.REVERSAL:
-        if answer is not None:
-            writing.settle_reversal(closing.pending, answer)
-        outcome = answer.outcome if answer is not None else Outcome.APPROVED
-        told = TerminalAnswer(
-            outcome=outcome,
-            rrn=request.rrn,
-            currency=request.currency,
-            amount=request.amount if outcome is Outcome.APPROVED else 0,
-            txid=request.txid,
-        )
-    elif answer is None:
-        writing.reverse(closing.pending, "issuer unavailable")
-        told = _told(request, Outcome.ISSUER_UNAVAILABLE)
-    else:
-        told = _record_answer(closing.pending, answer, writing)
-    writing.answers[closing.key] = msgspec.json.encode(told)
-    return told
-
-
-def _told(request: AuthorizationRequest, outcome: Outcome) -> TerminalAnswer:
-    return TerminalAnswer(
-        outcome=outcome, rrn=request.rrn, currency=request.currency, txid=request.txid
-    )
-
-
-def _record_answer(
-    pending: Pending, answer: AuthorizationAnswer, writing: Recording
-) -> TerminalAnswer:
-    request = pending.request
-    doubt = doubtful(request, answer)
-    if doubt is not None:
-        log.error("issuer's answer refused", txid=request.txid.hex(), reason=doubt)
-        writing.reverse(pending, doubt)
-        return _told(request, Outcome.SYSTEM_ERROR)
-    writing.record(pending, answer)
-    if answer.outcome is Outcome.APPROVED and writing.now_ms > request.deadline_ms:
-        # Approved too late: the terminal has given up, so it is reversed by itself.
-        writing.reverse(pending, "approved after the deadline")
-        return _told(request, Outcome.ISSUER_UNAVAILABLE)
-    return TerminalAnswer(
-        outcome=answer.outcome,
-        rrn=request.rrn,
-        approval_code=answer.approval_code,
-        amount=answer.amount,
-        currency=request.currency,
-        available=answer.available,
-        ledger=answer.ledger,
-        txid=request.txid,
-    )
-
-
-def doubtful(request: AuthorizationRequest, answer: AuthorizationAnswer) -> str | None:
+def doubtful(pending: Pending, answer: AuthorizationAnswer) -> str | None:
     """Why an issuer's answer can't be taken; None if it fits the request and its commitment."""
+    request = pending.request
     if answer.txid != request.txid or answer.currency != request.currency:
         return "answer to another request"
-    if answer.outcome is Outcome.APPROVED and answer.amount != request.amount:
+    if answer.outcome is Outcome.APPROVED and not _may_approve(pending, answer.amount):
         return "approved another amount"
-    if answer.pair_seq > 0 and answer.commitment != own_commitment(request, answer):
+    # On us it was computed here, of the same request.
+    foreign = request.issuer != request.acquirer
+    if foreign and answer.pair_seq > 0 and answer.commitment != own_commitment(request, answer):
         return "commitment differs"
     if answer.pair_seq == 0 and answer.outcome is Outcome.APPROVED:
         return "approved without a number"
+    if answer.original is not None and pending.original is not None:
+        doubt = doubtful(pending.original, answer.original)
+        return None if doubt is None else f"of the original: {doubt}"
     return None
+
+
+def _may_approve(pending: Pending, amount: int) -> bool:
+    request = pending.request
+    if amount == request.amount:
+        return True
+    if request.kind in (Kind.REVERSAL, Kind.VOID):
+        # What was there to give back: less after a partial approval, nothing after a refusal. Of
+        # an authorization more, if it was raised; but nothing moves here then.
+        moves = pending.original_kind in _PAYMENTS or pending.original_kind is Kind.REFUND
+        return amount >= 0 and not (moves and amount > pending.original_amount)
+    return request.partial_ok and 0 < amount < request.amount
 
 
 def own_commitment(request: AuthorizationRequest, answer: AuthorizationAnswer) -> bytes:
     """C as the acquirer computes it."""
-    facts = shared_facts(request, answer.outcome, answer.card_token)
+    facts = shared_facts(request, answer.outcome, answer.card_token, answer.amount)
     return shared_commitment(request.txid, facts, request.salt_fin, request.salt_pii)
 
 
 class Recording:
     """What a batch of answers writes into the acquirer's books, gathered and then written once."""
 
-    def __init__(self, acquirer: Acquirer, now_ms: int, stored: dict[bytes, StoredRequest]) -> None:
+    def __init__(self, acquirer: Acquirer, now_ms: int) -> None:
         self.acquirer = acquirer
         self.now_ms = now_ms
-        self.stored = stored
-        self.answers: dict[bytes, bytes] = {}
-        #: txids that stand in the acquirer's books already.
+        #: What terminals are told, in the order of the closings.
+        self.told: list[TerminalAnswer] = []
+        #: New answers by key: business date, exact answer.
+        self.answers: dict[bytes, tuple[date, bytes]] = {}
+        #: Answers that stand in the books already.
+        self.standing: dict[bytes, TerminalAnswer] = {}
+        #: txids that stand in the acquirer's books already, or will with this.
         self.recorded: set[bytes] = set()
-        self._records: list[TransactionRecord] = []
+        self._records: list[tuple[Pending, AuthorizationAnswer, tuple[Transfer, ...]]] = []
         self._to_reverse: list[tuple[Pending, str]] = []
-        self._finished: list[bytes] = []
+        self._settled: list[bytes] = []
+        self._closed: Counter[OpenBatch] = Counter()
+        self._deleted: set[OpenBatch] = set()
+
+    def look(
+        self,
+        connection: Connection,
+        keys: Sequence[tuple[bytes, date]],
+        pendings: Sequence[Pending],
+    ) -> None:
+        """Read which of these are answered and recorded already."""
+        stored = stored_requests(connection, keys, "acquirer")
+        self.standing = {
+            key: decode_told(row.answer) for key, row in stored.items() if row.answer is not None
+        }
+        txids = [p.request.txid for p in pendings]
+        txids += [p.original.request.txid for p in pendings if p.original is not None]
+        self.recorded = books.recorded(connection, txids)
+
+    # --- what one answer comes to --------------------------------------------------------------
+
+    def close(self, closings: Sequence[Closing]) -> None:
+        """Take issuers' answers; the first to a key holds, and what stands already."""
+        for closing in closings:
+            forward = closing.forward
+            told = self.standing.get(forward.key)
+            if told is None:
+                told = self._close_one(closing)
+                self.standing[forward.key] = told
+                self.answers[forward.key] = (forward.business_date, encode_told(told))
+            self.told.append(told)
+            if forward.open_batch is not None:
+                self._closed[forward.open_batch] += 1
+
+    def _close_one(self, closing: Closing) -> TerminalAnswer:
+        pending, answer = closing.pending, closing.answer
+        request = pending.request
+        doubt = doubtful(pending, answer) if answer is not None else None
+        if doubt is not None:
+            log.error("issuer's answer refused", txid=request.txid.hex(), reason=doubt)
+        if request.kind is Kind.REVERSAL:
+            return self._close_reversal(pending, answer if doubt is None else None)
+        if answer is None:
+            self.reverse(pending, "issuer unavailable")
+            return unavailable(request)
+        if doubt is not None:
+            self.reverse(pending, doubt)
+            return _told(request, Outcome.SYSTEM_ERROR)
+        self.record(pending, answer)
+        if answer.outcome is Outcome.APPROVED and self.now_ms > request.deadline_ms:
+            # Approved too late: the terminal has given up, so it is reversed by itself.
+            self.reverse(pending, "approved after the deadline")
+            return unavailable(request)
+        return TerminalAnswer(
+            outcome=answer.outcome,
+            rrn=request.rrn,
+            approval_code=answer.approval_code,
+            amount=answer.amount,
+            currency=request.currency,
+            available=answer.available,
+            ledger=answer.ledger,
+            txid=request.txid,
+        )
+
+    def _close_reversal(
+        self, pending: Pending, answer: AuthorizationAnswer | None
+    ) -> TerminalAnswer:
+        if answer is None:
+            # The queue goes on until the issuer has acknowledged it.
+            return acknowledged(pending.request)
+        self.settle_reversal(pending, answer)
+        if answer.outcome is not Outcome.APPROVED:
+            return _told(pending.request, answer.outcome)
+        return acknowledged(pending.request)
 
     def record(self, pending: Pending, answer: AuthorizationAnswer) -> None:
         """A request with the issuer's answer, once."""
@@ -187,30 +266,31 @@ class Recording:
         if answer.pair_seq == 0:
             answer = msgspec.structs.replace(answer, commitment=own_commitment(request, answer))
         transfers: tuple[Transfer, ...] = ()
-        settlement = self.acquirer.settlement[request.issuer, request.currency]
-        if answer.outcome is Outcome.APPROVED and request.amount:
-            if request.kind is Kind.PURCHASE:
-                moved = Transfer(settlement, pending.merchant_account, request.amount)
-            else:
-                moved = Transfer(pending.merchant_account, settlement, request.amount)
-            if request.kind is not Kind.BALANCE_INQUIRY:
-                transfers = (moved,)
-        self._records.append(
-            transaction_record(request, answer, "acquirer", pending.pan_masked, None, transfers)
-        )
+        if answer.outcome is Outcome.APPROVED and answer.amount:
+            transfers = self._transfers(pending, answer.amount)
+        self._records.append((pending, answer, transfers))
+
+    def _transfers(self, pending: Pending, amount: int) -> tuple[Transfer, ...]:
+        """What an approval moves between the merchant and the issuer's settlement account."""
+        kind, named = pending.request.kind, pending.original_kind
+        undoes = kind in (Kind.REVERSAL, Kind.VOID)
+        settlement = self.acquirer.settlement[pending.request.issuer, pending.request.currency]
+        if kind in _PAYMENTS or (undoes and named is Kind.REFUND):
+            return (Transfer(settlement, pending.merchant_account, amount),)
+        if kind is Kind.REFUND or (undoes and named in _PAYMENTS):
+            return (Transfer(pending.merchant_account, settlement, amount),)
+        return ()
 
     def settle_reversal(self, pending: Pending, answer: AuthorizationAnswer) -> None:
         """The issuer's answer to a reversal: closes the original's record, then its own."""
-        reversal = pending.request
-        row = self.stored.get(original_key(reversal))
-        if row is None or row.request is None or reversal.original_txid is None:
+        reversal, original = pending.request, pending.original
+        if original is None:
             raise RuntimeError("a reversal without its original's request")
-        original = msgspec.json.decode(row.request, type=Pending)
         decided = answer.original
-        if decided is None and reversal.original_txid not in self.recorded:
+        if decided is None and original.request.txid not in self.recorded:
             # The issuer never saw the original and never will take it.
             decided = AuthorizationAnswer(
-                txid=reversal.original_txid,
+                txid=original.request.txid,
                 outcome=Outcome.REVERSED_BEFORE_ARRIVAL,
                 currency=reversal.currency,
                 commitment=bytes(32),
@@ -219,59 +299,110 @@ class Recording:
             )
         if decided is not None:
             self.record(original, decided)
-        self._record_reversal(pending, answer, original, decided)
-        self._finished.append(reversal.original_txid)
-
-    def _record_reversal(
-        self,
-        pending: Pending,
-        answer: AuthorizationAnswer,
-        original: Pending,
-        decided: AuthorizationAnswer | None,
-    ) -> None:
-        reversal = pending.request
-        if reversal.txid in self.recorded:
-            return
-        self.recorded.add(reversal.txid)
-        transfers: tuple[Transfer, ...] = ()
-        undone = decided is not None and decided.outcome is Outcome.APPROVED
-        if answer.outcome is Outcome.APPROVED and undone and reversal.amount:
-            settlement = self.acquirer.settlement[reversal.issuer, reversal.currency]
-            if original.request.kind is Kind.PURCHASE:
-                moved = Transfer(pending.merchant_account, settlement, reversal.amount)
-                transfers = (moved,)
-            elif original.request.kind is Kind.REFUND:
-                moved = Transfer(settlement, pending.merchant_account, reversal.amount)
-                transfers = (moved,)
-        self._records.append(
-            transaction_record(reversal, answer, "acquirer", pending.pan_masked, None, transfers)
-        )
+        if reversal.txid not in self.recorded:
+            self.recorded.add(reversal.txid)
+            undone = decided is not None and decided.outcome is Outcome.APPROVED
+            transfers: tuple[Transfer, ...] = ()
+            if answer.outcome is Outcome.APPROVED and undone and answer.amount:
+                transfers = self._transfers(pending, answer.amount)
+            self._records.append((pending, answer, transfers))
+        self._settled.append(original.request.txid)
 
     def reverse(self, pending: Pending, reason: str) -> None:
         """Have the request reversed by the store-and-forward queue."""
         self._to_reverse.append((pending, reason))
 
+    # --- writing -------------------------------------------------------------------------------
+
     def write(self, connection: Connection) -> None:
-        """Everything gathered, in the caller's transaction."""
+        """Everything gathered, in the caller's transaction.
+
+        In one order everywhere, so that no two can wait for each other: open batches, terminals,
+        answers by key, transactions.
+        """
+        # Whose last answers these are is over with this commit.
+        self._deleted = {batch for batch, count in self._closed.items() if batch.waiting == count}
+        over = [batch.number for batch in self._deleted if batch.number is not None]
+        over += self.acquirer.finished
+        rows = self._rows(connection, over)
         if self._to_reverse:
             self._queue(connection)
-        record_transactions(connection, self._records)
-        store.store_answers(connection, "acquirer", self.answers)
-        store.finish_reversals(connection, self._finished, self.now_ms)
+        books.insert_answers(connection, self.answers)
+        record_transactions(connection, rows)
+        books.finish_reversals(connection, self._settled, self.now_ms)
+
+    def committed(self) -> None:
+        """Count the answers off their open batches, after the commit."""
+        self.acquirer.finished.clear()
+        for batch, count in self._closed.items():
+            if batch.closed(count) and batch not in self._deleted and batch.number is not None:
+                self.acquirer.finished.append(batch.number)
+
+    def _rows(self, connection: Connection, over: Sequence[int]) -> list[TransactionRecord]:
+        count = len(self._records)
+        if not count:
+            books.delete_open_batches(connection, over)
+            return []
+        numbers = books.take_ids_and_forget(connection, count, over)
+        salts = secrets.token_bytes(32 * count)
+        rows = [
+            transaction_record(
+                number,
+                pending.request,
+                answer,
+                "acquirer",
+                pending.pan_masked,
+                None,
+                transfers,
+                salt_private=salts[32 * place : 32 * place + 32],
+            )
+            for place, (number, (pending, answer, transfers)) in enumerate(
+                zip(numbers, self._records, strict=True)
+            )
+        ]
+        if self._settled:
+            # The queue may write the same ones: both in one order, so that neither waits in vain.
+            rows.sort(key=lambda row: row.txid)
+        return rows
 
     def _queue(self, connection: Connection) -> None:
-        terminals = lock_terminals(connection, [p.request.terminal_id for p, _ in self._to_reverse])
+        terminals = lock_terminals(connection, {p.request.terminal_id for p, _ in self._to_reverse})
         last_seqs = {name: terminal.last_seq for name, terminal in terminals.items()}
         rows: list[QueuedReversal] = []
         for pending, reason in self._to_reverse:
             asked = pending.request
             last_seqs[asked.terminal_id] += 1
-            made = reversal_of(asked, last_seqs[asked.terminal_id], self.now_ms, asked.deadline_ms)
-            kept = Pending(made, pending.pan_masked, pending.merchant_account)
-            rows.append(
-                QueuedReversal(
-                    asked.txid, asked.issuer, reason, msgspec.json.encode(kept), self.now_ms
-                )
+            kept = reversal_of(
+                pending,
+                terminal_seq=last_seqs[asked.terminal_id],
+                amount=asked.amount,
+                now_ms=self.now_ms,
+                deadline_ms=asked.deadline_ms,
             )
-        store.queue_reversals(connection, rows)
+            rows.append(
+                QueuedReversal(asked.txid, asked.issuer, reason, encode_pending(kept), self.now_ms)
+            )
+        books.queue_reversals(connection, rows)
         write_sequences(connection, last_seqs)
+
+
+def unavailable(request: AuthorizationRequest) -> TerminalAnswer:
+    """Nothing is known in time; what the issuer decides is reversed."""
+    return _told(request, Outcome.ISSUER_UNAVAILABLE)
+
+
+def acknowledged(reversal: AuthorizationRequest) -> TerminalAnswer:
+    """A reversal is taken in, whatever the issuer says later."""
+    return TerminalAnswer(
+        outcome=Outcome.APPROVED,
+        rrn=reversal.rrn,
+        currency=reversal.currency,
+        amount=reversal.amount,
+        txid=reversal.txid,
+    )
+
+
+def _told(request: AuthorizationRequest, outcome: Outcome) -> TerminalAnswer:
+    return TerminalAnswer(
+        outcome=outcome, rrn=request.rrn, currency=request.currency, txid=request.txid
+    )

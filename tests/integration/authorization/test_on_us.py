@@ -14,8 +14,8 @@ from nodes.acquiring.model import Merchant
 from nodes.acquiring.operations import register_merchant, register_terminal
 from nodes.authorization.model import Kind, Outcome, TerminalAnswer, TerminalRequest
 from nodes.authorization.operations.accepting import Acquirer
-from nodes.authorization.operations.issuing import Issuer
-from nodes.authorization.operations.loading import load_card
+from nodes.authorization.operations.deciding import Issuer
+from nodes.authorization.operations.own import load_card
 from nodes.authorization.service import Authorizer
 from nodes.cards.model import IssuedCard
 from nodes.cards.operations import issue_card

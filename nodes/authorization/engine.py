@@ -1,0 +1,449 @@
+"""The issuer's engine: requests that wait share a batch, and a batch is decided while the one
+before it is being committed.
+
+One task decides, on snapshots in memory; one connection, in a thread of its own, commits. An answer
+leaves when its batch and all before it are durable. If the database refuses a batch (another
+process was first with a version or a key), everything in memory is read anew and decided again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import psycopg
+import structlog
+
+from nodes.authorization import rules
+from nodes.authorization.batching import LedgerUnavailable, Overloaded, connect
+from nodes.authorization.model import (
+    AuthorizationAnswer,
+    AuthorizationRequest,
+    Outcome,
+    TerminalAnswer,
+    TerminalRequest,
+)
+from nodes.authorization.operations.accepting import Acquirer
+from nodes.authorization.operations.deciding import (
+    Asked,
+    Book,
+    Decided,
+    Issuer,
+    decide_batch,
+    prepare,
+    unrecorded,
+)
+from nodes.authorization.operations.issuing import write_batch
+from nodes.authorization.operations.on_us import on_us_batch
+from nodes.authorization.operations.supplying import BookReader, names_others
+from nodes.authorization.store import accounts
+from nodes.authorization.store.accounts import KnownOriginal
+from nodes.authorization.store.requests import StoredRequest
+from nodes.money import CURRENCIES
+
+log = structlog.get_logger(__name__)
+
+Connection = psycopg.Connection[Any]
+T = TypeVar("T")
+
+_ATTEMPTS = 24
+_REFUSED = (
+    psycopg.errors.UniqueViolation,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+)
+#: So many answers are kept in memory for repeats.
+_ANSWERS_KEPT = 20_000
+
+
+@dataclass
+class _Call:
+    """One caller's requests; `answers` has those that need no decision already."""
+
+    asked: list[tuple[int, Asked]]
+    answers: list[AuthorizationAnswer | None]
+    future: asyncio.Future[list[AuthorizationAnswer]]
+
+
+@dataclass
+class _OnUsCall:
+    """Terminals' requests of which this institution is acquirer and issuer."""
+
+    requests: Sequence[TerminalRequest]
+    future: asyncio.Future[list[TerminalAnswer]]
+
+
+@dataclass
+class _Work:
+    """A batch under way."""
+
+    calls: list[_Call]
+    asked: list[Asked]
+    decided: list[Decided] = field(default_factory=list)
+    written: asyncio.Future[None] | None = None
+
+    def account_ids(self) -> list[int]:
+        """The accounts that its decisions are about."""
+        rows = [one.record for one in self.decided if one.record is not None]
+        return [row.decision.account.account_id for row in rows if row.decision.account is not None]
+
+    def by_key(self) -> dict[bytes, Decided]:
+        return {one.asked.key: one for one in self.decided if one.record is not None}
+
+
+class IssuingEngine:
+    """Decides and commits for one issuer's node. One a process and event loop."""
+
+    def __init__(
+        self,
+        dsn: str,
+        issuer: Issuer,
+        *,
+        acquirer: Acquirer | None = None,
+        max_batch: int = 256,
+        max_waiting: int = 20_000,
+    ) -> None:
+        self._dsn = dsn
+        self._issuer = issuer
+        self._acquirer = acquirer
+        self._book = Book()
+        self._supply = BookReader(issuer, self._book)
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._waiting: deque[_Call | _OnUsCall] = deque()
+        self._count = 0
+        self._pump: asyncio.Task[None] | None = None
+        # Reads for the next batch don't wait for the commit of the last one.
+        self._reader = _Worker(dsn, "issuing reads")
+        self._writer = _Worker(dsn, "issuing")
+
+    async def submit(self, requests: Sequence[AuthorizationRequest]) -> list[AuthorizationAnswer]:
+        """The answers, durable. Raises Overloaded, or LedgerUnavailable (ask again)."""
+        if not requests:
+            return []
+        call = self._call(requests)
+        if not call.asked:
+            return [answer for answer in call.answers if answer is not None]
+        self._enqueue(call, len(call.asked))
+        return await call.future
+
+    async def submit_on_us(self, requests: Sequence[TerminalRequest]) -> list[TerminalAnswer]:
+        """What terminals are told whose cards are this institution's own; durable on both sides.
+
+        At most one request a (terminal, business date, batch, STAN). Raises as submit does.
+        """
+        call = _OnUsCall(requests, asyncio.get_running_loop().create_future())
+        self._enqueue(call, len(requests))
+        return await call.future
+
+    def _enqueue(self, call: _Call | _OnUsCall, count: int) -> None:
+        if self._count + count > self._max_waiting:
+            raise Overloaded
+        self._waiting.append(call)
+        self._count += count
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.get_running_loop().create_task(self._run())
+
+    def close(self) -> None:
+        """Let a commit under way end, and the threads with it."""
+        self._reader.close()
+        self._writer.close()
+
+    def _call(self, requests: Sequence[AuthorizationRequest]) -> _Call:
+        issuer = self._issuer
+        answers: list[AuthorizationAnswer | None] = [None] * len(requests)
+        asked: list[tuple[int, Asked]] = []
+        for place, request in enumerate(requests):
+            if rules.malformed(request, issuer.member_id) is None:
+                asked.append((place, prepare(request, issuer.vault)))
+            else:
+                answers[place] = unrecorded(request, Outcome.MALFORMED, issuer.clock.now_ms())
+        return _Call(asked, answers, asyncio.get_running_loop().create_future())
+
+    async def _run(self) -> None:
+        """Decide what waits while the last batch is committed, until nothing is left."""
+        before: _Work | None = None
+        while self._waiting or before is not None:
+            if before is not None and (not self._waiting or _must_follow(self._waiting[0])):
+                await self._finish(before)
+                before = None
+                continue
+            if isinstance(self._waiting[0], _OnUsCall):
+                await self._run_on_us(self._take_on_us())
+                continue
+            work = self._take()
+            try:
+                await self._decide(work, before)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear of it
+                self._fail(work.calls, error)
+                continue
+            if before is not None and not await self._finish(before):
+                before = None
+                self._waiting.extendleft(reversed(work.calls))
+                self._count += len(work.asked)
+                continue
+            before = self._begin(work)
+
+    def _take(self) -> _Work:
+        calls: list[_Call] = []
+        count = 0
+        while self._waiting:
+            call = self._waiting[0]
+            if isinstance(call, _OnUsCall):
+                break
+            if calls and count + len(call.asked) > self._max_batch:
+                break
+            if calls and _must_follow(call) != _must_follow(calls[0]):
+                break
+            self._waiting.popleft()
+            calls.append(call)
+            count += len(call.asked)
+        self._count -= count
+        return _Work(calls, [one for call in calls for _, one in call.asked])
+
+    def _take_on_us(self) -> list[_OnUsCall]:
+        calls: list[_OnUsCall] = []
+        count = 0
+        seen: set[tuple[str, str, str, str]] = set()
+        while self._waiting:
+            call = self._waiting[0]
+            if not isinstance(call, _OnUsCall):
+                break
+            names = {(r.terminal_id, r.business_date, r.batch, r.stan) for r in call.requests}
+            if calls and (count + len(names) > self._max_batch or not seen.isdisjoint(names)):
+                break
+            self._waiting.popleft()
+            calls.append(call)
+            seen |= names
+            count += len(call.requests)
+        self._count -= count
+        return calls
+
+    async def _run_on_us(self, calls: list[_OnUsCall]) -> None:
+        requests = [request for call in calls for request in call.requests]
+        try:
+            answers = iter(await self._on_us(requests))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear of it
+            self._fail(calls, error)
+            return
+        for call in calls:
+            told = [next(answers) for _ in call.requests]
+            if not call.future.done():
+                call.future.set_result(told)
+
+    async def _on_us(self, requests: Sequence[TerminalRequest]) -> list[TerminalAnswer]:
+        """Both sides in one commit; again where others were first, alone where one row is bad."""
+        acquirer, member = self._acquirer, self._issuer.member_id
+        if acquirer is None:
+            raise LedgerUnavailable("no acquirer")
+        pairs = {(member, r.currency) for r in requests if r.currency in CURRENCIES}
+        for attempt in range(_ATTEMPTS):
+            thorough = attempt > 0
+
+            def work(connection: Connection, thorough: bool = thorough) -> list[TerminalAnswer]:
+                self._supply.open_sides(connection, pairs)
+                answers, decided = on_us_batch(
+                    connection,
+                    self._issuer,
+                    acquirer,
+                    self._book,
+                    lambda c, asked: self._load_on_us(c, asked, thorough),
+                    requests,
+                )
+                self._remember(decided)
+                return answers
+
+            try:
+                return await self._writer.run(work)
+            except _REFUSED as error:
+                log.info("batch decided again", error=type(error).__name__)
+                self._book.forget()
+                await _pause(attempt)
+            except LedgerUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - the bad row is found below
+                self._book.forget()
+                if len(requests) > 1:
+                    return [answer for one in requests for answer in await self._on_us([one])]
+                log.error("an item failed", batcher="on us", error=type(error).__name__)
+                return [
+                    TerminalAnswer(
+                        outcome=Outcome.SYSTEM_ERROR, rrn="0" * 12, currency=requests[0].currency
+                    )
+                ]
+        raise LedgerUnavailable("too many others were first")
+
+    def _load_on_us(
+        self, connection: Connection, asked: Sequence[Asked], thorough: bool
+    ) -> tuple[dict[bytes, StoredRequest], dict[bytes, KnownOriginal]]:
+        if thorough or self._supply.lacks(asked):
+            return self._supply.load(connection, asked, thorough)
+        return {}, {}
+
+    async def _decide(self, work: _Work, before: _Work | None, *, thorough: bool = False) -> None:
+        """Read what memory lacks, then decide. `thorough`: look every key up."""
+        stored: dict[bytes, StoredRequest] = {}
+        originals: dict[bytes, KnownOriginal] = {}
+        if thorough or self._supply.lacks(work.asked):
+            stored, originals = await self._reader.run(
+                lambda connection: self._supply.load(connection, work.asked, thorough)
+            )
+        in_flight = before.by_key() if before is not None else {}
+        work.decided = decide_batch(
+            self._issuer, self._book, work.asked, originals, stored, in_flight
+        )
+
+    def _begin(self, work: _Work) -> _Work:
+        def write(connection: Connection) -> None:
+            with connection.transaction():
+                write_batch(connection, work.decided)
+
+        work.written = asyncio.ensure_future(self._writer.run(write))
+        return work
+
+    async def _finish(self, work: _Work | None) -> bool:
+        """Wait for the commit and give the answers; False if it had to be decided again."""
+        if work is None or work.written is None:
+            return True
+        try:
+            await work.written
+        except LedgerUnavailable as error:
+            self._fail(work.calls, error)
+            return False
+        except Exception as error:  # noqa: BLE001 - refused, or one bad row: decided again
+            if not isinstance(error, _REFUSED):
+                log.error("batch not written", error=type(error).__name__)
+            try:
+                await self._again(work)
+            except Exception as last:  # noqa: BLE001
+                self._fail(work.calls, last)
+            return False
+        self._give(work)
+        return True
+
+    async def _again(self, work: _Work) -> None:
+        """Decide and write once more, on what the database has; then a request at a time.
+
+        In one transaction, and in a queue with others that do the same: who has lost once would
+        else lose again and again to them.
+        """
+
+        def once_more(connection: Connection) -> None:
+            self._supply.open_sides(
+                connection, {(one.request.acquirer, one.request.currency) for one in work.asked}
+            )
+            with connection.transaction():
+                accounts.queue_up(connection, work.account_ids())
+                stored, originals = self._supply.load(connection, work.asked, thorough=True)
+                work.decided = decide_batch(
+                    self._issuer, self._book, work.asked, originals, stored, {}
+                )
+                write_batch(connection, work.decided)
+
+        for attempt in range(_ATTEMPTS):
+            self._book.forget()
+            try:
+                await self._writer.run(once_more)
+            except _REFUSED as error:
+                log.info("batch decided again", error=type(error).__name__)
+                await _pause(attempt)
+                continue
+            except LedgerUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - the bad row is found below
+                self._book.forget()
+                if len(work.asked) == 1:
+                    log.error("an item failed", batcher="issuing", error=type(error).__name__)
+                    now_ms = self._issuer.clock.now_ms()
+                    refused = unrecorded(work.asked[0].request, Outcome.SYSTEM_ERROR, now_ms)
+                    work.decided = [Decided(work.asked[0], refused)]
+                else:
+                    await self._one_by_one(work)
+            self._give(work)
+            return
+        raise LedgerUnavailable("too many others were first")
+
+    async def _one_by_one(self, work: _Work) -> None:
+        decided: list[Decided] = []
+        for one in work.asked:
+            single = _Work([], [one])
+            await self._again(single)
+            decided += single.decided
+        work.decided = decided
+
+    def _give(self, work: _Work) -> None:
+        """The batch is durable: remember its answers and let them out."""
+        self._remember(work.decided)
+        answers = [one.twin.answer if one.twin else one.answer for one in work.decided]
+        place = 0
+        for call in work.calls:
+            for position, _ in call.asked:
+                call.answers[position] = answers[place]
+                place += 1
+            if not call.future.done():
+                call.future.set_result([a for a in call.answers if a is not None])
+
+    def _remember(self, decided: Sequence[Decided]) -> None:
+        recent = self._book.recent
+        for one in decided:
+            if one.record is not None and one.stored is not None:
+                _keep(recent, one.asked.key, one.stored)
+                if one.record.bar is not None:
+                    _keep(recent, one.record.bar.key, one.record.bar)
+
+    def _fail(self, calls: Sequence[_Call | _OnUsCall], error: Exception) -> None:
+        """Whether it was committed isn't known: nothing in memory is trusted any more."""
+        self._book.forget()
+        for call in calls:
+            if not call.future.done():
+                call.future.set_exception(error)
+
+
+def _must_follow(call: _Call | _OnUsCall) -> bool:
+    """A follow-up may name what is being written; on us reads and writes in one transaction."""
+    return isinstance(call, _OnUsCall) or names_others([one for _, one in call.asked])
+
+
+async def _pause(attempt: int) -> None:
+    """Two that keep losing to each other come apart."""
+    await asyncio.sleep(random.uniform(0, 0.002 * (1 + attempt)))  # noqa: S311 (no secret)
+
+
+def _keep(kept: OrderedDict[bytes, StoredRequest], key: bytes, value: StoredRequest) -> None:
+    kept[key] = value
+    if len(kept) > _ANSWERS_KEPT:
+        kept.popitem(last=False)
+
+
+class _Worker:
+    """One connection in one thread."""
+
+    def __init__(self, dsn: str, name: str) -> None:
+        self._dsn = dsn
+        self._name = name
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._connection: Connection | None = None
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """`work(connection)` in the thread; LedgerUnavailable if the database is out of reach."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._work, work)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True)
+
+    def _work(self, work: Callable[[Connection], T]) -> T:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._dsn, self._name)
+        try:
+            return work(self._connection)
+        except _REFUSED:
+            raise
+        except psycopg.OperationalError as error:
+            # Whether a commit took place isn't known: the caller asks again with its keys.
+            self._connection.close()
+            raise LedgerUnavailable(type(error).__name__) from None

@@ -1,0 +1,198 @@
+"""Corrections by hand: one person proposes, another approves or rejects."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+from sqlalchemy import Engine
+
+from nodes import clock, money
+from nodes.authorization import rules
+from nodes.authorization.model import Kind, Outcome
+from nodes.authorization.operations.booking import (
+    Own,
+    append_own,
+    earlier,
+    keep,
+    own_key,
+    read_scene,
+    reason_of,
+    settled,
+)
+from nodes.authorization.state import Reason
+from nodes.authorization.store import accounts, products
+from nodes.authorization.store.accounts import Connection
+from nodes.authorization.store.products import Adjustment
+
+
+class AdjustmentOutcome(StrEnum):
+    """How proposing or checking an adjustment ends, in order of precedence."""
+
+    KEY_REUSED = "key_reused"
+    ADJUSTMENT_UNKNOWN = "adjustment_unknown"
+    ACCOUNT_UNKNOWN = "account_unknown"
+    CURRENCY_NOT_PERMITTED = "currency_not_permitted"
+    AMOUNT_INVALID = "amount_invalid"
+    ADJUSTMENT_DECIDED = "adjustment_decided"
+    MAKER_IS_CHECKER = "maker_is_checker"
+    INSUFFICIENT_FUNDS = "insufficient_funds"
+    DONE = "done"
+
+
+class AdjustmentResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The outcome; the adjustment's number, and what its posting made of the account."""
+
+    outcome: AdjustmentOutcome
+    adjustment_id: int | None = None
+    txid: bytes | None = None
+    balance: int | None = None
+    reason: Reason | None = None
+
+
+def propose_adjustment(
+    engine: Engine,
+    member_id: str,
+    *,
+    account_id: int,
+    amount: int,
+    currency: str,
+    reason: str,
+    made_by: str,
+    idempotency_key: str,
+    now: datetime,
+) -> AdjustmentResult:
+    """Propose to correct a card account, once an idempotency key; nothing is posted yet.
+
+    `amount` in minor units, positive to the cardholder.
+    """
+    key = own_key("adjustment", idempotency_key, account_id, amount, currency, reason, made_by)
+
+    def attempt(connection: Connection) -> AdjustmentResult:
+        reused = AdjustmentResult(AdjustmentOutcome.KEY_REUSED)
+        known = earlier(connection, key, AdjustmentResult, reused)
+        if known is not None:
+            return known
+        scene = read_scene(connection, [account_id], clock.to_ms(now), asking=True)
+        holder = scene.holders.get(account_id)
+        if holder is None or not holder.account.cards:
+            return AdjustmentResult(AdjustmentOutcome.ACCOUNT_UNKNOWN)
+        if holder.account.currency != currency:
+            return AdjustmentResult(AdjustmentOutcome.CURRENCY_NOT_PERMITTED)
+        if not 0 < abs(amount) <= money.MAX_TRANSACTION_AMOUNT:
+            return AdjustmentResult(AdjustmentOutcome.AMOUNT_INVALID)
+        number = products.insert_adjustment(
+            connection,
+            account_id=account_id,
+            amount=amount,
+            currency=currency,
+            reason=reason,
+            made_by=made_by,
+            made_at=now,
+        )
+        result = AdjustmentResult(AdjustmentOutcome.DONE, number)
+        keep(connection, key, member_id, None, result)
+        return result
+
+    return settled(engine, attempt)
+
+
+def approve_adjustment(
+    engine: Engine,
+    member_id: str,
+    adjustment_id: int,
+    *,
+    checked_by: str,
+    idempotency_key: str,
+    now: datetime,
+    time_zone: str = "Asia/Shanghai",
+) -> AdjustmentResult:
+    """Post a proposed adjustment; whoever made it can't. If funds lack it stays proposed."""
+    key = own_key("adjustment-approval", idempotency_key, adjustment_id, checked_by)
+
+    def attempt(connection: Connection) -> AdjustmentResult:
+        reused = AdjustmentResult(AdjustmentOutcome.KEY_REUSED)
+        known = earlier(connection, key, AdjustmentResult, reused)
+        if known is not None:
+            return known
+        found = products.lock_adjustment(connection, adjustment_id)
+        refusal = _refuse_check(found, checked_by)
+        if found is None or refusal is not None:
+            return AdjustmentResult(refusal or AdjustmentOutcome.ADJUSTMENT_UNKNOWN)
+        result = _post(connection, member_id, found, clock.to_ms(now), time_zone)
+        if result.outcome is AdjustmentOutcome.DONE:
+            products.check_adjustment(
+                connection,
+                adjustment_id,
+                state="posted",
+                checked_by=checked_by,
+                checked_at=now,
+                txid=result.txid,
+            )
+            keep(connection, key, member_id, result.txid, result)
+        return result
+
+    return settled(engine, attempt)
+
+
+def reject_adjustment(
+    engine: Engine, adjustment_id: int, *, checked_by: str, now: datetime
+) -> AdjustmentOutcome:
+    """Reject a proposed adjustment; whoever made it can't."""
+
+    def attempt(connection: Connection) -> AdjustmentOutcome:
+        found = products.lock_adjustment(connection, adjustment_id)
+        if found is not None and (found.state, found.checked_by) == ("rejected", checked_by):
+            return AdjustmentOutcome.DONE  # a repeat
+        refusal = _refuse_check(found, checked_by)
+        if refusal is not None:
+            return refusal
+        products.check_adjustment(
+            connection,
+            adjustment_id,
+            state="rejected",
+            checked_by=checked_by,
+            checked_at=now,
+            txid=None,
+        )
+        return AdjustmentOutcome.DONE
+
+    return settled(engine, attempt)
+
+
+def _refuse_check(found: Adjustment | None, checked_by: str) -> AdjustmentOutcome | None:
+    if found is None:
+        return AdjustmentOutcome.ADJUSTMENT_UNKNOWN
+    if found.state != "proposed":
+        return AdjustmentOutcome.ADJUSTMENT_DECIDED
+    if found.made_by == checked_by:
+        return AdjustmentOutcome.MAKER_IS_CHECKER
+    return None
+
+
+def _post(
+    connection: Connection, member_id: str, found: Adjustment, at_ms: int, time_zone: str
+) -> AdjustmentResult:
+    scene = read_scene(connection, [found.account_id], at_ms)
+    before = scene.holders[found.account_id].account
+    card = accounts.cards_of(connection, [found.account_id])[0]
+    decision = rules.decide_adjustment(found.amount, scene.facts(found.account_id, card))
+    after = decision.account
+    if decision.outcome is not Outcome.APPROVED or after is None:
+        return AdjustmentResult(
+            AdjustmentOutcome.INSUFFICIENT_FUNDS, found.adjustment_id, reason=reason_of(decision)
+        )
+    own = Own(
+        member_id,
+        Kind.ADJUSTMENT,
+        found.currency,
+        decision,
+        before,
+        at_ms,
+        time_zone,
+        found.reason,
+        card=card,
+    )
+    txid = append_own(connection, own)
+    return AdjustmentResult(AdjustmentOutcome.DONE, found.adjustment_id, txid, after.balance)

@@ -1,0 +1,483 @@
+"""The issuer's decisions: a batch of requests on the snapshots of a `Book`.
+
+Nothing here reads or writes the database. issuing.py appends what comes of it; between the two
+nothing is locked: the database refuses what was decided on a snapshot that others have passed
+(ADR 8).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+import msgspec
+import structlog
+
+from nodes import clock, ids
+from nodes.authorization import rules
+from nodes.authorization.controls import Rule, Terms
+from nodes.authorization.model import (
+    FOLLOW_UPS,
+    AuthorizationAnswer,
+    AuthorizationRequest,
+    Kind,
+    Outcome,
+)
+from nodes.authorization.state import (
+    Account,
+    Card,
+    Decision,
+    Facts,
+    Moment,
+    Original,
+    Progress,
+    Side,
+)
+from nodes.authorization.store.accounts import Holder, KnownOriginal
+from nodes.authorization.store.requests import StoredRequest
+from nodes.crypto.commitment import SharedFacts, shared_commitment
+from nodes.crypto.hsm import Hsm, PinBlockInvalid
+from nodes.crypto.pan import PanVault, mask
+from nodes.ledger.model import Transfer
+
+log = structlog.get_logger(__name__)
+
+_NO_TXID = bytes(32)
+
+
+@dataclass
+class Issuer:
+    """What an issuer decides with."""
+
+    member_id: str
+    vault: PanVault
+    hsm: Hsm
+    clock: clock.Clock
+
+
+@dataclass
+class Book:
+    """What decisions are made on: snapshots kept in memory, replaced by each decision.
+
+    Only a cache: whatever is stale here loses at the insert, and is read again.
+    """
+
+    cards: dict[bytes, Card] = field(default_factory=dict)
+    holders: dict[int, Holder] = field(default_factory=dict)
+    terms: dict[str, Terms] = field(default_factory=dict)
+    product_rules: dict[str, tuple[Rule, ...]] = field(default_factory=dict)
+    #: Ledger accounts that aren't cardholders', by what they are for, owner and currency.
+    sides: dict[tuple[Side, str, str], int] = field(default_factory=dict)
+    #: Answers of late, for repeats; older ones are looked up when their key is refused.
+    recent: OrderedDict[bytes, StoredRequest] = field(default_factory=OrderedDict)
+
+    def forget(self) -> None:
+        """Snapshots and recent answers may be wrong: read anew what is needed."""
+        self.cards.clear()
+        self.holders.clear()
+        self.recent.clear()
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A well-formed request with what is derived from it once."""
+
+    request: AuthorizationRequest
+    key: bytes
+    fingerprint: bytes
+    lookup: bytes | None
+    business_date: date
+
+    def __repr__(self) -> str:
+        return f"Asked({self.request!r})"
+
+
+@dataclass
+class Decided:
+    """One request's answer, and what is to be written for it; `record` None: nothing."""
+
+    asked: Asked
+    answer: AuthorizationAnswer
+    record: Row | None = None
+    #: A repeat of a request that isn't written yet: it gets that one's answer.
+    twin: Decided | None = None
+    #: As it is stored with its answer, once it is written.
+    stored: StoredRequest | None = None
+
+
+@dataclass
+class Row:
+    """What a fresh decision appends; ids and numbers of the pair come at the writing."""
+
+    decision: Decision
+    before: Account | None
+    to_before: Account | None
+    card_token: bytes | None
+    pan_masked: str | None
+    transfers: tuple[Transfer, ...]
+    bar: StoredRequest | None = None
+
+
+def prepare(request: AuthorizationRequest, vault: PanVault) -> Asked:
+    """Key, fingerprint and look-up value of a well-formed request."""
+    lookup = vault.lookup(request.pan) if request.pan is not None else None
+    return Asked(
+        request,
+        key_of(request),
+        fingerprint_of(request, lookup),
+        lookup,
+        _date(request.business_date),
+    )
+
+
+@lru_cache(maxsize=64)
+def _date(text: str) -> date:
+    return date.fromisoformat(text)
+
+
+def key_of(request: AuthorizationRequest) -> bytes:
+    """The idempotency key: the same at acquirer and issuer."""
+    return _key(request, "reversal" if request.kind is Kind.REVERSAL else "request")
+
+
+def original_key_of(reversal: AuthorizationRequest) -> bytes:
+    """The key of what a reversal reverses: it has its identifiers (ISO 8583, DE90)."""
+    return _key(reversal, "request")
+
+
+def _key(request: AuthorizationRequest, message_class: str) -> bytes:
+    return ids.idempotency_key(
+        request.acquirer,
+        request.terminal_id,
+        request.business_date,
+        request.batch,
+        request.stan,
+        message_class,
+    )
+
+
+def fingerprint_of(request: AuthorizationRequest, lookup: bytes | None) -> bytes:
+    """SHA-256 over what makes the content; the card number enters by its keyed look-up value."""
+    content = (
+        request.txid,
+        request.kind.value,
+        request.amount,
+        request.currency,
+        lookup or b"",
+        request.merchant_id,
+        request.original_txid or b"",
+        request.transmitted_ms,
+        request.salt_fin,
+        request.partial_ok,
+        request.final,
+    )
+    return hashlib.sha256(_ENCODE(content)).digest()
+
+
+_ENCODE = msgspec.msgpack.Encoder().encode
+
+
+# --- deciding ----------------------------------------------------------------------------------
+
+
+def decide_batch(
+    issuer: Issuer,
+    book: Book,
+    asked: Sequence[Asked],
+    originals: dict[bytes, KnownOriginal],
+    stored: dict[bytes, StoredRequest],
+    in_flight: dict[bytes, Decided],
+) -> list[Decided]:
+    """Answer requests in order. `stored`: what is known under their keys; `originals`: of those
+    they name; `in_flight`: decided before, being written now. Each decision advances the book.
+    """
+    now_ms = issuer.clock.now_ms()
+    moments: dict[str, Moment] = {}
+
+    def moment(zone: str) -> Moment:
+        known = moments.get(zone)
+        if known is None:
+            local = clock.to_datetime(now_ms).astimezone(ZoneInfo(zone))
+            known = moments[zone] = Moment(now_ms, local)
+        return known
+
+    # What a follow-up names may stand before it in the same batch.
+    named = any(one.request.kind in FOLLOW_UPS for one in asked)
+    bars: dict[bytes, StoredRequest] = {}
+    done = dict(in_flight)
+    results: list[Decided] = []
+    for one in asked:
+        known = stored.get(one.key) or book.recent.get(one.key) or bars.get(one.key)
+        same = done.get(one.key)
+        if known is not None:
+            results.append(Decided(one, repeat(known, one, now_ms)))
+        elif same is not None:
+            results.append(_same(one, same, now_ms))
+        else:
+            try:
+                decided = _decide_one(issuer, book, one, originals, moment, now_ms)
+            except Exception as error:  # noqa: BLE001 - one bad request must not take others along
+                log.error("a request failed", error=type(error).__name__)
+                refused = unrecorded(one.request, Outcome.SYSTEM_ERROR, now_ms)
+                results.append(Decided(one, refused))
+                continue
+            if decided.record is not None:
+                done[one.key] = decided
+                if named:
+                    originals[one.request.txid] = _as_original(decided)
+                bar = decided.record.bar
+                if bar is not None:
+                    # Where the key is taken, nothing can come under it any more.
+                    taken = bar.key in stored or bar.key in book.recent or bar.key in done
+                    if taken or bars.setdefault(bar.key, bar) is not bar:
+                        decided.record.bar = None
+            results.append(decided)
+    return results
+
+
+def repeat(known: StoredRequest, asked: Asked, now_ms: int) -> AuthorizationAnswer:
+    """The stored answer to a repeat; the same key with other content is refused."""
+    if known.is_bar:
+        return unrecorded(asked.request, Outcome.REVERSED_BEFORE_ARRIVAL, now_ms)
+    if known.fingerprint != asked.fingerprint or known.answer is None:
+        return unrecorded(asked.request, Outcome.KEY_REUSED, now_ms)
+    return msgspec.json.decode(known.answer, type=AuthorizationAnswer)
+
+
+def _same(one: Asked, first: Decided, now_ms: int) -> Decided:
+    """A repeat of what isn't written yet gets the first one's answer, once that is written."""
+    if first.asked.fingerprint != one.fingerprint:
+        return Decided(one, unrecorded(one.request, Outcome.KEY_REUSED, now_ms))
+    return Decided(one, first.answer, twin=first)
+
+
+def _decide_one(
+    issuer: Issuer,
+    book: Book,
+    asked: Asked,
+    originals: dict[bytes, KnownOriginal],
+    moment: Callable[[str], Moment],
+    now_ms: int,
+) -> Decided:
+    request = asked.request
+    card = book.cards.get(asked.lookup) if asked.lookup is not None else None
+    known = originals.get(request.original_txid) if request.original_txid is not None else None
+    original = known.original if known is not None else None
+    account_id = original.account_id if original is not None else card.account_id if card else None
+    holder = book.holders.get(account_id) if account_id is not None else None
+    facts = _facts(issuer, book, request, card, holder, original, originals, moment)
+    decision = rules.decide(request, facts)
+    before = holder.account if holder is not None else None
+    transfers: tuple[Transfer, ...] = ()
+    if decision.account is not None and holder is not None:
+        if decision.moves:
+            transfers = transfers_of(decision, holder.account, request, issuer.member_id, book)
+        book.holders[decision.account.account_id] = Holder(
+            decision.account, holder.product_id, holder.rules, holder.card_rules
+        )
+    for txid, progress in decision.progress.items():
+        changed = originals.get(txid)
+        if changed is not None:
+            originals[txid] = KnownOriginal(
+                msgspec.structs.replace(changed.original, progress=progress), changed.answer
+            )
+    # Of another acquirer's transaction nothing is told, not even which card it was.
+    if original is not None and original.acquirer != request.acquirer:
+        original, known = None, None
+    token = card.card_token if card else original.card_token if original else None
+    masked = card.pan_masked if card else original.pan_masked if original else None
+    if masked is None and request.pan is not None:
+        masked = mask(request.pan)
+    answer = _answer(request, decision, token, now_ms, known)
+    row = Row(decision, before, None, token, masked, transfers)
+    if decision.tombstone:
+        row.bar = StoredRequest(
+            original_key_of(request),
+            asked.business_date,
+            _NO_TXID,
+            request.original_txid,
+            None,
+            None,
+            None,
+        )
+    return Decided(asked, answer, row)
+
+
+def _as_original(decided: Decided) -> KnownOriginal:
+    """A decision of this batch, as those after it in the batch may name it."""
+    request, answer, row = decided.asked.request, decided.answer, decided.record
+    if row is None:
+        raise ValueError("only what is recorded can be named")
+    detail, account = row.decision.detail, row.decision.account
+    approved = answer.outcome is Outcome.APPROVED
+    amount = answer.amount if approved else request.amount
+    return KnownOriginal(
+        Original(
+            txid=request.txid,
+            kind=request.kind,
+            outcome=answer.outcome,
+            amount=amount,
+            currency=request.currency,
+            acquirer=request.acquirer,
+            merchant_id=request.merchant_id,
+            terminal_id=request.terminal_id,
+            account_id=account.account_id if account is not None else None,
+            card_token=row.card_token,
+            pan_masked=row.pan_masked,
+            mcc=request.mcc,
+            decided_ms=answer.decided_ms,
+            progress=Progress(amount),
+            original_txid=request.original_txid,
+            parts=detail.parts,
+            shortfall=detail.shortfall,
+            counted=detail.counted,
+            card_id=detail.card_id,
+            used=detail.used,
+            requested=detail.requested,
+        ),
+        answer,
+    )
+
+
+def _facts(
+    issuer: Issuer,
+    book: Book,
+    request: AuthorizationRequest,
+    card: Card | None,
+    holder: Holder | None,
+    original: Original | None,
+    originals: dict[bytes, KnownOriginal],
+    moment: Callable[[str], Moment],
+) -> Facts:
+    terms = _PLAIN
+    own: tuple[Rule, ...] = ()
+    if holder is not None:
+        terms = book.terms.get(holder.product_id, _PLAIN)
+        own = book.product_rules.get(holder.product_id, ()) + holder.rules
+        if holder.card_rules:
+            card_id = card.card_id if card else original.card_id if original else None
+            own += holder.card_rules.get(card_id or 0, ())
+    root = None
+    if original is not None and original.original_txid is not None:
+        behind = originals.get(original.original_txid)
+        root = behind.original if behind is not None else None
+    return Facts(
+        moment=moment(terms.time_zone),
+        terms=terms,
+        rules=own,
+        card=card,
+        account=holder.account if holder is not None else None,
+        original=original,
+        root=root,
+        pin_matches=_pin_matches(request, card, issuer) if request.pin_block else None,
+    )
+
+
+_PLAIN = Terms()
+
+
+def _pin_matches(request: AuthorizationRequest, card: Card | None, issuer: Issuer) -> bool | None:
+    if request.pin_block is None or request.pan is None or card is None or card.pin_lookup is None:
+        return None
+    # On us the block comes from the own gateway and was never translated.
+    zone = "zone:gateway" if request.acquirer == issuer.member_id else f"zone:{request.acquirer}"
+    try:
+        return issuer.hsm.verify_pin(
+            zone, request.pin_block, request.pan, card.card_token, card.pin_lookup
+        )
+    except PinBlockInvalid:
+        return False
+
+
+def transfers_of(
+    decision: Decision, before: Account, request: AuthorizationRequest, member_id: str, book: Book
+) -> tuple[Transfer, ...]:
+    """A decision's moves between ledger accounts, with the purse's running balance."""
+    running = {purse.account_id: purse.balance for purse in before.purses}
+    transfers: list[Transfer] = []
+    for move in decision.moves:
+        debit, credit, amount = move.debit, move.credit, move.amount
+        after: int | None = None
+        if isinstance(debit, Side):
+            debit = _side_account(debit, request, member_id, book)
+        elif debit in running:
+            after = running[debit] = running[debit] - amount
+        if isinstance(credit, Side):
+            credit = _side_account(credit, request, member_id, book)
+        elif credit in running:
+            after = running[credit] = running[credit] + amount
+        transfers.append(Transfer(debit, credit, amount, after))
+    return tuple(transfers)
+
+
+def _side_account(side: Side, request: AuthorizationRequest, member_id: str, book: Book) -> int:
+    owner = request.acquirer if side is Side.SETTLEMENT else member_id
+    return book.sides[side, owner, request.currency]
+
+
+def _answer(
+    request: AuthorizationRequest,
+    decision: Decision,
+    token: bytes | None,
+    now_ms: int,
+    original: KnownOriginal | None,
+) -> AuthorizationAnswer:
+    approved = decision.outcome is Outcome.APPROVED
+    account = decision.account
+    shown = approved and request.kind is Kind.BALANCE_INQUIRY and account is not None
+    return AuthorizationAnswer(
+        txid=request.txid,
+        outcome=decision.outcome,
+        approval_code=approval_code(request.txid) if approved else None,
+        amount=decision.amount,
+        currency=request.currency,
+        card_token=token,
+        commitment=shared_commitment(
+            request.txid,
+            shared_facts(request, decision.outcome, token, decision.amount),
+            request.salt_fin,
+            request.salt_pii,
+        ),
+        pair_seq=0,
+        decided_ms=now_ms,
+        available=account.available if shown and account else None,
+        ledger=account.balance if shown and account else None,
+        original=original.answer if original and request.kind is Kind.REVERSAL else None,
+    )
+
+
+def shared_facts(
+    request: AuthorizationRequest, outcome: Outcome, card_token: bytes | None, approved: int
+) -> SharedFacts:
+    """What C commits to: the approved amount, or of a declined request the one asked for."""
+    return SharedFacts(
+        amount=approved if outcome is Outcome.APPROVED else request.amount,
+        currency=request.currency.encode("ascii"),
+        kind=request.kind.word,
+        time_ms=request.transmitted_ms,
+        merchant=request.merchant_id.encode("ascii"),
+        outcome=outcome.word,
+        original=request.original_txid or b"",
+        card_token=card_token or b"",
+    )
+
+
+def unrecorded(request: AuthorizationRequest, outcome: Outcome, now_ms: int) -> AuthorizationAnswer:
+    """An answer that stands in no book: no number, no commitment."""
+    return AuthorizationAnswer(
+        txid=request.txid,
+        outcome=outcome,
+        currency=request.currency,
+        commitment=bytes(32),
+        pair_seq=0,
+        decided_ms=now_ms,
+    )
+
+
+def approval_code(txid: bytes) -> str:
+    """Six digits for the receipt (DE38); a name, not a proof."""
+    return f"{int.from_bytes(txid[:4], 'big') % 1_000_000:06d}"

@@ -1,0 +1,112 @@
+"""People change what a card or an account may do: versions of the account, like its payments.
+
+So a purchase that was decided on the account as it was before loses its insert and is decided
+again: a freeze that is answered holds for everything that is answered later.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import Engine
+
+from nodes import clock
+from nodes.authorization import rules
+from nodes.authorization.model import Outcome
+from nodes.authorization.operations.booking import ATTEMPTS, read_scene, settled
+from nodes.authorization.state import Account
+from nodes.authorization.store import accounts
+from nodes.authorization.store.accounts import Connection, NewVersion
+from nodes.cards import store as cards
+from nodes.cards.model import CardOutcome, CardStatus
+from nodes.cards.rules import may_change
+
+#: A freeze must win against whoever keeps paying with the card at this moment.
+_ATTEMPTS = 2 * ATTEMPTS
+
+
+class AccountStatus(StrEnum):
+    """An account's state. A frozen one pays nothing but takes money; a closed one stays closed."""
+
+    OPEN = "open"
+    FROZEN = "frozen"
+    CLOSED = "closed"
+
+
+class AccountOutcome(StrEnum):
+    """How a change of an account ends, in order of precedence."""
+
+    ACCOUNT_UNKNOWN = "account_unknown"
+    ACCOUNT_CLOSED = "account_closed"
+    ACCOUNT_NOT_EMPTY = "account_not_empty"
+    DONE = "done"
+
+
+def set_card_status(
+    engine: Engine, card_token: bytes, wanted: CardStatus, *, actor: str, reason: str, now: datetime
+) -> CardOutcome:
+    """Change a card's status where the transition is allowed; keeps who and why."""
+
+    def attempt(connection: Connection) -> CardOutcome:
+        card = accounts.cards_by_token(connection, [card_token]).get(card_token)
+        if card is None:
+            return CardOutcome.CARD_UNKNOWN
+        at_ms = clock.to_ms(now)
+        scene = read_scene(connection, [card.account_id], at_ms)
+        before = scene.holders[card.account_id].account
+        if not may_change(CardStatus(before.cards[card.card_id].status), wanted):
+            return CardOutcome.TRANSITION_REFUSED
+        decision = rules.decide_standing(scene.facts(card.account_id), card.card_id, wanted.value)
+        if decision.account is None:
+            return CardOutcome.CARD_UNKNOWN
+        version = NewVersion(before, decision.account, None, at_ms, decision.detail)
+        accounts.append_versions(connection, [version])
+        cards.write_status(connection, card_token, wanted.value)
+        cards.record_event(connection, card_token, wanted.value, actor, reason, now)
+        return CardOutcome.DONE
+
+    return settled(engine, attempt, _ATTEMPTS)
+
+
+def set_account_status(
+    engine: Engine,
+    account_id: int,
+    wanted: AccountStatus,
+    *,
+    actor: str,
+    reason: str,
+    now: datetime,
+) -> AccountOutcome:
+    """Freeze, open or close a card account; who and why stand in the history of its cards.
+
+    Only an account on which nothing is, nothing is held and nothing is owed can be closed. Setting
+    what is set already changes nothing.
+    """
+
+    def attempt(connection: Connection) -> AccountOutcome:
+        at_ms = clock.to_ms(now)
+        scene = read_scene(connection, [account_id], at_ms)
+        if account_id not in scene.holders or not scene.holders[account_id].account.cards:
+            return AccountOutcome.ACCOUNT_UNKNOWN
+        before = scene.holders[account_id].account
+        if before.status == wanted.value:
+            return AccountOutcome.DONE
+        decision = rules.decide_account_status(scene.facts(account_id), wanted.value)
+        after = decision.account
+        if decision.outcome is not Outcome.APPROVED or after is None:
+            return AccountOutcome.ACCOUNT_CLOSED
+        if wanted is AccountStatus.CLOSED and not _is_empty(after):
+            return AccountOutcome.ACCOUNT_NOT_EMPTY
+        version = NewVersion(before, after, None, at_ms, decision.detail)
+        accounts.append_versions(connection, [version])
+        for card in accounts.cards_of(connection, [account_id]):
+            event = f"account {wanted.value}"
+            cards.record_event(connection, card.card_token, event, actor, reason, now)
+        return AccountOutcome.DONE
+
+    return settled(engine, attempt, _ATTEMPTS)
+
+
+def _is_empty(account: Account) -> bool:
+    return not (account.receivable or any(p.balance or p.held for p in account.purses))

@@ -1,0 +1,114 @@
+"""What decisions need from the database: read into the issuer's book when the book lacks it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from nodes import clock
+from nodes.authorization.model import FOLLOW_UPS, Kind
+from nodes.authorization.operations.deciding import Asked, Book, Issuer, original_key_of
+from nodes.authorization.state import Side
+from nodes.authorization.store import accounts
+from nodes.authorization.store.accounts import Connection, KnownOriginal
+from nodes.authorization.store.requests import StoredRequest, stored_requests
+from nodes.ledger.model import AccountKey
+from nodes.ledger.store import find_or_open_accounts
+
+#: Product terms and rules are read again after so many seconds.
+_REFRESH_S = 1.0
+#: So many cards and accounts are kept in memory; beyond, all is forgotten and read anew.
+_KEPT = 100_000
+
+
+class BookReader:
+    """Keeps one book supplied. One call at a time: it belongs to whoever decides."""
+
+    def __init__(self, issuer: Issuer, book: Book) -> None:
+        self._issuer = issuer
+        self.book = book
+        self._refreshed = -_REFRESH_S
+
+    def lacks(self, asked: Sequence[Asked]) -> bool:
+        """Whether the database must be read before these can be decided."""
+        book = self.book
+        if time.monotonic() - self._refreshed > _REFRESH_S or names_others(asked):
+            return True
+        for one in asked:
+            card = book.cards.get(one.lookup) if one.lookup is not None else None
+            if card is None or card.account_id not in book.holders:
+                return True
+            request = one.request
+            if (Side.SETTLEMENT, request.acquirer, request.currency) not in book.sides:
+                return True
+        return False
+
+    def load(
+        self, connection: Connection, asked: Sequence[Asked], thorough: bool = False
+    ) -> tuple[dict[bytes, StoredRequest], dict[bytes, KnownOriginal]]:
+        """Fill the book with what these need; what is stored under their keys (`thorough`: of all,
+        else of follow-ups), and the originals they name."""
+        book = self.book
+        if len(book.holders) > _KEPT or len(book.cards) > _KEPT:
+            book.forget()
+        if time.monotonic() - self._refreshed > _REFRESH_S:
+            for product_id, (terms, own) in accounts.products(connection).items():
+                book.terms[product_id], book.product_rules[product_id] = terms, own
+            self._refreshed = time.monotonic()
+        stored: dict[bytes, StoredRequest] = {}
+        follow_ups = [one for one in asked if one.request.kind in FOLLOW_UPS]
+        looked_up = asked if thorough else follow_ups
+        if looked_up:
+            keys = [(one.key, one.business_date) for one in looked_up]
+            keys += [
+                (original_key_of(one.request), one.business_date)
+                for one in follow_ups
+                if one.request.kind is Kind.REVERSAL
+            ]
+            stored = stored_requests(connection, keys, "issuer")
+        lookups = {one.lookup for one in asked if one.lookup is not None}
+        missing = [lookup for lookup in lookups if lookup not in book.cards]
+        book.cards.update(accounts.cards_by_lookup(connection, missing))
+        wanted = {book.cards[lookup].account_id for lookup in lookups if lookup in book.cards}
+        # Originals after the snapshots are dropped, before they are read: an original that a later
+        # version changed is then never older than its account's snapshot.
+        named = {one.request.original_txid for one in follow_ups}
+        originals: dict[bytes, KnownOriginal] = {}
+        if named:
+            txids = [txid for txid in named if txid is not None]
+            touched = accounts.originals(connection, txids)
+            wanted |= {
+                known.original.account_id
+                for known in touched.values()
+                if known.original.account_id is not None
+            }
+        lacking = [number for number in wanted if number not in book.holders]
+        book.holders.update(accounts.holders(connection, lacking, book.terms))
+        if named:
+            originals = accounts.originals(connection, txids)
+        self.open_sides(connection, {(o.request.acquirer, o.request.currency) for o in asked})
+        return stored, originals
+
+    def open_sides(self, connection: Connection, pairs: set[tuple[str, str]]) -> None:
+        """See that the ledger has the accounts of these (acquirer, currency)."""
+        member = self._issuer.member_id
+        wanted = {
+            (side, acquirer if side is Side.SETTLEMENT else member, currency)
+            for acquirer, currency in pairs
+            for side in Side
+        } - self.book.sides.keys()
+        if not wanted:
+            return
+        keys = {
+            AccountKey(side.value, owner, currency): (side, owner, currency)
+            for side, owner, currency in wanted
+        }
+        now = clock.to_datetime(self._issuer.clock.now_ms())
+        with connection.transaction():
+            found = find_or_open_accounts(connection, keys, now)
+        self.book.sides.update({keys[key]: number for key, number in found.items()})
+
+
+def names_others(asked: Sequence[Asked]) -> bool:
+    """Whether a follow-up is among them: it must see what has been committed."""
+    return any(one.request.kind in FOLLOW_UPS for one in asked)

@@ -1,0 +1,1 @@
+"""All SQL of the authorization slice that writes. Callers own the transaction."""
