@@ -72,11 +72,14 @@ def effects(
     return {bytes(txid): (kind, outcome, amount) for txid, kind, outcome, amount in records}
 
 
-def reversed_originals(connection: AnyConnection, side: str, txids: Sequence[bytes]) -> set[bytes]:
-    """Those of the transactions for which an approved reversal is recorded."""
+def undone_amounts(
+    connection: AnyConnection, side: str, txids: Sequence[bytes]
+) -> dict[bytes, int]:
+    """What approved reversals and voids have undone of transactions, minor units, by txid."""
     records = driver(connection).execute(
-        "SELECT original_txid FROM transactions WHERE side = %s AND kind = 'reversal'"
-        " AND outcome = 'approved' AND original_txid = ANY(%s::bytea[])",
+        "SELECT original_txid, sum(amount)::bigint FROM transactions WHERE side = %s"
+        " AND kind IN ('reversal', 'void') AND outcome = 'approved'"
+        " AND original_txid = ANY(%s::bytea[]) GROUP BY original_txid",
         (side, list(txids)),
     )
-    return {bytes(txid) for (txid,) in records}
+    return {bytes(txid): amount for txid, amount in records}

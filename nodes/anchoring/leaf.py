@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 from nodes import ids
 
@@ -60,26 +61,36 @@ class Leaf:
     terminal_seq: int
 
 
+_VERSION_WORD = VERSION.to_bytes(32, "big")
+_KIND_WORDS = {kind: int(kind).to_bytes(32, "big") for kind in LeafKind}
+_member_word = lru_cache(maxsize=256)(ids.member_word)
+
+
+@lru_cache(maxsize=4096)
+def _terminal_word(terminal_id: str) -> bytes:
+    if not all(" " < character <= "~" for character in terminal_id):
+        raise ValueError("a terminal id is printable ASCII without spaces")
+    return ids.ascii_word(terminal_id)
+
+
 def encode_leaf(leaf: Leaf) -> bytes:
     """The 320 bytes that are hashed into the log. ValueError if a field doesn't fit its word."""
-    hashes = (leaf.txid, leaf.commitment, leaf.private_commitment, leaf.pair_id)
-    if any(len(word) != 32 for word in hashes):
+    hashes = leaf.txid + leaf.commitment + leaf.private_commitment + leaf.pair_id
+    if not len(leaf.txid) == len(leaf.commitment) == len(leaf.private_commitment) == 32 or (
+        len(hashes) != 128
+    ):
         raise ValueError("hashes in a leaf are 32 bytes")
     if leaf.pair_seq < 0 or leaf.terminal_seq < 0:
         raise ValueError("counters in a leaf are not negative")
-    if not all(" " < character <= "~" for character in leaf.terminal_id):
-        raise ValueError("a terminal id is printable ASCII without spaces")
     try:
-        return b"".join(
-            (
-                VERSION.to_bytes(32, "big"),
-                int(leaf.kind).to_bytes(32, "big"),
-                ids.member_word(leaf.member_id),
-                *hashes,
-                leaf.pair_seq.to_bytes(32, "big"),
-                ids.ascii_word(leaf.terminal_id),
-                leaf.terminal_seq.to_bytes(32, "big"),
-            )
+        return (
+            _VERSION_WORD
+            + _KIND_WORDS[leaf.kind]
+            + _member_word(leaf.member_id)
+            + hashes
+            + leaf.pair_seq.to_bytes(32, "big")
+            + _terminal_word(leaf.terminal_id)
+            + leaf.terminal_seq.to_bytes(32, "big")
         )
     except OverflowError:
         raise ValueError("a counter is too large for its word") from None

@@ -46,6 +46,7 @@ ROW_COLUMNS = (
     "pan_masked",
     "card_token",
     "account_id",
+    "account_version",
     "original_txid",
     "transmitted_ms",
     "decided_ms",

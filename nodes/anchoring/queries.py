@@ -118,17 +118,22 @@ def rows_by_txid(connection: AnyConnection, txids: Sequence[bytes]) -> list[Ledg
 def _ledger_rows(
     connection: Connection, condition: str, parameters: tuple[object, ...]
 ) -> list[LedgerRow]:
-    records = connection.execute(_ROWS + condition, parameters).fetchall()
-    values: list[dict[str, Value]] = []
-    for record in records:
-        row: dict[str, Value] = dict(zip(ROW_COLUMNS, record, strict=True))
-        row["xact"] = int(str(row["xact"]))
-        values.append(row)
-    transfers: dict[Any, list[Mapping[str, Value]]] = {}
-    numbers = [row["transaction_id"] for row in values]
-    for number, *record in connection.execute(_TRANSFERS, (numbers,)):
+    cursor = connection.cursor(binary=True)
+    records = cursor.execute(_ROWS + condition, parameters).fetchall()
+    found = [
+        LedgerRow(dict(zip(ROW_COLUMNS, (*record[:-1], int(record[-1])), strict=True)))
+        for record in records
+    ]
+    numbers = [record[0] for record in records]
+    transfers: dict[int, list[Mapping[str, Value]]] = {}
+    for number, *record in cursor.execute(_TRANSFERS, (numbers,)).fetchall():
         transfers.setdefault(number, []).append(dict(zip(TRANSFER_COLUMNS, record, strict=True)))
-    return [LedgerRow(row, tuple(transfers.get(row["transaction_id"], ()))) for row in values]
+    return [
+        LedgerRow(row.values, tuple(transfers[row.transaction_id]))
+        if row.transaction_id in transfers
+        else row
+        for row in found
+    ]
 
 
 def transfers_of(connection: AnyConnection, transaction_id: int) -> tuple[Mapping[str, Value], ...]:

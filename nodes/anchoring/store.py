@@ -11,6 +11,7 @@ import psycopg
 import sqlalchemy
 
 from nodes.anchoring.model import Batch, LedgerRow, RowEvidence, Submission
+from nodes.db.copy import copy_columns, copy_rows
 
 Connection = psycopg.Connection[Any]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -48,41 +49,41 @@ def try_lock(connection: Connection, name: str) -> bool:
     return bool(row and row[0])
 
 
+_LEAVES = {
+    "log_index": "bigint",
+    "batch_seq": "bigint",
+    "leaf_kind": "smallint",
+    "transaction_id": "bigint",
+    "txid": "bytea",
+    "leaf": "bytea",
+    "leaf_hash": "bytea",
+    "shared_leaves": "bytea",
+    "private_leaves": "bytea",
+}
+_NODES = {"level": "smallint", "node_index": "bigint", "hash": "bytea"}
+
+
 def insert_leaves(
     connection: Connection, batch: Batch, rows: Sequence[LedgerRow], evidence: Sequence[RowEvidence]
 ) -> None:
     """The batch's leaves, in log order from its first index."""
-    connection.execute(
-        "INSERT INTO log_leaves (log_index, batch_seq, leaf_kind, transaction_id, txid, leaf,"
-        " leaf_hash, shared_leaves, private_leaves)"
-        " SELECT log_index, %s, leaf_kind, transaction_id, txid, leaf, leaf_hash, shared, private"
-        " FROM unnest(%s::bigint[], %s::smallint[], %s::bigint[], %s::bytea[], %s::bytea[],"
-        " %s::bytea[], %s::bytea[], %s::bytea[]) AS new (log_index, leaf_kind, transaction_id,"
-        " txid, leaf, leaf_hash, shared, private)",
-        (
-            batch.seq,
-            list(range(batch.first_index, batch.size)),
-            [int(entry.leaf.kind) for entry in evidence],
-            [row.transaction_id for row in rows],
-            [entry.leaf.txid for entry in evidence],
-            [entry.encoded for entry in evidence],
-            [entry.leaf_hash for entry in evidence],
-            [entry.shared_leaves for entry in evidence],
-            [entry.private_leaves for entry in evidence],
-        ),
-    )
+    columns: list[Sequence[Any]] = [
+        range(batch.first_index, batch.size),
+        [batch.seq] * len(rows),
+        [entry.leaf.kind for entry in evidence],
+        [row.values["transaction_id"] for row in rows],
+        [entry.leaf.txid for entry in evidence],
+        [entry.encoded for entry in evidence],
+        [entry.leaf_hash for entry in evidence],
+        [entry.shared_leaves for entry in evidence],
+        [entry.private_leaves for entry in evidence],
+    ]
+    copy_columns(connection, "log_leaves", _LEAVES, columns)
 
 
 def insert_nodes(connection: Connection, nodes: Sequence[tuple[int, int, bytes]]) -> None:
     """Subtree hashes that became complete: (level, index, hash)."""
-    if not nodes:
-        return
-    levels, indexes, hashes = (list(column) for column in zip(*nodes, strict=True))
-    connection.execute(
-        "INSERT INTO log_nodes (level, node_index, hash)"
-        " SELECT * FROM unnest(%s::smallint[], %s::bigint[], %s::bytea[])",
-        (levels, indexes, hashes),
-    )
+    copy_rows(connection, "log_nodes", _NODES, nodes)
 
 
 def insert_batch(connection: Connection, batch: Batch) -> None:
@@ -123,16 +124,17 @@ def insert_batch(connection: Connection, batch: Batch) -> None:
 
 
 def roll_up_balances(connection: Connection, transaction_ids: Sequence[int]) -> None:
-    """Add the sealed transfers to the balances of all accounts that aren't cardholders'.
+    """Add the sealed transfers to the balances of their accounts, of whatever kind.
 
-    Those balances are written here alone, so that no purchase waits for a shared row; a
-    cardholder's is kept with each transfer.
+    Those balances are written here alone, so that no purchase waits for a shared row. Rows are
+    met in the order of their ids: nobody else locks them, but a test or a person might.
     """
     connection.execute(
         "UPDATE accounts SET balance = accounts.balance + moved.amount FROM ("
-        " SELECT account_id, sum(amount)::bigint AS amount FROM postings"
-        " WHERE transaction_id = ANY(%s::bigint[]) GROUP BY account_id) AS moved"
-        " WHERE accounts.account_id = moved.account_id AND accounts.kind <> 'cardholder'",
+        " SELECT account_id, sum(moved)::bigint AS amount FROM transfers CROSS JOIN LATERAL"
+        " (VALUES (debit_account, -amount), (credit_account, amount)) AS sides (account_id, moved)"
+        " WHERE transaction_id = ANY(%b::bigint[]) GROUP BY account_id) AS moved"
+        " WHERE accounts.account_id = moved.account_id",
         (list(transaction_ids),),
     )
 

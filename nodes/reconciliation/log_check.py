@@ -14,6 +14,7 @@ from nodes.anchoring import tree
 from nodes.anchoring.leaf import Leaf, decode_leaf
 from nodes.anchoring.rules import words_of
 from nodes.anchoring.store import Connection
+from nodes.crypto.commitment import private_root
 from nodes.crypto.merkle import leaf_hash, node_hash, root_of
 from nodes.reconciliation.findings import Change, Report
 
@@ -200,7 +201,7 @@ class LogCheck:
             "leaf_kind": row.leaf_kind == int(leaf.kind),
             "txid": row.txid == leaf.txid,
             "shared_leaves": root_of(entry.shared) == leaf.commitment,
-            "private_leaves": root_of(entry.private) == leaf.private_commitment,
+            "private_leaves": private_root(entry.private) == leaf.private_commitment,
             "leaf": leaf.member_id == self._member_id,
         }
         for column, equal in copies.items():
@@ -319,5 +320,5 @@ def _commits_to_its_fields(row: StoredLeaf) -> bool:
     return (
         leaf is not None
         and root_of(words_of(row.shared_leaves)) == leaf.commitment
-        and root_of(words_of(row.private_leaves)) == leaf.private_commitment
+        and private_root(words_of(row.private_leaves)) == leaf.private_commitment
     )

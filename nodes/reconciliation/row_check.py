@@ -17,6 +17,7 @@ from nodes.anchoring.rules import (
     same_transfer,
 )
 from nodes.anchoring.store import Connection
+from nodes.crypto.commitment import private_root
 from nodes.crypto.merkle import root_of
 from nodes.reconciliation import reads
 from nodes.reconciliation.findings import Change, Report
@@ -188,7 +189,7 @@ def _fields_hold(entry: LogEntry, leaf: Leaf) -> bool:
     """Whether the stored field hashes lead to the leaf's C and P."""
     return (
         root_of(entry.shared) == leaf.commitment
-        and root_of(entry.private) == leaf.private_commitment
+        and private_root(entry.private) == leaf.private_commitment
     )
 
 

@@ -15,11 +15,22 @@ from nodes.anchoring.rules import feed_refusal
 from nodes.authorization.model import Kind, Outcome
 from nodes.clock import Clock, to_datetime
 from nodes.ledger.model import AccountKey, TransactionRecord, Transfer
-from nodes.ledger.store import find_or_open_accounts, record_transactions
+from nodes.ledger.store import (
+    find_or_open_accounts,
+    record_transactions,
+    take_transaction_ids,
+)
 
 log = structlog.get_logger(__name__)
 
 Effects = dict[bytes, tuple[str, str, int]]  # txid -> kind, outcome, amount
+#: What the merchant gets (1) or gives (-1) of an approved amount; the other kinds move nothing.
+_SIGNS = {
+    Kind.PURCHASE.value: 1,
+    Kind.CAPTURE.value: 1,
+    Kind.ADVICE.value: 1,
+    Kind.REFUND.value: -1,
+}
 
 
 class FeedRefused(Exception):
@@ -74,22 +85,30 @@ def _fresh(
 ) -> tuple[list[FeedItem], FeedRefused | None]:
     """Those not recorded yet; a refusal if one is recorded with another commitment."""
     known = feed_queries.commitments(connection, "merchant", [item.txid for item in items])
-    originals = [item.original_txid or b"" for item in items if _reverses(item)]
-    reversed_before = feed_queries.reversed_originals(connection, "merchant", originals)
+    originals = [item.original_txid for item in items if item.original_txid is not None]
+    effects: Effects = feed_queries.effects(connection, "merchant", originals)
+    undone = feed_queries.undone_amounts(connection, "merchant", originals)
     fresh: dict[bytes, FeedItem] = {}
     for item in items:
         commitment = fresh[item.txid].commitment if item.txid in fresh else known.get(item.txid)
         if commitment is None:
-            if _reverses(item):
-                if item.original_txid in reversed_before:
-                    why = "its original was reversed before"
-                    return list(fresh.values()), FeedRefused(acquirer, item.log_index, why)
-                reversed_before.add(item.original_txid or b"")
+            if _undoes(item) and _over_original(item, effects, undone):
+                why = "of its original more was reversed before than is left for it"
+                return list(fresh.values()), FeedRefused(acquirer, item.log_index, why)
             fresh[item.txid] = item
+            effects[item.txid] = (item.kind, item.outcome, item.amount)
         elif commitment != item.commitment:
             why = "the same transaction came before with another commitment"
             return list(fresh.values()), FeedRefused(acquirer, item.log_index, why)
     return list(fresh.values()), None
+
+
+def _over_original(item: FeedItem, effects: Effects, undone: dict[bytes, int]) -> bool:
+    """Count what a reversal or void undoes; whether it comes to more than its original."""
+    original = item.original_txid or b""
+    undone[original] = undone.get(original, 0) + item.amount
+    kind, outcome, amount = effects.get(original, ("", "", 0))
+    return kind in _SIGNS and outcome == Outcome.APPROVED.value and undone[original] > amount
 
 
 def _record(
@@ -99,27 +118,28 @@ def _record(
     accounts = find_or_open_accounts(connection, keys, to_datetime(clock.now_ms()))
     originals = [item.original_txid for item in items if item.original_txid is not None]
     effects: Effects = feed_queries.effects(connection, "merchant", originals)
-    reversed_before = feed_queries.reversed_originals(
-        connection, "merchant", [i.txid for i in items]
-    )
+    undone = feed_queries.undone_amounts(connection, "merchant", [i.txid for i in items])
+    numbers = take_transaction_ids(connection, len(items)) if items else []
     records = []
-    for item in items:
+    for number, item in zip(numbers, items, strict=True):
         settlement, merchant = (accounts[key] for key in _account_keys(acquirer, item))
-        amount = _credit(item, effects, reversed_before)
-        if _reverses(item):
-            reversed_before.add(item.original_txid or b"")
+        amount = _credit(item, effects, undone)
+        if _undoes(item):
+            original = item.original_txid or b""
+            undone[original] = undone.get(original, 0) + item.amount
         transfers: tuple[Transfer, ...] = ()
         if amount > 0:
             transfers = (Transfer(settlement, merchant, amount),)
         elif amount < 0:
             transfers = (Transfer(merchant, settlement, -amount),)
         effects[item.txid] = (item.kind, item.outcome, item.amount)
-        records.append(_row(item, transfers))
+        records.append(_row(number, item, transfers))
     record_transactions(connection, records)
 
 
-def _reverses(item: FeedItem) -> bool:
-    return item.kind == Kind.REVERSAL.value and item.outcome == Outcome.APPROVED.value
+def _undoes(item: FeedItem) -> bool:
+    kinds = (Kind.REVERSAL.value, Kind.VOID.value)
+    return item.kind in kinds and item.outcome == Outcome.APPROVED.value
 
 
 def _account_keys(acquirer: str, item: FeedItem) -> tuple[AccountKey, AccountKey]:
@@ -129,26 +149,24 @@ def _account_keys(acquirer: str, item: FeedItem) -> tuple[AccountKey, AccountKey
     )
 
 
-def _credit(item: FeedItem, effects: Effects, reversed_before: set[bytes]) -> int:
+def _credit(item: FeedItem, effects: Effects, undone: dict[bytes, int]) -> int:
     """What the transaction adds to the merchant's balance, minor units; negative takes away.
 
-    An approved original whose reversal is recorded already has no effect, and neither has the
-    reversal of one that isn't recorded: together they are zero, in whichever order they come.
+    What a reversal undoes of an original that isn't recorded yet is left out when the original
+    comes: together they come to the same, in whichever order they come.
     """
-    if item.outcome != Outcome.APPROVED.value or item.txid in reversed_before:
+    if item.outcome != Outcome.APPROVED.value:
         return 0
-    if item.kind == Kind.REVERSAL.value:
-        kind, outcome, amount = effects.get(item.original_txid or b"", ("", "", 0))
-        return -_signed(kind, amount) if outcome == Outcome.APPROVED.value else 0
-    return _signed(item.kind, item.amount)
+    if _undoes(item):
+        kind, outcome, _ = effects.get(item.original_txid or b"", ("", "", 0))
+        sign = _SIGNS.get(kind, 0) if outcome == Outcome.APPROVED.value else 0
+        return -sign * item.amount
+    return _SIGNS.get(item.kind, 0) * max(item.amount - undone.get(item.txid, 0), 0)
 
 
-def _signed(kind: str, amount: int) -> int:
-    return {Kind.PURCHASE.value: amount, Kind.REFUND.value: -amount}.get(kind, 0)
-
-
-def _row(item: FeedItem, transfers: tuple[Transfer, ...]) -> TransactionRecord:
+def _row(number: int, item: FeedItem, transfers: tuple[Transfer, ...]) -> TransactionRecord:
     return TransactionRecord(
+        transaction_id=number,
         txid=item.txid,
         side="merchant",
         network_ref=item.network_ref,
@@ -174,6 +192,7 @@ def _row(item: FeedItem, transfers: tuple[Transfer, ...]) -> TransactionRecord:
         pan_masked=None,
         card_token=None,
         account_id=None,
+        account_version=None,
         original_txid=item.original_txid,
         transmitted_ms=item.transmitted_ms,
         decided_ms=item.decided_ms,

@@ -137,7 +137,8 @@ def entry(index: int, kind: str, amount: int, original: bytes | None = None) -> 
     """An approved transaction as an acquirer would send it."""
     network_ref = index.to_bytes(16, "big")
     txid = ids.txid(ACQUIRER, ISSUER, network_ref)
-    words = {"purchase": 1, "refund": 3, "reversal": 4}
+    words = {"purchase": 1, "refund": 3, "reversal": 4, "authorization": 6, "capture": 8}
+    words |= {"void": 9, "advice": 10}
     facts = SharedFacts(
         amount, b"CNY", words[kind], START_MS, MERCHANT_ID.encode(), 0, original or b"", b"t" * 16
     )
@@ -182,3 +183,25 @@ def test_a_second_reversal_or_another_content_is_refused(database: NodeDatabase)
     with pytest.raises(FeedRefused, match="another commitment"):
         record_feed(database.engine, ACQUIRER, [other], CLOCK)
     assert _merchant_balance(database) == 0
+
+
+@pytest.mark.parametrize("kind", ["purchase", "capture", "advice", "refund"])
+@pytest.mark.parametrize("undoing", ["reversal", "void"])
+def test_parts_of_an_original_are_undone_till_nothing_is_left(
+    database: NodeDatabase, kind: str, undoing: str
+) -> None:
+    original = entry(2, kind, 700)
+    items = [entry(1, "purchase", 10_000), original, entry(3, undoing, 300, original.txid)]
+    record_feed(database.engine, ACQUIRER, items, CLOCK)
+    assert _merchant_balance(database) == (9_600 if kind == "refund" else 10_400)
+    record_feed(database.engine, ACQUIRER, [entry(4, undoing, 400, original.txid)], CLOCK)
+    assert _merchant_balance(database) == 10_000
+    with pytest.raises(FeedRefused, match="reversed before"):
+        record_feed(database.engine, ACQUIRER, [entry(5, undoing, 1, original.txid)], CLOCK)
+
+
+def test_an_authorization_moves_nothing_and_its_void_neither(database: NodeDatabase) -> None:
+    held = entry(1, "authorization", 700)
+    items = [held, entry(2, "capture", 200, held.txid), entry(3, "void", 500, held.txid)]
+    assert record_feed(database.engine, ACQUIRER, items, CLOCK) == 3
+    assert _merchant_balance(database) == 200

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from nodes.anchoring import rules
 from nodes.anchoring.model import ROW_COLUMNS, LedgerRow, Value
-from nodes.crypto.commitment import SharedField
+from nodes.crypto.commitment import SharedField, private_field_leaf
+from tests.unit.anchoring import other_code
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "ledger_rows.json"
 _BYTES = {
@@ -45,6 +46,8 @@ def row_of(vector: dict[str, Any]) -> LedgerRow:
 def test_the_published_rows_have_the_published_leaves(vector: dict[str, Any]) -> None:
     evidence = rules.row_evidence(vector["member_id"], row_of(vector))
     assert tuple(vector["row"]) == ROW_COLUMNS
+    row = row_of(vector)
+    assert evidence.encoded == other_code.leaf(vector["member_id"], row.values, row.transfers)
     assert evidence.leaf.commitment.hex() == vector["commitment"]
     assert evidence.leaf.private_commitment.hex() == vector["private_commitment"]
     assert evidence.encoded.hex() == vector["leaf"]
@@ -72,10 +75,24 @@ values = st.one_of(st.none(), st.integers(), st.text(max_size=8), st.binary(max_
 
 
 @given(values, values)
-def test_two_values_have_one_word_only_if_they_are_one(first: Value, second: Value) -> None:
+def test_two_values_are_written_alike_only_if_they_are_one(first: Value, second: Value) -> None:
     same = type(first) is type(second) and first == second
-    assert (rules.value_word(first) == rules.value_word(second)) == same
-    assert len(rules.value_word(first)) == 32
+    assert (rules.value_bytes(first) == rules.value_bytes(second)) == same
+
+
+@given(st.lists(values, min_size=len(rules.PRIVATE_COLUMNS), max_size=len(rules.PRIVATE_COLUMNS)))
+def test_sealing_writes_values_like_value_bytes(drawn: list[Value]) -> None:
+    row = row_of(vectors()[0])
+    mixed = dict(row.values) | dict(zip(rules.PRIVATE_COLUMNS, drawn, strict=True))
+    salt, txid = row.values["salt_private"], row.values["txid"]
+    assert isinstance(salt, bytes)
+    assert isinstance(txid, bytes)
+    fields = rules.private_fields(LedgerRow(mixed, row.transfers), txid)
+    for number, value in enumerate(drawn, start=1):
+        own = private_field_leaf(txid, salt, number, rules.value_bytes(value))
+        assert fields[number - 1] == own
+    joined = rules.transfer_fields(row.transfers[0], 0, salt, txid)
+    assert fields[rules.TRANSFER_COUNT_FIELD :] == joined
 
 
 @pytest.mark.parametrize(
