@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import Engine
 
 from nodes.authorization.operations.accepting import Acquirer
-from nodes.authorization.operations.issuing import Issuer
+from nodes.authorization.operations.deciding import Issuer
 from nodes.authorization.service import Authorizer, IssuerLink
 from nodes.chain.anchors import AnchorRegistry
 from nodes.chain.client import ChainClient

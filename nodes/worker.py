@@ -39,6 +39,8 @@ from nodes.anchoring.rules import RowUnsound
 from nodes.anchoring.store import transaction
 from nodes.api.client import NodeClient, NodePeer, NodeRefused, NodeUnreachable
 from nodes.authorization.model import AuthorizationAnswer
+from nodes.authorization.operations.booking import AccountBusy
+from nodes.authorization.operations.expiring import expire_holds
 from nodes.authorization.operations.forwarding import (
     recover_pending,
     request_of,
@@ -46,7 +48,7 @@ from nodes.authorization.operations.forwarding import (
     take_reversals,
 )
 from nodes.authorization.service import IssuerUnreachable
-from nodes.authorization.store import QueuedReversal
+from nodes.authorization.store.acquirer import QueuedReversal
 from nodes.bootstrap import Node
 from nodes.chain.directory import Member
 from nodes.chain.errors import ChainError
@@ -61,6 +63,7 @@ _ISSUER_TIMEOUT_MS = 5_000
 _FEED_PAGE = 200
 #: Outages, which pass: the next ring tries again.
 _OUTAGES = (
+    AccountBusy,
     ChainError,
     NodeUnreachable,
     NodeRefused,
@@ -164,6 +167,16 @@ class Jobs:
             return await self._node.authorizer.authorize(requests)
         return await self._node.link.authorize(issuer, requests, deadline_ms)
 
+    def expire_holds(self) -> int:
+        """Release holds whose time is over on quiet accounts; how many accounts had any."""
+        settings = self._node.settings
+        if "issuer" not in settings.roles:
+            return 0
+        now_ms = self._node.clock.now_ms()
+        return expire_holds(
+            self._node.engine, settings.member_id, now_ms, settings.business_time_zone
+        )
+
     def pull_feed(self) -> int:
         """Take what is new in each acquirer's feed of this merchant; how many entries."""
         if "merchant" not in self._node.settings.roles:
@@ -224,6 +237,7 @@ def make_celery(node: Node, jobs: Jobs) -> Celery:
     _add_task(app, "confirm", jobs.confirm)
     _add_task(app, "forward_reversals", jobs.forward_reversals)
     _add_task(app, "recover_pending", jobs.recover_pending)
+    _add_task(app, "expire_holds", jobs.expire_holds)
     _add_task(app, "pull_feed", jobs.pull_feed)
     return app
 
@@ -243,6 +257,8 @@ def _configuration(node: Node) -> dict[str, Any]:
     periods = {"seal": settings.seal_interval_s, "publish": SWEEP_S, "confirm": SWEEP_S}
     if "acquirer" in settings.roles:
         periods |= {"forward_reversals": 1.0, "recover_pending": SWEEP_S}
+    if "issuer" in settings.roles:
+        periods |= {"expire_holds": SWEEP_S}
     if "merchant" in settings.roles:
         periods |= {"pull_feed": SWEEP_S}
     return {

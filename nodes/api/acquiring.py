@@ -13,9 +13,8 @@ from nodes.acquiring.model import AcquiringOutcome, Merchant
 from nodes.acquiring.operations import register_merchant, register_terminal
 from nodes.anchoring.feed_queries import feed
 from nodes.api.auth import Principal, member, operator, reader
-from nodes.api.cards import require_role
 from nodes.api.client import FeedPage
-from nodes.api.dependencies import Cursor, Limit, TheNode
+from nodes.api.dependencies import Cursor, Limit, TheNode, require_role
 from nodes.api.problems import Problem
 from nodes.api.reads import cursor_of, snapshot, text_of_cursor
 from nodes.api.schemas import MerchantItem, NewMerchant, NewTerminal, Page, TerminalItem

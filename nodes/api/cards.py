@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 
 from nodes.api.auth import Principal, operator, reader
-from nodes.api.dependencies import Cursor, Limit, TheNode
+from nodes.api.dependencies import (
+    Cursor,
+    IdempotencyKey,
+    Limit,
+    TheNode,
+    refused,
+    require_currency,
+    require_role,
+)
+from nodes.api.issuing_schemas import NewTransfer, TransferMadeItem
 from nodes.api.node import ApiNode
-from nodes.api.problems import Problem, unavailable
+from nodes.api.problems import unavailable
 from nodes.api.reads import bytes_of_hex, cursor_of, number_of_cursor, snapshot
 from nodes.api.schemas import (
-    KNOWN_CURRENCIES,
     CardDetail,
     CardItem,
     CardStatusItem,
@@ -23,10 +31,18 @@ from nodes.api.schemas import (
     Page,
     StatusChange,
 )
-from nodes.authorization.operations.loading import LoadOutcome, load_card
+from nodes.authorization import queries as authorization
+from nodes.authorization.operations.own import (
+    LoadOutcome,
+    TransferOutcome,
+    load_card,
+    transfer_between_cards,
+)
+from nodes.authorization.operations.standing import set_card_status
+from nodes.authorization.state import Account, CardStanding
 from nodes.cards import queries
 from nodes.cards.model import CardOutcome, CardStatus
-from nodes.cards.operations import issue_card, set_status
+from nodes.cards.operations import issue_card
 from nodes.clock import to_datetime
 
 router = APIRouter(prefix="/v1/cards", tags=["cards"])
@@ -42,14 +58,23 @@ _STATUS_OF_LOAD_OUTCOME = {
     LoadOutcome.CARD_UNKNOWN: 404,
     LoadOutcome.KEY_REUSED: 409,
     LoadOutcome.CARD_ENDED: 409,
+    LoadOutcome.ACCOUNT_CLOSED: 409,
+    LoadOutcome.NOT_RELOADABLE: 409,
+    LoadOutcome.OVER_MAX_BALANCE: 409,
+    LoadOutcome.RULE_DECLINED: 409,
+}
+_STATUS_OF_TRANSFER_OUTCOME = {
+    TransferOutcome.CARD_UNKNOWN: 404,
+    TransferOutcome.CURRENCY_NOT_PERMITTED: 422,
+    TransferOutcome.AMOUNT_INVALID: 422,
 }
 
 
 @router.post("", status_code=201)
 def create_card(node: TheNode, caller: Operator, body: NewCard) -> IssuedCardItem:
     """Issue an active card with an account of its own."""
-    _require_issuer(node)
-    _require_currency(body.currency)
+    require_role(node, "issuer")
+    require_currency(body.currency)
     made = issue_card(
         node.engine,
         node.make_vault(),
@@ -62,9 +87,10 @@ def create_card(node: TheNode, caller: Operator, body: NewCard) -> IssuedCardIte
         actor=caller.name,
         now=to_datetime(node.clock.now_ms()),
         pan=body.pan,
+        product_id=body.product_id,
     )
     if isinstance(made, CardOutcome):
-        raise _refused(_STATUS_OF_CARD_OUTCOME.get(made, 422), made.value)
+        raise refused(_STATUS_OF_CARD_OUTCOME.get(made, 422), made.value)
     return IssuedCardItem(
         card_token=made.card_token.hex(),
         pan_masked=made.pan_masked,
@@ -86,7 +112,8 @@ def list_cards(
         rows = queries.find_cards(
             connection, limit=limit + 1, before=before, status=status.value if status else None
         )
-    items = [CardItem(**_members(row)) for row in rows[:limit]]
+        known = authorization.snapshots(connection, [row["account_id"] for row in rows])
+    items = [CardItem(**_members(row, known[row["account_id"]])) for row in rows[:limit]]
     more = len(rows) > limit
     return Page(items=items, next=cursor_of(rows[limit - 1]["card_id"]) if more else None)
 
@@ -98,9 +125,10 @@ def get_card(node: TheNode, card_token: Token) -> CardDetail:
     with snapshot(node.engine) as connection:
         row = queries.card(connection, token)
         if row is None:
-            raise _refused(404, "card_unknown")
+            raise refused(404, "card_unknown")
         events = queries.events_of(connection, token)
-    return CardDetail(**_members(row), events=events)
+        account = authorization.snapshots(connection, [row["account_id"]])[row["account_id"]]
+    return CardDetail(**_members(row, account), events=events)
 
 
 @router.post(
@@ -113,16 +141,11 @@ def load(
     caller: Operator,
     card_token: Token,
     body: NewLoad,
-    idempotency_key: Annotated[
-        str,
-        Header(
-            min_length=8, max_length=128, pattern=r"^[!-~]+$", description="Made by the caller."
-        ),
-    ],
+    idempotency_key: IdempotencyKey,
 ) -> LoadItem:
     """Credit a card from the issuer's funding account, once for each Idempotency-Key."""
-    _require_issuer(node)
-    _require_currency(body.currency)
+    require_role(node, "issuer")
+    require_currency(body.currency)
     result = load_card(
         node.engine,
         node.settings.member_id,
@@ -133,10 +156,11 @@ def load(
         idempotency_key=idempotency_key,
         now=to_datetime(node.clock.now_ms()),
         time_zone=node.settings.business_time_zone,
+        purse=body.purse,
     )
     if result.outcome is not LoadOutcome.DONE or result.txid is None or result.balance is None:
         status = _STATUS_OF_LOAD_OUTCOME.get(result.outcome, 422)
-        raise _refused(status, result.outcome.value)
+        raise refused(status, result.outcome.value, result.reason)
     return LoadItem(
         txid=result.txid.hex(),
         amount=body.amount,
@@ -145,13 +169,52 @@ def load(
     )
 
 
+@router.post(
+    "/{card_token}/transfers",
+    status_code=201,
+    responses={409: {"description": "Same key with other content, or the rules refuse it."}},
+)
+def transfer(
+    node: TheNode,
+    caller: Operator,
+    card_token: Token,
+    body: NewTransfer,
+    idempotency_key: IdempotencyKey,
+) -> TransferMadeItem:
+    """Move an amount to another card of this issuer, once for each Idempotency-Key."""
+    require_role(node, "issuer")
+    require_currency(body.currency)
+    result = transfer_between_cards(
+        node.engine,
+        node.settings.member_id,
+        from_token=bytes_of_hex(card_token, 16, "card-unknown"),
+        to_token=bytes.fromhex(body.to_card_token),
+        amount=body.amount,
+        currency=body.currency,
+        reference=body.reference,
+        idempotency_key=idempotency_key,
+        now=to_datetime(node.clock.now_ms()),
+        time_zone=node.settings.business_time_zone,
+    )
+    if result.txid is None or result.balance is None or result.to_balance is None:
+        status = _STATUS_OF_TRANSFER_OUTCOME.get(result.outcome, 409)
+        raise refused(status, result.outcome.value, result.reason)
+    return TransferMadeItem(
+        txid=result.txid.hex(),
+        amount=body.amount,
+        currency=body.currency,
+        balance=result.balance,
+        to_balance=result.to_balance,
+    )
+
+
 @router.post("/{card_token}/status")
 def change_status(
     node: TheNode, caller: Operator, card_token: Token, body: StatusChange
 ) -> CardStatusItem:
     """Change a card's status, with a reason; 409 if the one can't follow on the other."""
-    _require_issuer(node)
-    done = set_status(
+    require_role(node, "issuer")
+    done = set_card_status(
         node.engine,
         bytes_of_hex(card_token, 16, "card-unknown"),
         CardStatus(body.status),
@@ -160,14 +223,22 @@ def change_status(
         now=to_datetime(node.clock.now_ms()),
     )
     if done is not CardOutcome.DONE:
-        raise _refused(_STATUS_OF_CARD_OUTCOME.get(done, 422), done.value)
+        raise refused(_STATUS_OF_CARD_OUTCOME.get(done, 422), done.value)
     return CardStatusItem(card_token=card_token, status=body.status)
 
 
-def _members(row: queries.Row) -> dict[str, Any]:
+def _members(row: queries.Row, account: Account) -> dict[str, Any]:
+    """A card with what its account's last version says of it."""
+    standing = account.cards.get(row["card_id"]) or CardStanding(row["status"])
     return dict(row) | {
         "card_token": row["card_token"].hex(),
-        "available": row["balance"] - row["held"] + row["overdraft_limit"],
+        "status": standing.status,
+        "pin_tries_left": standing.pin_tries_left,
+        "uses": standing.uses,
+        "account_status": account.status,
+        "balance": account.balance,
+        "held": account.held,
+        "available": account.available,
     }
 
 
@@ -176,22 +247,3 @@ def _bins(node: ApiNode) -> tuple[str, ...]:
     if member is None or not member.bins:
         raise unavailable("directory-unavailable", "The node doesn't know its BIN ranges yet.")
     return member.bins
-
-
-def _require_issuer(node: ApiNode) -> None:
-    require_role(node, "issuer")
-
-
-def require_role(node: ApiNode, role: Literal["issuer", "acquirer", "merchant"]) -> None:
-    """Problem 404 unless the node has the role."""
-    if role not in node.settings.roles:
-        raise Problem(404, "role-missing", f"This node is no {role}.")
-
-
-def _require_currency(currency: str) -> None:
-    if currency not in KNOWN_CURRENCIES:
-        raise _refused(422, "currency_unknown")
-
-
-def _refused(status: int, outcome: str) -> Problem:
-    return Problem(status, outcome.replace("_", "-"))

@@ -183,6 +183,44 @@ class NodeClient:
         _, raw = await self._call("POST", path, body=body, headers=extra)
         return self._decoded(_ANY, raw)
 
+    # Cards and their accounts, at an issuer's node (docs/node-api.md).
+
+    async def account(self, account_id: int) -> Any:
+        """One account; `card_account` has holds, windows and cards of a cardholder's."""
+        return await self.get_json(f"/v1/accounts/{account_id}")
+
+    async def account_versions(
+        self, account_id: int, *, limit: int = 50, cursor: str | None = None
+    ) -> Any:
+        """A page of a card account's history, the newest first."""
+        path = f"/v1/accounts/{account_id}/versions"
+        return await self.get_json(path, limit=limit, cursor=cursor)
+
+    async def transaction(self, txid: str, *, side: str | None = None) -> Any:
+        """One transaction with transfers, decision, timeline and related ones."""
+        return await self.get_json(f"/v1/transactions/{quote(txid, safe='')}", side=side)
+
+    async def products(self, *, limit: int = 50, cursor: str | None = None) -> Any:
+        """A page of products with their terms."""
+        return await self.get_json("/v1/products", limit=limit, cursor=cursor)
+
+    async def rules(
+        self,
+        *,
+        scope: str | None = None,
+        subject: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Any:
+        """A page of rules."""
+        return await self.get_json(
+            "/v1/rules", scope=scope, subject=subject, limit=limit, cursor=cursor
+        )
+
+    async def simulate(self, question: Mapping[str, Any]) -> Any:
+        """What would be answered to a payment (NewSimulation), and why; nothing is posted."""
+        return await self.post_json("/v1/simulations", question)
+
     async def stream(
         self, path: str, *, last_event_id: str | None = None
     ) -> AsyncIterator[tuple[str, str]]:

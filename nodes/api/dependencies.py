@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Header, Query, Request
 from sqlalchemy import Connection
 
 from nodes.anchoring.queries import LogPlace, log_places
 from nodes.api.node import ApiNode
-from nodes.api.schemas import TransactionItem
+from nodes.api.problems import Problem
+from nodes.api.schemas import KNOWN_CURRENCIES, TransactionItem
+from nodes.authorization.rules import explain
+from nodes.authorization.state import Reason
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -25,6 +28,16 @@ TheNode = Annotated[ApiNode, Depends(_node)]
 Limit = Annotated[int, Query(ge=1, le=500, description="Items a page.")]
 Cursor = Annotated[
     str | None, Query(max_length=64, description="`next` of the page before; opaque.")
+]
+IdempotencyKey = Annotated[
+    str,
+    Header(
+        min_length=8,
+        max_length=128,
+        pattern=r"^[!-~]+$",
+        description="Made by the caller. The same key with the same content gets the same answer"
+        " and moves nothing again; with other content it is refused.",
+    ),
 ]
 
 
@@ -65,3 +78,24 @@ def items_of(connection: Connection, rows: list[Mapping[str, Any]]) -> list[Tran
     """Rows with their places in the log, in the rows' order."""
     places = log_places(connection, [row["transaction_id"] for row in rows])
     return [TransactionItem(**item_of(row, places[row["transaction_id"]])) for row in rows]
+
+
+def require_role(node: ApiNode, role: Literal["issuer", "acquirer", "merchant"]) -> None:
+    """Problem 404 unless the node has the role."""
+    if role not in node.settings.roles:
+        raise Problem(404, "role-missing", f"This node is no {role}.")
+
+
+def require_currency(currency: str) -> None:
+    """Problem 422 unless the network knows the currency."""
+    if currency not in KNOWN_CURRENCIES:
+        raise Problem(422, "currency-unknown")
+
+
+def refused(status: int, outcome: str, reason: Reason | None = None) -> Problem:
+    """The problem of an operation's outcome; with what the rules compared, where they refused."""
+    kind = outcome.replace("_", "-")
+    if reason is None:
+        return Problem(status, kind)
+    told = {"code": reason.code, "rule_id": reason.rule_id, "values": reason.values}
+    return Problem(status, kind, explain(reason), reason=told)

@@ -101,8 +101,7 @@ def _accounts(connection: Connection) -> list[AccountSummary]:
             kind=row["kind"],
             currency=row["currency"],
             count=row["count"],
-            balance=row["balance"]
-            + (0 if row["kind"] == "cardholder" else moved.get((row["kind"], row["currency"]), 0)),
+            balance=row["balance"] + moved.get((row["kind"], row["currency"]), 0),
         )
         for row in ledger.account_kinds(connection)
     ]

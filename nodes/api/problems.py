@@ -17,6 +17,7 @@ import structlog
 from starlette.exceptions import HTTPException
 
 from nodes.authorization.batching import LedgerUnavailable, Overloaded
+from nodes.authorization.operations.booking import AccountBusy
 from nodes.authorization.service import NotThisRole
 from nodes.crypto.http_signatures import SignatureRefused
 
@@ -95,6 +96,8 @@ def problem_of(error: Exception) -> Problem:
             return _of_http(error)
         case Overloaded():
             return unavailable("overloaded", "More requests wait than can be answered in time.")
+        case AccountBusy():
+            return unavailable("account-busy", "Others changed the account each time; try again.")
         case NotThisRole():
             return Problem(404, "role-missing", "This node doesn't have the role for this.")
         case _ if is_timeout_of_query(error):

@@ -29,6 +29,10 @@ class Sent(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+class Nothing(Sent):
+    """`{}`: the path says it all."""
+
+
 class Page(BaseModel, Generic[T]):
     """A page: `next` is the cursor of the following one, null on the last."""
 
@@ -115,10 +119,89 @@ class TimelineEntry(BaseModel):
     detail: str
 
 
+class ReasonItem(BaseModel):
+    """Why: `text` says it in words, `values` are the facts that were compared."""
+
+    code: str
+    text: str
+    rule_id: str | None
+    rule_name: str | None
+    values: dict[str, int | str]
+
+
+class PartItem(BaseModel):
+    """What one purse pays, holds or gets."""
+
+    account_id: int
+    purse: str | None
+    amount: int
+
+
+class ExpiredHold(BaseModel):
+    txid: Hex32
+    amount: int
+
+
+class ProgressItem(BaseModel):
+    """What became of a transaction: sums of what later ones did. `held`: what it still holds."""
+
+    authorized: int
+    captured: int
+    refunded: int
+    reversed: int
+    held: int
+    ended: bool
+
+
+class CountedItem(BaseModel):
+    """A rule whose window an approval counted in."""
+
+    rule_id: str
+    rule_name: str
+    window: str | None
+
+
+class DecisionItem(BaseModel):
+    """The issuer's decision. `parts`: which purses pay, hold or got; `shortfall`: what was posted
+    over what was there; `counted`: the windows that it used; `shadow`: rules in shadow mode that
+    would have declined."""
+
+    account_id: int
+    account_version: int
+    requested: int
+    approved: int
+    parts: list[PartItem]
+    shortfall: int
+    counted: list[CountedItem]
+    reason: ReasonItem | None
+    shadow: list[ReasonItem]
+    expired: list[ExpiredHold]
+    balance_after: int
+    held_after: int
+    available_after: int
+    progress: ProgressItem | None
+
+
+class RelatedItem(BaseModel):
+    """The original of a transaction, or what was done to either of them."""
+
+    txid: Hex32
+    kind: str
+    outcome: str
+    amount: int
+    currency: Currency
+    decided_at: datetime
+    is_original: bool
+
+
 class TransactionDetail(TransactionItem):
+    """`decision`: in the issuer's books, where the card's account was found."""
+
     transfers: list[TransferItem]
     timeline: list[TimelineEntry]
     related: list[Hex32]
+    related_items: list[RelatedItem]
+    decision: DecisionItem | None
 
 
 class BatchTotals(BaseModel):
@@ -185,6 +268,7 @@ class NewCard(Sent):
     service_code: str = Field(pattern=r"^[0-9]{3}$", examples=["220"])
     pin: str | None = Field(default=None, pattern=r"^[0-9]{4,12}$", examples=["4711"])
     currency: Currency
+    product_id: str = Field(default="standard", min_length=1, max_length=40)
     overdraft_limit: int = Field(default=0, ge=0, le=0, description="Only 0 so far.")
 
     def __repr__(self) -> str:
@@ -204,7 +288,7 @@ class IssuedCardItem(BaseModel):
 
 
 class CardItem(BaseModel):
-    """`available` is balance - held + overdraft limit."""
+    """`available` is balance - held + overdraft limit, over all purses of the card's account."""
 
     card_token: Hex16
     pan_masked: str
@@ -212,7 +296,10 @@ class CardItem(BaseModel):
     service_code: str
     status: str
     pin_tries_left: int
+    uses: int = Field(description="Approved uses so far.")
+    product_id: str
     account_id: int
+    account_status: str
     currency: Currency
     balance: int
     held: int
@@ -232,9 +319,12 @@ class CardDetail(CardItem):
 
 
 class NewLoad(Sent):
+    """`purse`: into which purse of the product; none given: the main one."""
+
     amount: Amount
     currency: Currency
     reference: str = Field(min_length=1, max_length=80, examples=["payroll 2026-11"])
+    purse: str | None = Field(default=None, min_length=1, max_length=40, examples=[None])
 
 
 class LoadItem(BaseModel):

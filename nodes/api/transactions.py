@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from nodes import clock
 from nodes.anchoring import queries as anchoring
 from nodes.anchoring.model import AnchorState
+from nodes.api.account_views import decision_item, related_items
 from nodes.api.auth import Principal, holds, identify, reader, reader_or_member
 from nodes.api.batches import batch_rows
 from nodes.api.dependencies import Cursor, Limit, TheNode, item_of, items_of, moment
@@ -116,7 +117,8 @@ async def stream_transactions(
 
 @router.get("/{txid}", dependencies=[Depends(reader)])
 def get_transaction(node: TheNode, txid: Txid, side: Side | None = None) -> TransactionDetail:
-    """One transaction with its transfers, its timeline up to the anchor, and related ones."""
+    """One transaction with its transfers, the decision on it, its timeline up to the anchor, and
+    related ones."""
     key = bytes_of_hex(txid, 32, "transaction-unknown")
     with snapshot(node.engine) as connection:
         row = _side_of(ledger.transactions_by_txid(connection, key), side)
@@ -128,6 +130,8 @@ def get_transaction(node: TheNode, txid: Txid, side: Side | None = None) -> Tran
             transfers=[_transfer(line) for line in ledger.transfers_of(connection, number)],
             timeline=_timeline(connection, row, place, related),
             related=list(dict.fromkeys(other["txid"].hex() for other in related)),
+            related_items=related_items(row, related),
+            decision=decision_item(connection, row),
         )
 
 

@@ -34,6 +34,7 @@ class CardOutcome(StrEnum):
     """How a change of a card ends, in order of precedence."""
 
     CARD_UNKNOWN = "card_unknown"
+    PRODUCT_UNKNOWN = "product_unknown"
     PAN_TAKEN = "pan_taken"
     PAN_INVALID = "pan_invalid"
     PAN_OUTSIDE_BINS = "pan_outside_bins"

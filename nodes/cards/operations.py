@@ -1,4 +1,4 @@
-"""Issue a card; change its status."""
+"""Issue a card."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from nodes.cards import store
 from nodes.cards.model import CardOutcome, CardStatus, IssuedCard
-from nodes.cards.rules import check_new_card, may_change
+from nodes.cards.rules import check_new_card
 from nodes.crypto.hsm import Hsm
 from nodes.crypto.pan import PanVault, mask, random_pan
 from nodes.db.engine import transaction
@@ -18,6 +18,8 @@ from nodes.ledger.model import AccountKey
 from nodes.ledger.store import find_or_open_accounts
 
 _ATTEMPTS = 8
+#: The plain reloadable card; every database has it.
+STANDARD_PRODUCT = "standard"
 
 
 def issue_card(
@@ -34,9 +36,11 @@ def issue_card(
     now: datetime,
     pan: str | None = None,
     reason: str = "issued",
+    product_id: str = STANDARD_PRODUCT,
 ) -> IssuedCard | CardOutcome:
-    """Issue an active card with an account of its own.
+    """Issue an active card of a product, with an account of its own.
 
+    The account begins without a version: the product's terms say which purses it has (ADR 8).
     `pan` None: a random number in the first of `bins` is drawn. A number is never issued twice.
     """
     problem = check_new_card(pan, expiry, service_code, pin, bins)
@@ -46,6 +50,8 @@ def issue_card(
     for _ in range(_ATTEMPTS):
         number = pan or random_pan(bins[0])
         with transaction(engine) as connection:
+            if not store.has_product(connection, product_id):
+                return CardOutcome.PRODUCT_UNKNOWN
             key = AccountKey("cardholder", card_token.hex(), currency)
             account_id = find_or_open_accounts(connection, [key], now)[key]
             inserted = store.insert_card(
@@ -59,6 +65,7 @@ def issue_card(
                 service_code=service_code,
                 status=CardStatus.ACTIVE.value,
                 pin_lookup=hsm.pin_lookup(card_token, pin) if pin is not None else None,
+                product_id=product_id,
                 issued_at=now,
             )
             if inserted:
@@ -68,18 +75,3 @@ def issue_card(
         if pan is not None:
             return CardOutcome.PAN_TAKEN
     return CardOutcome.PAN_TAKEN
-
-
-def set_status(
-    engine: Engine, card_token: bytes, wanted: CardStatus, *, actor: str, reason: str, now: datetime
-) -> CardOutcome:
-    """Change a card's status where the transition is allowed; keeps who and why."""
-    with transaction(engine) as connection:
-        current = store.lock_status(connection, card_token)
-        if current is None:
-            return CardOutcome.CARD_UNKNOWN
-        if not may_change(CardStatus(current), wanted):
-            return CardOutcome.TRANSITION_REFUSED
-        store.write_status(connection, card_token, wanted.value)
-        store.record_event(connection, card_token, wanted.value, actor, reason, now)
-    return CardOutcome.DONE

@@ -1,8 +1,12 @@
-"""Reads of cards, with their accounts. No card number leaves but masked."""
+"""Reads of cards, with their accounts' names. No card number leaves but masked.
+
+What is on an account, and what is left of a card's PIN tries, is in the account's last version
+(nodes.authorization.queries).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -15,9 +19,7 @@ Row = Mapping[str, Any]
 _CARD_WITH_ACCOUNT = select(
     *cards.c,
     accounts.c.currency,
-    accounts.c.balance,
-    accounts.c.held,
-    accounts.c.overdraft_limit,
+    accounts.c.owner,
 ).join(accounts, accounts.c.account_id == cards.c.account_id)
 
 
@@ -39,6 +41,12 @@ def card(connection: Connection, card_token: bytes) -> Row | None:
     query = _CARD_WITH_ACCOUNT.where(cards.c.card_token == card_token)
     row = connection.execute(query).mappings().first()
     return None if row is None else dict(row)
+
+
+def cards_of(connection: Connection, account_ids: Sequence[int]) -> list[Row]:
+    """The cards of these accounts, by card_id."""
+    query = select(*cards.c).where(cards.c.account_id.in_(account_ids)).order_by(cards.c.card_id)
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def events_of(connection: Connection, card_token: bytes, *, limit: int = 100) -> list[Row]:

@@ -22,12 +22,14 @@ def insert_card(
     service_code: str,
     status: str,
     pin_lookup: bytes | None,
+    product_id: str,
     issued_at: datetime,
 ) -> bool:
     """Add a card; False if its number is taken."""
     done = connection.execute(
         "INSERT INTO cards (card_token, account_id, pan_lookup, pan_sealed, pan_masked, expiry,"
-        " service_code, status, pin_lookup, issued_at) VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s)"
+        " service_code, status, pin_lookup, product_id, issued_at)"
+        " VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s)"
         " ON CONFLICT (pan_lookup) DO NOTHING",
         (
             card_token,
@@ -39,22 +41,21 @@ def insert_card(
             service_code,
             status,
             pin_lookup,
+            product_id,
             issued_at,
         ),
     )
     return done.rowcount == 1
 
 
-def lock_status(connection: Connection, card_token: bytes) -> str | None:
-    """The card's status, its row locked; None if there is no such card."""
-    row = connection.execute(
-        "SELECT status FROM cards WHERE card_token = %s FOR UPDATE", (card_token,)
-    ).fetchone()
-    return row[0] if row else None
+def has_product(connection: Connection, product_id: str) -> bool:
+    """Whether cards of this product can be issued."""
+    row = connection.execute("SELECT FROM products WHERE product_id = %s", (product_id,)).fetchone()
+    return row is not None
 
 
 def write_status(connection: Connection, card_token: bytes, status: str) -> None:
-    """Set the status of a locked card."""
+    """Set what lists and filters show; the card's standing in its account decides."""
     connection.execute(
         "UPDATE cards SET status = %s, version = version + 1 WHERE card_token = %s",
         (status, card_token),

@@ -16,7 +16,7 @@ cards = Table(
     Column("expiry", Text),
     Column("service_code", Text),
     Column("status", Text),
-    Column("pin_tries_left", BigInteger),
+    Column("product_id", Text),
     Column("issued_at", DateTime(timezone=True)),
 )
 

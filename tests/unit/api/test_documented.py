@@ -9,7 +9,10 @@ from pathlib import Path
 import nodes.api
 from nodes.acquiring.model import AcquiringOutcome
 from nodes.api import hot
-from nodes.authorization.operations.loading import LoadOutcome
+from nodes.authorization.operations.adjusting import AdjustmentOutcome
+from nodes.authorization.operations.controlling import ControlOutcome
+from nodes.authorization.operations.own import LoadOutcome, TransferOutcome
+from nodes.authorization.operations.standing import AccountOutcome
 from nodes.cards.model import CardOutcome
 from nodes.crypto.http_signatures import SignatureFault
 
@@ -28,6 +31,10 @@ def _kinds() -> set[str]:
         AcquiringOutcome,
         CardOutcome,
         LoadOutcome,
+        TransferOutcome,
+        AccountOutcome,
+        AdjustmentOutcome,
+        ControlOutcome,
         SignatureFault,
     )
     for enum in outcomes:
