@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
+import msgspec
 import structlog
 
+from gateway.http.calls import Answer, Broken, Caller, NotSent
 from gateway.pos.dispatch import NodeNotReached, NodeUndecided
-from nodes.api.client import NodeClient, NodePeer, NodeRefused, NodeUnreachable
-from nodes.authorization.model import TerminalAnswer, TerminalRequest
-from nodes.crypto.http_signatures import MessageSigner
+from nodes.api.strict_json import would_overflow
+from nodes.authorization.model import (
+    TerminalAnswer,
+    TerminalAnswers,
+    TerminalBatch,
+    TerminalRequest,
+)
+from nodes.crypto.http_signatures import MessageSigner, SignatureRefused, verify_answer
 
 _log = structlog.get_logger("gateway.node_link")
 
+_PATH = "/v1/terminal-requests"
+_FIXED_HEADERS = {"Content-Type": "application/json", "User-Agent": "countersign"}
+_SIGNATURE_LABEL = "sig1="
 #: Refusals after which it is open what the node did: it failed midway.
 _UNDECIDED_STATUS = frozenset({500, 502, 504})
 #: Refusals of which one request in the batch may be the reason.
 _DIVISIBLE_STATUS = frozenset({400, 413, 422, 500})
+_ENCODER = msgspec.json.Encoder()
+_ANSWERS = msgspec.json.Decoder(TerminalAnswers)
 
 
 class HttpNodeLink:
@@ -36,32 +49,64 @@ class HttpNodeLink:
         acquirer: str,
         deadline_s: float,
     ) -> None:
-        self._client = NodeClient(
-            node_url,
-            signer=MessageSigner(key_id, message_seed),
-            peer=NodePeer(acquirer, node_key),
-            timeout_s=deadline_s,
-        )
+        self._caller = Caller(node_url)
+        self._uri = self._caller.base_url + _PATH
+        self._signer = MessageSigner(key_id, message_seed)
+        self._node_key = node_key
+        self._acquirer = acquirer
+        self._deadline_s = deadline_s
 
     async def terminal_requests(
         self, requests: Sequence[TerminalRequest], timeout_s: float
     ) -> list[TerminalAnswer]:
         """See NodeLink.terminal_requests."""
+        body = _ENCODER.encode(TerminalBatch(list(requests)))
+        fields = self._signer.sign_request("POST", self._uri, body, int(time.time()))
         try:
-            async with asyncio.timeout(timeout_s):
-                return await self._client.terminal_requests(requests)
+            async with asyncio.timeout(min(timeout_s, self._deadline_s)):
+                answer = await self._caller.post(_PATH, _FIXED_HEADERS | fields, body)
         except TimeoutError:
             raise NodeUndecided() from None
-        except NodeUnreachable as error:
-            _log.warning("node_unreachable", why=str(error), sent=error.sent)
-            failure = NodeUndecided if error.sent else NodeNotReached
-            raise failure() from None
-        except NodeRefused as error:
+        except NotSent as error:
+            _log.warning("node_unreachable", why=str(error), sent=False)
+            raise NodeNotReached() from None
+        except Broken as error:
+            _log.warning("node_unreachable", why=str(error), sent=True)
+            raise NodeUndecided() from None
+        self._check(answer, fields["Signature"].removeprefix(_SIGNATURE_LABEL))
+        if answer.status != 200:
             # The status only: a problem document might quote what was sent.
-            _log.warning("node_refused", status=error.status, requests=len(requests))
-            failure = NodeUndecided if error.status in _UNDECIDED_STATUS else NodeNotReached
-            raise failure(divide=error.status in _DIVISIBLE_STATUS) from None
+            _log.warning("node_refused", status=answer.status, requests=len(requests))
+            failure = NodeUndecided if answer.status in _UNDECIDED_STATUS else NodeNotReached
+            raise failure(divide=answer.status in _DIVISIBLE_STATUS)
+        return self._decoded(answer.body)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        self._caller.close()
+
+    def _check(self, answer: Answer, signature: str) -> None:
+        try:
+            verify_answer(
+                answer.headers,
+                status=answer.status,
+                body=answer.body,
+                request_signature=signature,
+                key_id=self._acquirer,
+                public_key=self._node_key,
+                now_s=time.time(),
+            )
+        except SignatureRefused as refusal:
+            # Whoever answered, it wasn't the node for certain: its decision is unknown.
+            why = f"answer not the node's: {refusal.fault.value}"
+            _log.warning("node_unreachable", why=why, sent=True)
+            raise NodeUndecided() from None
+
+    def _decoded(self, body: bytes) -> list[TerminalAnswer]:
+        try:
+            if would_overflow(body):
+                raise msgspec.DecodeError
+            return _ANSWERS.decode(body).answers
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            _log.warning("node_unreachable", why="the answer can't be read", sent=True)
+            raise NodeUndecided() from None

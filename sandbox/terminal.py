@@ -30,7 +30,9 @@ from nodes.crypto.hsm import CHECK_VALUE_LENGTH, SoftwareHsm
 from nodes.money import numeric_code
 
 DEFAULT_TPDU = bytes.fromhex("6000010002")
-PURCHASE, REFUND, BALANCE = "000000", "200000", "310000"
+PURCHASE, VOID, REFUND, BALANCE = "000000", "020000", "200000", "310000"
+#: DE25: at the counter, a pre-authorized amount, an incremental authorization.
+NORMAL, PREAUTHORIZED, INCREMENTAL = "00", "06", "60"
 SIGN_ON, ECHO = "990000", "990001"
 #: Local time of the simulated shops: China Standard Time.
 _LOCAL = timedelta(hours=8)
@@ -60,12 +62,17 @@ class Reply:
 
     @property
     def approved(self) -> bool:
-        """Whether DE39 is 00."""
+        """Whether DE39 is 00: the whole amount."""
         return self.code == "00"
 
     @property
+    def partial_amount(self) -> int | None:
+        """Minor units of a partial approval (DE39 is 10), else None."""
+        return int(self.fields[4]) if self.code == "10" else None
+
+    @property
     def rrn(self) -> str:
-        """DE37, which a refund names."""
+        """DE37, which refund, completion, increment and void name."""
         return self.fields.get(37, "")
 
     @property
@@ -168,10 +175,17 @@ class Terminal:
         return await self.exchange(self._management(ECHO))
 
     async def purchase(
-        self, card: Card, amount: int, pin: str | None = None, *, track2: bool = False
+        self,
+        card: Card,
+        amount: int,
+        pin: str | None = None,
+        *,
+        track2: bool = False,
+        partial_ok: bool = False,
     ) -> Reply:
-        """Buy for `amount` minor units."""
-        return await self.exchange(self.request("0200", PURCHASE, card, amount, pin, track2=track2))
+        """Buy for `amount` minor units; with `partial_ok` less will do."""
+        message = self.request("0200", PURCHASE, card, amount, pin, track2=track2)
+        return await self.exchange(self._flagged(message, partial_ok=partial_ok))
 
     async def balance(self, card: Card, pin: str | None = None) -> Reply:
         """Ask for the card's balance."""
@@ -179,13 +193,53 @@ class Terminal:
 
     async def refund(self, card: Card, amount: int, rrn: str, pin: str | None = None) -> Reply:
         """Give back `amount` of the purchase that was answered with `rrn` (DE37)."""
-        message = self.request("0200", REFUND, card, amount, pin)
-        message.text[37] = rrn
-        return await self.exchange(message)
+        return await self.exchange(self.request("0200", REFUND, card, amount, pin, original=rrn))
 
-    async def reversal(self, original: Reply | bytes) -> Reply:
-        """Take a request back, whether or not an answer to it came; `original`: reply or frame."""
-        return await self.exchange(self.reversal_of(original))
+    async def authorize(
+        self,
+        card: Card,
+        amount: int,
+        pin: str | None = None,
+        *,
+        track2: bool = False,
+        partial_ok: bool = False,
+    ) -> Reply:
+        """Have `amount` held; completions take it."""
+        message = self.request(
+            "0100", PURCHASE, card, amount, pin, track2=track2, condition=PREAUTHORIZED
+        )
+        return await self.exchange(self._flagged(message, partial_ok=partial_ok))
+
+    async def increment(self, card: Card, amount: int, rrn: str, pin: str | None = None) -> Reply:
+        """Raise the hold of the authorization that was answered with `rrn` by `amount`."""
+        return await self.exchange(
+            self.request("0100", PURCHASE, card, amount, pin, condition=INCREMENTAL, original=rrn)
+        )
+
+    async def complete(self, card: Card, amount: int, rrn: str, *, more: bool = False) -> Reply:
+        """Take `amount` of an authorization; with `more` further completions will follow."""
+        message = self.request(
+            "0220", PURCHASE, card, amount, condition=PREAUTHORIZED, original=rrn
+        )
+        return await self.exchange(self._flagged(message, more=more))
+
+    async def advice(self, card: Card, amount: int) -> Reply:
+        """Tell of a purchase that has happened offline."""
+        return await self.exchange(self.request("0220", PURCHASE, card, amount))
+
+    async def void(
+        self, card: Card, amount: int, rrn: str, *, authorization: bool = False
+    ) -> Reply:
+        """Take back the purchase, completion or authorization that was answered with `rrn`."""
+        mti = "0100" if authorization else "0200"
+        return await self.exchange(self.request(mti, VOID, card, amount, original=rrn))
+
+    async def reversal(self, original: Reply | bytes, amount: int | None = None) -> Reply:
+        """Take a request back, whether or not an answer to it came; `original`: reply or frame.
+
+        With `amount` (minor units) only that much of it.
+        """
+        return await self.exchange(self.reversal_of(original, amount))
 
     async def resend(self, raw: Reply | bytes) -> Reply:
         """The same bytes again."""
@@ -203,9 +257,14 @@ class Terminal:
         pin: str | None = None,
         *,
         track2: bool = False,
+        condition: str = NORMAL,
+        original: str | None = None,
         now: datetime | None = None,
     ) -> Message:
-        """A financial message with the next trace number, without DE64."""
+        """A financial message with the next trace number, without DE64.
+
+        `condition`: DE25. `original`: DE37 of the answer to what this message follows up.
+        """
         moment = (now or datetime.now(UTC)).astimezone(UTC)
         local = moment + _LOCAL
         text = {
@@ -216,7 +275,7 @@ class Terminal:
             12: f"{local:%H%M%S}",
             13: f"{local:%m%d}",
             22: f"{'02' if track2 else '01'}{'1' if pin else '2'}",
-            25: "00",
+            25: condition,
             41: self.terminal_id,
             42: self.merchant_id,
             49: numeric_code(card.currency),
@@ -226,20 +285,34 @@ class Terminal:
             text[35] = f"{card.pan}D{card.expiry}{card.service_code or '120'}00000"
         else:
             text[2], text[14] = card.pan, card.expiry
+        if original is not None:
+            text[37] = original
         message = Message(mti, text)
         if pin is not None:
             message.text[26] = f"{len(pin):02d}"
             message.binary[52] = self._module.seal_pin(f"pin:{self.epoch}", pin, card.pan)
         return message
 
-    def reversal_of(self, original: Reply | bytes) -> Message:
-        """The 0400 for a request frame: its trace number, date, terminal and batch."""
+    def reversal_of(self, original: Reply | bytes, amount: int | None = None) -> Message:
+        """The 0400 for a request frame: its trace number, date, terminal and batch.
+
+        `amount`: how much of it, minor units; None: all.
+        """
         frame = original.request if isinstance(original, Reply) else original
         sent = codec.decode(frame[framing.LENGTH_BYTES + framing.MESSAGE_START :])
         numbers = (2, 3, 4, 11, 12, 13, 14, 22, 25, 35, 41, 42, 49, 60)
         text = {number: sent.text[number] for number in numbers if number in sent.text}
         text[7] = f"{datetime.now(UTC):%m%d%H%M%S}"
+        if amount is not None:
+            text[4] = f"{amount:012d}"
         return Message("0400", text)
+
+    @staticmethod
+    def _flagged(message: Message, *, partial_ok: bool = False, more: bool = False) -> Message:
+        """The message with the flags of DE60, if one is set."""
+        if partial_ok or more:
+            message.text[60] += f"{partial_ok:d}{more:d}"
+        return message
 
     def seal(self, message: Message, *, epoch: int | None = None) -> bytes:
         """The frame of a message, with its MAC (as the fault switches say)."""
@@ -247,8 +320,7 @@ class Terminal:
         header = Header(self.tpdu, Suite.SM, epoch)
         if self.no_mac:
             return framing.frame(header, codec.encode(message))
-        complete = Message(message.mti, message.text, message.binary)
-        complete.binary[64] = bytes(MAC_LENGTH)
+        complete = Message.of(message.mti, message.text, {**message.binary, 64: bytes(MAC_LENGTH)})
         body = codec.encode(complete)[:-MAC_LENGTH]
         mac = self._module.mac(f"mac:{epoch}", header.bytes_without_tpdu() + body)
         if self.bad_mac:

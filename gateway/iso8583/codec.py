@@ -1,8 +1,10 @@
 """Bytes to message and back, strict: what decodes, encodes to the same bytes.
 
-Table-driven over gateway.iso8583.spec; pure, standard library only. Reading goes on past an
-element with wrong characters as long as its length is known, because an answer needs the trace
-number and the terminal (docs/iso8583.md, Answers to what can't be read).
+Table-driven over gateway.iso8583.spec; pure, standard library only. A well-formed message is read
+and written by the plan of its elements (gateway.iso8583.plans). What no plan can read is gone
+through element by element here, for the sake of the answer: that goes on past an element with wrong
+characters as long as its length is known, because an answer needs the trace number and the terminal
+(docs/iso8583.md, Order of checks).
 """
 
 from __future__ import annotations
@@ -11,17 +13,15 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from gateway.iso8583.errors import Flaw, FormatError
-from gateway.iso8583.spec import ECHOED_ELEMENTS, SPECS, Content, Element, Suite
+from gateway.iso8583.plans import START, length_prefix, reading_plan, writing_plan
+from gateway.iso8583.spec import CHARACTERS, ECHOED_ELEMENTS, SPECS, Content, Element, Suite
 
 _MTI_LENGTH = 2
 _BITMAP_LENGTH = 8
-_START = _MTI_LENGTH + _BITMAP_LENGTH
 _SECONDARY_BITMAP = 1 << 63
 #: Bytes of DE64, always the last element.
 MAC_LENGTH = 8
 
-_AN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 ")
-_ANS = frozenset(range(0x20, 0x7F))
 _TRACK2 = frozenset("0123456789d")
 
 
@@ -47,6 +47,15 @@ class Message:
 
     __hash__ = None  # type: ignore[assignment]
 
+    @classmethod
+    def of(cls, mti: str, text: dict[int, str], binary: dict[int, bytes]) -> Message:
+        """A message that takes these dicts as its own."""
+        message = cls.__new__(cls)
+        message.mti = mti
+        message.text = text
+        message.binary = binary
+        return message
+
     def __repr__(self) -> str:
         # Numbers only: values may be card data.
         return f"Message({self.mti}, elements={sorted([*self.text, *self.binary])})"
@@ -59,17 +68,28 @@ class Message:
 
 def decode(data: bytes, suite: Suite = Suite.SM) -> Message:
     """The message in `data` (MTI, bitmap, elements, nothing after them). Raises FormatError."""
+    plan = reading_plan(data[:START], suite)
+    if plan is not None:
+        text: dict[int, str] = {}
+        binary: dict[int, bytes] = {}
+        if plan.read(data, text, binary):
+            return Message.of(plan.mti, text, binary)
+    return decode_carefully(data, suite)
+
+
+def decode_carefully(data: bytes, suite: Suite = Suite.SM) -> Message:
+    """The same as `decode`, element by element: finds what is wrong and what can still be read."""
     mti = data[:_MTI_LENGTH].hex()
     if len(mti) != 2 * _MTI_LENGTH:
         raise FormatError(Flaw.TRUNCATED, 0)
     if not mti.isdigit():
         raise FormatError(Flaw.MTI, 0)
-    if len(data) < _START:
+    if len(data) < START:
         raise FormatError(Flaw.TRUNCATED, 0, mti)
-    bitmap = int.from_bytes(data[_MTI_LENGTH:_START], "big")
+    bitmap = int.from_bytes(data[_MTI_LENGTH:START], "big")
     message = Message(mti)
     text, binary = message.text, message.binary
-    position = _START
+    position = START
     first: FormatError | None = None
     try:
         if bitmap & _SECONDARY_BITMAP:
@@ -102,6 +122,17 @@ def decode(data: bytes, suite: Suite = Suite.SM) -> Message:
 
 def encode(message: Message, suite: Suite = Suite.SM) -> bytes:
     """The bytes of a message; `message` stays as it was. Raises FormatError as decode would."""
+    text, binary, mti = message.text, message.binary, message.mti
+    plan = writing_plan((*text,), (*binary,), suite)
+    if plan is not None and len(mti) == 4 and mti.isascii() and mti.isdigit():
+        elements = plan.write(text, binary)
+        if elements is not None:
+            return bytes.fromhex(mti) + elements
+    return encode_carefully(message, suite)
+
+
+def encode_carefully(message: Message, suite: Suite = Suite.SM) -> bytes:
+    """The same as `encode`, element by element: finds what is wrong."""
     spec = SPECS[suite]
     bitmap = 0
     parts: list[bytes] = []
@@ -169,7 +200,7 @@ def _read(element: Element, raw: bytes, odd: bool) -> str:
         if not digits.isdigit():
             raise FormatError(Flaw.CHARSET, element.number)
         return digits
-    if not (_AN if content is Content.AN else _ANS).issuperset(raw):
+    if raw.translate(None, CHARACTERS[content]):
         raise FormatError(Flaw.CHARSET, element.number)
     return raw.decode("ascii")
 
@@ -177,7 +208,7 @@ def _read(element: Element, raw: bytes, odd: bool) -> str:
 def _write_bytes(element: Element, value: bytes | None) -> bytes:
     if value is None or not element.minimum <= len(value) <= element.maximum:
         raise FormatError(Flaw.LENGTH, element.number)
-    return _prefix(element, len(value)) + value
+    return length_prefix(element, len(value)) + value
 
 
 def _write_text(element: Element, value: str | None) -> bytes:
@@ -189,14 +220,8 @@ def _write_text(element: Element, value: str | None) -> bytes:
             raise FormatError(Flaw.CHARSET, element.number)
         if len(digits) & 1:
             digits = f"{digits}f" if element.prefix else f"0{digits}"
-        return _prefix(element, len(value)) + bytes.fromhex(digits)
-    raw = value.encode("ascii", "replace") if value.isascii() else b"\x00"
-    if not (_AN if element.content is Content.AN else _ANS).issuperset(raw):
+        return length_prefix(element, len(value)) + bytes.fromhex(digits)
+    raw = value.encode("ascii") if value.isascii() else b"\x00"
+    if raw.translate(None, CHARACTERS[element.content]):
         raise FormatError(Flaw.CHARSET, element.number)
-    return _prefix(element, len(value)) + raw
-
-
-def _prefix(element: Element, length: int) -> bytes:
-    if not element.prefix:
-        return b""
-    return bytes.fromhex(f"{length:0{2 * element.prefix}d}")
+    return length_prefix(element, len(value)) + raw

@@ -17,12 +17,13 @@ def mask_pan(pan: str) -> str:
 
 def passes_luhn(digits: str) -> bool:
     """Whether the last digit is the check digit (ISO/IEC 7812-1, annex B)."""
-    total = sum(map(int, digits[-1::-2]))
-    total += sum(_DOUBLED[digit] for digit in digits[-2::-2])
-    return total % 10 == 0
+    reverse = digits[::-1].encode("ascii").translate(_VALUES)
+    return (sum(reverse[::2]) + sum(reverse[1::2].translate(_DOUBLED))) % 10 == 0
 
 
-_DOUBLED = {str(digit): sum(map(int, str(2 * digit))) for digit in range(10)}
+#: Digits in ASCII to their values, and these to the digit sums of their doubles.
+_VALUES = bytes(byte & 0x0F for byte in range(256))
+_DOUBLED = bytes(sum(map(int, str(2 * value))) for value in range(256))
 
 
 def redact(text: str) -> str:

@@ -22,6 +22,13 @@ class Content(StrEnum):
     B = "b"  # bytes
 
 
+#: The characters of the elements that are sent in ASCII.
+CHARACTERS: Mapping[Content, bytes] = {
+    Content.AN: b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 ",
+    Content.ANS: bytes(range(0x20, 0x7F)),
+}
+
+
 class Suite(IntEnum):
     """The suite byte of the header: it picks the algorithms, and with them the spec."""
 
@@ -88,7 +95,7 @@ _SHARED = (
     _fixed(53, "Security related control information", Content.N, 16),
     _lll(54, "Additional amounts", Content.AN, 20, 120),
     _lll(55, "Integrated circuit card data", Content.B, 1, 255),
-    _lll(60, "Batch number", Content.N, 6, 6),
+    _lll(60, "Batch number and processing flags", Content.N, 6, 8),
     _lll(62, "Key material", Content.B, 1, 255),
     _fixed(64, "Message authentication code", Content.B, 8),
 )

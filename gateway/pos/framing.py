@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 from gateway.iso8583.spec import Suite
 
@@ -54,6 +55,11 @@ class Header:
     epoch: int
     flags: int = 0
     reserved: int = 0
+    _bytes: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        six = bytes((VERSION, self.suite, *divmod(self.epoch, 256), self.flags, self.reserved))
+        object.__setattr__(self, "_bytes", six)
 
     def answer(self) -> Header:
         """The header of the answer: the TPDU's addresses swapped, the same suite and epoch."""
@@ -61,24 +67,35 @@ class Header:
         return Header(tpdu[:1] + tpdu[3:5] + tpdu[1:3], self.suite, self.epoch)
 
     def bytes_without_tpdu(self) -> bytes:
-        """The six header bytes."""
-        return bytes((VERSION, self.suite, *divmod(self.epoch, 256), self.flags, self.reserved))
+        """The six header bytes, which the MAC covers."""
+        return self._bytes
 
 
 def parse_header(content: bytes) -> Header:
     """TPDU and header of a frame's content. FrameError if the rest can't be read by this spec."""
+    return parse_headers(content)[0]
+
+
+def parse_headers(content: bytes) -> tuple[Header, Header]:
+    """The same, and the header of the answer."""
     if len(content) <= MESSAGE_START:
         raise FrameError(FrameFlaw.TOO_SHORT)
-    if content[0] != TPDU_ID:
+    return _headers(content[:MESSAGE_START])
+
+
+@lru_cache(maxsize=1024)  # bounded: the peer picks addresses; a terminal's are always the same
+def _headers(start: bytes) -> tuple[Header, Header]:
+    if start[0] != TPDU_ID:
         raise FrameError(FrameFlaw.TPDU)
-    version, suite, high, low, flags, reserved = content[HEADER_START:MESSAGE_START]
+    version, suite, high, low, flags, reserved = start[HEADER_START:MESSAGE_START]
     if version != VERSION:
         raise FrameError(FrameFlaw.VERSION)
     try:
         known = Suite(suite)
     except ValueError:
         raise FrameError(FrameFlaw.SUITE) from None
-    return Header(content[:TPDU_BYTES], known, high << 8 | low, flags, reserved)
+    header = Header(start[:TPDU_BYTES], known, high << 8 | low, flags, reserved)
+    return header, header.answer()
 
 
 def frame(header: Header, message: bytes) -> bytes:
@@ -86,9 +103,8 @@ def frame(header: Header, message: bytes) -> bytes:
     length = MESSAGE_START + len(message)
     if length > MAX_LENGTH:
         raise ValueError("the message doesn't fit into a frame")
-    return b"".join(
-        (length.to_bytes(LENGTH_BYTES, "big"), header.tpdu, header.bytes_without_tpdu(), message)
-    )
+    head = length.to_bytes(LENGTH_BYTES, "big") + header.tpdu + header.bytes_without_tpdu()
+    return head + message
 
 
 class FrameReader:
@@ -110,6 +126,10 @@ class FrameReader:
         With a flaw, the frames before it are valid and nothing may be fed any more. The buffer
         never holds more than one frame beyond the data just fed.
         """
+        if not self._buffer and len(data) > LENGTH_BYTES:
+            length = data[0] << 8 | data[1]
+            if len(data) == LENGTH_BYTES + length <= LENGTH_BYTES + MAX_LENGTH:
+                return [data[LENGTH_BYTES:]], None  # one whole frame: what mostly arrives
         buffer = self._buffer + data if self._buffer else data
         frames: list[bytes] = []
         position, end = 0, len(buffer)

@@ -12,6 +12,8 @@ from enum import Enum
 from nodes.authorization.model import Outcome
 
 APPROVED = "00"
+#: Approved for less than was asked for; DE4 of the answer says how much.
+PARTIALLY_APPROVED = "10"
 KEY_REUSED = "94"
 
 #: Every outcome of a node's decision, and what the terminal is told.
@@ -41,6 +43,13 @@ CODE_OF_OUTCOME: Mapping[Outcome, str] = {
     Outcome.ORIGINAL_MISMATCH: "12",
     Outcome.ALREADY_REVERSED: "12",
     Outcome.OVER_ORIGINAL_AMOUNT: "64",
+    Outcome.HOLD_ENDED: "12",
+    Outcome.ACCOUNT_FROZEN: "62",
+    Outcome.CARD_NOT_PERMITTED: "57",
+    Outcome.USES_EXHAUSTED: "65",
+    Outcome.RULE_DECLINED: "57",
+    Outcome.AMOUNT_LIMIT: "61",
+    Outcome.COUNT_LIMIT: "65",
     Outcome.INSUFFICIENT_FUNDS: "51",
     Outcome.ISSUER_UNAVAILABLE: "91",
     Outcome.SYSTEM_ERROR: "96",

@@ -57,6 +57,9 @@ class PosServer:
         self.connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
+        # Connections with answers that wait to be written, and the end of this turn.
+        self._ready: list[_Connection] = []
+        self._flush: asyncio.Handle | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen; the port that was bound (asked for as 0: any free one)."""
@@ -80,6 +83,18 @@ class PosServer:
         if self._server is not None:
             await self._server.wait_closed()
 
+    def write_soon(self, connection: _Connection) -> None:
+        """Write the connection's answers at the end of this turn: one write for all of them."""
+        self._ready.append(connection)
+        if self._flush is None:
+            self._flush = asyncio.get_running_loop().call_soon(self._write)
+
+    def _write(self) -> None:
+        self._flush = None
+        ready, self._ready = self._ready, []
+        for connection in ready:
+            connection.write()
+
     def _close_idle(self) -> None:
         loop = asyncio.get_running_loop()
         oldest = loop.time() - self.limits.idle_s
@@ -99,7 +114,6 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._output: list[bytes] = []
-        self._flush: asyncio.Handle | None = None
         self._stopped = False  # reads no more
         self._blocked = False  # the peer doesn't take its answers
         self._paused = False
@@ -134,7 +148,7 @@ class _Connection(asyncio.Protocol):
             self.end(f"frame_{FrameFlaw.TRUNCATED.value}")
             return False
         self._stopped = True
-        self._write()
+        self.write()
         # A peer that closed its sending side may still read the answers that are under way.
         return self.outstanding > 0
 
@@ -152,8 +166,7 @@ class _Connection(asyncio.Protocol):
         had_partial = self._reader.partial
         frames, flaw = self._reader.feed(data)
         if frames:
-            self.last_frame = self._loop.time()
-            self._server.metrics.frames.inc(len(frames))
+            self._server.metrics.frames.counts[()] += len(frames)
             self._receive(frames)
         if self._stopped:
             return
@@ -161,7 +174,7 @@ class _Connection(asyncio.Protocol):
             self.end(f"frame_{flaw.value}")
             return
         # The time a frame may take runs from its first byte; more bytes don't lengthen it.
-        if frames or not had_partial:
+        if (frames or not had_partial) and (self._reader.partial or self._timer is not None):
             self._arm()
 
     # What a frame leads to
@@ -169,6 +182,7 @@ class _Connection(asyncio.Protocol):
     def _receive(self, frames: Iterable[bytes]) -> None:
         server = self._server
         now_ms = server.clock.now_ms()
+        self.last_frame = self._loop.time()
         for content in frames:
             try:
                 step = server.session.receive(content, now_ms)
@@ -178,7 +192,7 @@ class _Connection(asyncio.Protocol):
                 self.end("internal")
                 return
             if isinstance(step, Forward):
-                self._forward(step)
+                self._forward(step, now_ms)
             elif isinstance(step, Reply):
                 self._send(step)
             elif isinstance(step, Drop):
@@ -188,11 +202,11 @@ class _Connection(asyncio.Protocol):
                 self.end(step.reason)
                 return
 
-    def _forward(self, step: Forward) -> None:
+    def _forward(self, step: Forward, now_ms: int) -> None:
         server = self._server
-        now = self._loop.time()
-        deadline_s = (step.request.deadline_ms - server.clock.now_ms()) / 1000
-        item = Waiting(step.request, step.address, now, now + deadline_s, self._done)
+        arrived = self.last_frame
+        deadline = arrived + (step.request.deadline_ms - now_ms) / 1000
+        item = Waiting(step.request, step.address, arrived, deadline, self._done)
         if not server.dispatcher.submit(item):
             self._send(server.session.refuse(step.address, Refusal.OVERLOADED))
             return
@@ -207,7 +221,7 @@ class _Connection(asyncio.Protocol):
         finally:
             self._regulate()
             if self._stopped and not self.outstanding and self._transport is not None:
-                self._write()
+                self.write()
                 self._transport.close()
 
     def _tell(self, item: Waiting, result: TerminalAnswer | Refusal | None, now: float) -> None:
@@ -228,7 +242,7 @@ class _Connection(asyncio.Protocol):
     def _send(self, reply: Reply) -> None:
         metrics = self._server.metrics
         mti = reply.mti if reply.mti in _KNOWN_MTIS else "other"
-        metrics.answers.labels(mti, reply.code).inc()
+        metrics.answers.counts[mti, reply.code] += 1
         if reply.refusal is not None:
             metrics.refusals.labels(reply.refusal.value).inc()
             if reply.refusal is Refusal.MAC:
@@ -237,10 +251,9 @@ class _Connection(asyncio.Protocol):
         elif reply.code == KEY_REUSED:
             # An alarm, too: a terminal that has lost count, or somebody who tries things out.
             _log.warning("key_reused", terminal_id=reply.terminal_id, mti=mti)
+        if not self._output:
+            self._server.write_soon(self)
         self._output.append(reply.frame)
-        if self._flush is None:
-            # One write for all the answers of this turn.
-            self._flush = self._loop.call_soon(self._write)
 
     # The connection
 
@@ -255,7 +268,7 @@ class _Connection(asyncio.Protocol):
         """Read no more, write what is ready, close."""
         self._stopped = True
         self._disarm()
-        self._write()
+        self.write()
         if self._transport is None:
             return
         if self._blocked:
@@ -263,10 +276,8 @@ class _Connection(asyncio.Protocol):
         else:
             self._transport.close()
 
-    def _write(self) -> None:
-        if self._flush is not None:
-            self._flush.cancel()
-            self._flush = None
+    def write(self) -> None:
+        """Hand the answers that are ready to the transport."""
         output, self._output = self._output, []
         if output and self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"".join(output))

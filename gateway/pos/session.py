@@ -8,7 +8,8 @@ change a state is reached before the MAC is good.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from gateway.iso8583 import codec
 from gateway.iso8583.codec import MAC_LENGTH, Message
@@ -23,27 +24,23 @@ from gateway.terminal_keys.ring import KeyRing, WorkingKeys
 from nodes.authorization.model import TerminalAnswer, TerminalRequest
 from nodes.crypto.hsm import Hsm
 
-#: Elements of a well-formed request without which there is nobody to answer.
-_ADDRESS = (11, 41)
 _NONCE_LENGTHS = range(8, 17)
+_NO_MAC = bytes(MAC_LENGTH)
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(msgspec.Struct, frozen=True, gc=False):
     """Close the connection without an answer; `reason` is a metric's label."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(msgspec.Struct, frozen=True, gc=False):
     """Do nothing and go on reading."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """Answer at once with these bytes; `refusal` None: sign-on or echo."""
 
     frame: bytes
@@ -53,8 +50,7 @@ class Reply:
     refusal: Refusal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(msgspec.Struct, frozen=True, gc=False):
     """How to answer one request: `mac_key` None where its MAC was not verified."""
 
     header: Header
@@ -64,8 +60,7 @@ class Address:
     request_mac: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(msgspec.Struct, frozen=True, gc=False):
     """Ask the node, and answer to `address` what it decides."""
 
     request: TerminalRequest
@@ -86,25 +81,25 @@ class Session:
     def receive(self, content: bytes, now_ms: int) -> Step:
         """What the content of one frame leads to. Never raises for anything a peer can send."""
         try:
-            header = framing.parse_header(content)
+            header, answer_header = framing.parse_headers(content)
         except FrameError as error:
             return Close(f"frame_{error.flaw.value}")
         try:
             message = codec.decode(content[framing.MESSAGE_START :], header.suite)
         except FormatError as error:
-            return self._unreadable(header, error)
+            return self._unreadable(answer_header, error)
         mti = message.mti
         if translate.is_answer(mti):
             return Drop("answer_unasked")
-        echo = message.echo()
-        if any(number not in echo for number in _ADDRESS):
+        text = message.text
+        if 11 not in text or 41 not in text:
             return Close("no_address")
         terminal, keys = self._parties(message, header, now_ms)
         genuine = keys is not None and self._genuine(content, message, keys)
         address = Address(
-            header.answer(),
+            answer_header,
             mti,
-            echo,
+            message.echo(),
             keys.mac if keys is not None and genuine else None,
             message.binary.get(64, b""),
         )
@@ -125,7 +120,7 @@ class Session:
 
     def answer(self, request: TerminalRequest, address: Address, answer: TerminalAnswer) -> Reply:
         """The answer for a node's decision: equal bytes for an equal request and decision."""
-        message = translate.to_answer(address.mti, address.echo, answer, request.kind)
+        message = translate.to_answer(address.mti, address.echo, request, answer)
         code = message.text[39]
         return Reply(self._seal(address, message), message.mti, code, request.terminal_id)
 
@@ -157,9 +152,8 @@ class Session:
         """A message of a known type whose MAC is good."""
         if header.flags or header.reserved:
             raise Refused(Refusal.FORMAT)
-        excess = (message.text.keys() | message.binary.keys()) - REQUEST_ELEMENTS
-        if excess:
-            raise Refused(Refusal.ELEMENT_NOT_PERMITTED, min(excess))
+        if not (message.text.keys() <= REQUEST_ELEMENTS >= message.binary.keys()):
+            raise Refused(Refusal.ELEMENT_NOT_PERMITTED)
         route = translate.route_of(message)
         if message.text[42] != terminal.merchant_id:
             raise Refused(Refusal.MERCHANT_UNKNOWN, 42)
@@ -175,12 +169,12 @@ class Session:
         grant = self._ring.grant(terminal, now_ms)
         return self._reply(address, APPROVED, None, {62: grant})
 
-    def _unreadable(self, header: Header, error: FormatError) -> Step:
+    def _unreadable(self, answer_header: Header, error: FormatError) -> Step:
         if error.mti is not None and translate.is_answer(error.mti):
             return Drop("answer_unasked")
         if not error.answerable or error.mti is None:
             return Close(f"format_{error.flaw.value}")
-        address = Address(header.answer(), error.mti, error.echo, None, b"")
+        address = Address(answer_header, error.mti, error.echo, None, b"")
         return self.refuse(address, Refusal.FORMAT)
 
     def _reply(
@@ -201,9 +195,7 @@ class Session:
         if address.mac_key is None:
             return framing.frame(header, codec.encode(message, header.suite))
         # Encoded with a place for the MAC, because the bitmap is covered too.
-        message.binary[64] = bytes(MAC_LENGTH)
+        message.binary[64] = _NO_MAC
         body = codec.encode(message, header.suite)[:-MAC_LENGTH]
-        mac = self._hsm.mac(
-            address.mac_key, address.request_mac + header.bytes_without_tpdu() + body
-        )
-        return framing.frame(header, body + mac)
+        covered = address.request_mac + header.bytes_without_tpdu() + body
+        return framing.frame(header, body + self._hsm.mac(address.mac_key, covered))

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from gateway.iso8583.codec import Message
 from gateway.iso8583.mask import passes_luhn
-from gateway.pos.response_codes import APPROVED, CODE_OF_OUTCOME, Refusal
+from gateway.pos.response_codes import APPROVED, CODE_OF_OUTCOME, PARTIALLY_APPROVED, Refusal
 from gateway.terminal_keys.ring import ZONE_KEY
 from nodes import money
 from nodes.authorization.model import Kind, TerminalAnswer, TerminalRequest
@@ -27,6 +27,15 @@ FINGERPRINT_LABEL = b"countersign/fingerprint/1"
 #: Elements that make the content of a request beside card data; 7, 53, 62 and 64 may differ in a
 #: repeat.
 _FINGERPRINTED = (3, 4, 11, 12, 13, 22, 23, 25, 26, 32, 37, 41, 42, 49, 60)
+_ABSENT = ("",) * len(_FINGERPRINTED)
+
+#: DE25 of an order over the network (ISO 8583:1987, POS condition code); others are at the counter.
+_CHANNEL_OF_CONDITION = {"59": "ecommerce"}
+#: DE60: six digits of the batch number, then perhaps two flags: whether the terminal can do with a
+#: part of the amount, and whether further completions of the same authorization will follow.
+_BATCH_DIGITS = 6
+_FLAGS = {"00": (False, False), "01": (False, True), "10": (True, False), "11": (True, True)}
+_MS_A_DAY = 86_400_000
 
 
 class Refused(Exception):
@@ -40,30 +49,48 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A (MTI, processing code) that this gateway serves; `kind` None: network management."""
+    """A message that this gateway serves; `kind` None: network management."""
 
     kind: Kind | None
     required: frozenset[int]
     #: Whether PAN (2 or 35) and expiry (14 or 35) must be there.
     card: bool = False
     expiry: bool = False
+    #: Whether DE37 names an original, which the node is told; elsewhere DE37 is nothing to it.
+    follow_up: bool = False
+    #: Whether the flags of DE60 mean something here: partial approval, several completions.
+    partial: bool = False
+    several: bool = False
 
 
 _FINANCIAL = frozenset({3, 4, 11, 12, 13, 22, 41, 42, 49, 60})
+_FOLLOW_UP = _FINANCIAL | {37}
 SIGN_ON = Route(None, frozenset({3, 11, 41, 42, 62}))
 ECHO = Route(None, frozenset({3, 11, 41, 42}))
+_REVERSAL = Route(Kind.REVERSAL, _FINANCIAL, card=True)
+_VOID = Route(Kind.VOID, _FOLLOW_UP, card=True, follow_up=True)
 
-#: The transition table of the POS link: what a terminal may send, and what it must carry then.
+#: The transition table of the POS link: what a terminal may send, and what it must carry then. By
+#: MTI, then by DE3, or by DE3/DE25 where the condition code tells two messages apart.
 ROUTES: Mapping[str, Mapping[str, Route]] = {
+    "0100": {
+        "000000": Route(Kind.AUTHORIZATION, _FINANCIAL, card=True, expiry=True, partial=True),
+        "000000/60": Route(Kind.INCREMENT, _FOLLOW_UP, card=True, expiry=True, follow_up=True),
+        "020000": _VOID,
+    },
     "0200": {
-        "000000": Route(Kind.PURCHASE, _FINANCIAL, card=True, expiry=True),
-        "200000": Route(Kind.REFUND, _FINANCIAL | {37}, card=True, expiry=True),
+        "000000": Route(Kind.PURCHASE, _FINANCIAL, card=True, expiry=True, partial=True),
+        "020000": _VOID,
+        "200000": Route(Kind.REFUND, _FOLLOW_UP, card=True, expiry=True, follow_up=True),
         "310000": Route(Kind.BALANCE_INQUIRY, _FINANCIAL - {4}, card=True, expiry=True),
     },
-    "0400": {
-        "000000": Route(Kind.REVERSAL, _FINANCIAL, card=True),
-        "200000": Route(Kind.REVERSAL, _FINANCIAL, card=True),
+    "0220": {
+        "000000/00": Route(Kind.ADVICE, _FINANCIAL | {25}, card=True, expiry=True),
+        "000000/06": Route(
+            Kind.CAPTURE, _FOLLOW_UP | {25}, card=True, follow_up=True, several=True
+        ),
     },
+    "0400": {"000000": _REVERSAL, "200000": _REVERSAL},
     "0800": {"990000": SIGN_ON, "990001": ECHO},
 }
 
@@ -82,6 +109,7 @@ def is_answer(mti: str) -> bool:
     return mti[2] in "1357"
 
 
+@lru_cache(maxsize=256)  # bounded: the peer picks MTIs
 def answer_mti(mti: str) -> str:
     """The MTI of the answer: 0200 -> 0210, and 0401 (a repeat) -> 0410.
 
@@ -92,15 +120,17 @@ def answer_mti(mti: str) -> str:
 
 def route_of(message: Message) -> Route:
     """The route of a message whose MTI is known. Refused if it has none or lacks an element."""
-    code = message.text.get(3)
+    text = message.text
+    code = text.get(3)
     if code is None:
         raise Refused(Refusal.ELEMENT_MISSING, 3)
-    route = ROUTES[message.mti].get(code)
+    routes = ROUTES[message.mti]
+    route = routes.get(f"{code}/{text.get(25)}") or routes.get(code)
     if route is None:
         raise Refused(Refusal.PROCESSING_CODE_UNKNOWN, 3)
-    present = message.text.keys() | message.binary.keys()
-    if not route.required <= present:
-        raise Refused(Refusal.ELEMENT_MISSING, min(route.required - present))
+    for number in route.required:
+        if number not in text and number not in message.binary:
+            raise Refused(Refusal.ELEMENT_MISSING, number)
     return route
 
 
@@ -112,13 +142,15 @@ def to_request(
     `message` passed its MAC and is of `route`, a financial one. Raises Refused.
     """
     text = message.text
-    assert route.kind is not None
+    kind = route.kind
+    assert kind is not None
     pan, expiry, service_code = _card(text)
     if expiry is None and route.expiry:
         raise Refused(Refusal.ELEMENT_MISSING, 14)
-    business = business_date(text[13], now_ms)
-    local_time = _local_time(business, text[12])
-    amount = _amount(route.kind, text, policy)
+    day = business_date(text[13], now_ms)
+    local_time = _local_time(day, text[12])
+    batch, partial_ok, final = _processing(text[60], route)
+    amount = _amount(kind, text, policy)
     currency = money.from_numeric(text[49])
     if currency is None or currency not in policy.currencies:
         raise Refused(Refusal.CURRENCY, 49)
@@ -133,10 +165,10 @@ def to_request(
     return TerminalRequest(
         terminal_id=text[41],
         merchant_id=text[42],
-        business_date=business.isoformat(),
-        batch=text[60],
+        business_date=local_time[:10],
+        batch=batch,
         stan=text[11],
-        kind=route.kind,
+        kind=kind,
         fingerprint=_fingerprint(message, hsm, pan, expiry, pin_block),
         amount=amount,
         currency=currency,
@@ -146,43 +178,60 @@ def to_request(
         entry_mode=text[22],
         pin_block=pin_block,
         local_time=local_time,
-        rrn=text.get(37) if route.kind is Kind.REFUND else None,
+        rrn=text[37] if route.follow_up else None,
+        channel=_CHANNEL_OF_CONDITION.get(text.get(25, ""), "pos"),
+        partial_ok=partial_ok,
+        final=final,
         deadline_ms=now_ms + policy.deadline_ms,
     )
 
 
-def to_answer(mti: str, echo: Mapping[int, str], answer: TerminalAnswer, kind: Kind) -> Message:
+#: Kinds of which a part may be approved. Of others the answer's amount says nothing of that: a
+#: reversal reverses what was approved, whatever the message says.
+_PARTIAL_KINDS = frozenset(
+    route.kind for routes in ROUTES.values() for route in routes.values() if route.partial
+)
+
+
+def to_answer(
+    mti: str, echo: Mapping[int, str], request: TerminalRequest, answer: TerminalAnswer
+) -> Message:
     """The message for a node's decision, without DE64. DE37 is the acquirer's reference number."""
     code = CODE_OF_OUTCOME[answer.outcome]
-    text = {**echo, 37: answer.rrn, 39: code}
+    text = dict(echo)
+    text[37] = answer.rrn
     if code == APPROVED:
         if answer.approval_code is not None:
             text[38] = answer.approval_code
-        if kind is Kind.BALANCE_INQUIRY:
+        if request.kind is Kind.BALANCE_INQUIRY:
             amounts = _additional_amounts(answer)
             if amounts:
                 text[54] = amounts
-    return Message(answer_mti(mti), text)
+        elif 0 < answer.amount < request.amount and request.kind in _PARTIAL_KINDS:
+            code = PARTIALLY_APPROVED
+            text[4] = f"{answer.amount:012d}"
+    text[39] = code
+    return Message.of(answer_mti(mti), text, {})
 
 
 def refusal_answer(mti: str, echo: Mapping[int, str], code: str) -> Message:
     """The message for what the gateway answers by itself, without DE64."""
-    return Message(answer_mti(mti), {**echo, 39: code})
+    return Message.of(answer_mti(mti), {**echo, 39: code}, {})
 
 
-def business_date(month_day: str, now_ms: int) -> date:
-    """The date that DE13 (MMDD) means: of the years around now the one that lies nearest.
+def business_date(month_day: str, now_ms: int) -> str:
+    """The date (YYYY-MM-DD) that DE13 (MMDD) means: of the years around now the nearest one's.
 
     Refused if no such day exists.
     """
-    day = _nearest(month_day, now_ms // 86_400_000)
+    day = _nearest(month_day, now_ms // _MS_A_DAY)
     if day is None:
         raise Refused(Refusal.FORMAT, 13)
     return day
 
 
 @lru_cache(maxsize=1024)
-def _nearest(month_day: str, days_since_epoch: int) -> date | None:
+def _nearest(month_day: str, days_since_epoch: int) -> str | None:
     today = date(1970, 1, 1) + timedelta(days=days_since_epoch)
     candidates: list[date] = []
     for year in (today.year - 1, today.year, today.year + 1):
@@ -190,14 +239,27 @@ def _nearest(month_day: str, days_since_epoch: int) -> date | None:
             candidates.append(date(year, int(month_day[:2]), int(month_day[2:])))
         except ValueError:
             continue  # 29 February, or no date at all
-    return min(candidates, key=lambda day: abs((day - today).days), default=None)
+    if not candidates:
+        return None
+    return min(candidates, key=lambda day: abs((day - today).days)).isoformat()
 
 
-def _local_time(day: date, time_of_day: str) -> str:
+def _local_time(day: str, time_of_day: str) -> str:
     hour, minute, second = time_of_day[:2], time_of_day[2:4], time_of_day[4:]
     if hour > "23" or minute > "59" or second > "59":
         raise Refused(Refusal.FORMAT, 12)
-    return f"{day.isoformat()}T{hour}:{minute}:{second}"
+    return f"{day}T{hour}:{minute}:{second}"
+
+
+def _processing(de60: str, route: Route) -> tuple[str, bool, bool]:
+    """Batch number, whether a part of the amount will do, and whether a completion is the last."""
+    if len(de60) == _BATCH_DIGITS:
+        return de60, False, route.several
+    flags = _FLAGS.get(de60[_BATCH_DIGITS:])
+    if flags is None:
+        raise Refused(Refusal.FORMAT, 60)
+    partial_ok, more = flags
+    return de60[:_BATCH_DIGITS], partial_ok and route.partial, route.several and not more
 
 
 def _amount(kind: Kind, text: Mapping[int, str], policy: Policy) -> int:
@@ -238,11 +300,13 @@ def _fingerprint(
     block is the translated one, so that a repeat after a sign-on is still the same content.
     """
     text = message.text
-    card = "\x1f".join((pan, expiry or "", text.get(35, "")))
-    tag = hsm.mac(FINGERPRINT_KEY, card.encode("ascii") + b"\x1f" + (zone_pin_block or b""))
-    parts = [message.mti, *(text.get(number, "") for number in _FINGERPRINTED)]
+    find = text.get
+    card = f"{pan}\x1f{expiry or ''}\x1f{find(35, '')}\x1f"
+    tag = hsm.mac(FINGERPRINT_KEY, card.encode("ascii") + (zone_pin_block or b""))
+    parts = "\x1f".join(map(find, _FINGERPRINTED, _ABSENT))
     chip = message.binary.get(55, b"")
-    return hashlib.sha256("\x1f".join(parts).encode("ascii") + b"\x1f" + tag + chip).digest()
+    content = f"{message.mti}\x1f{parts}\x1f".encode("ascii") + tag + chip
+    return hashlib.sha256(content).digest()
 
 
 def _additional_amounts(answer: TerminalAnswer) -> str:

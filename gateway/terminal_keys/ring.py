@@ -58,6 +58,10 @@ class KeyRing:
         self._period_s = period_s
         self._terminals = {terminal.terminal_id: terminal for terminal in terminals}
         self._static: dict[str, WorkingKeys] = {}
+        # Each terminal's day begins at another second, so they don't all sign on at once.
+        self._shifts = {
+            name: zlib.crc32(name.encode("ascii")) % period_s for name in self._terminals
+        }
         # Per terminal the periods whose keys the HSM holds now: at most two.
         self._periods: dict[str, dict[int, WorkingKeys]] = {}
         for terminal_id in self._terminals:
@@ -131,8 +135,7 @@ class KeyRing:
         return keys
 
     def _shifted(self, terminal_id: str, now_ms: int) -> int:
-        # Each terminal's day begins at another second, so they don't all sign on at once.
-        return now_ms // 1000 + zlib.crc32(terminal_id.encode("ascii")) % self._period_s
+        return now_ms // 1000 + self._shifts[terminal_id]
 
     def _period(self, terminal_id: str, now_ms: int) -> int:
         return self._shifted(terminal_id, now_ms) // self._period_s

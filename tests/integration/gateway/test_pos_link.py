@@ -43,6 +43,64 @@ def test_a_purchase_goes_to_the_node_and_its_decision_to_the_terminal() -> None:
     play(scenario)
 
 
+def test_an_authorizations_life_over_the_wire() -> None:
+    async def scenario() -> None:
+        async with running() as run, run.terminal() as pos:
+            held = await pos.authorize(CARD, 20_000, PIN, track2=True)
+            raised = await pos.increment(CARD, 5_000, held.rrn, PIN)
+            lowered = await pos.reversal(held, 3_000)
+            first = await pos.complete(CARD, 12_000, held.rrn, more=True)
+            last = await pos.complete(CARD, 10_000, held.rrn)
+            void = await pos.void(CARD, 10_000, last.rrn)
+            release = await pos.void(CARD, 25_000, held.rrn, authorization=True)
+            advice = await pos.advice(CARD, 700)
+            replies = [held, raised, lowered, first, last, void, release, advice]
+            assert [(reply.mti, reply.code) for reply in replies] == [
+                ("0110", "00"),
+                ("0110", "00"),
+                ("0410", "00"),
+                ("0230", "00"),
+                ("0230", "00"),
+                ("0210", "00"),
+                ("0110", "00"),
+                ("0230", "00"),
+            ]
+            assert all(reply.authentic for reply in replies)
+            heard = [(r.kind, r.amount, r.rrn, r.final) for r in run.node.requests]
+            assert heard == [
+                (Kind.AUTHORIZATION, 20_000, None, False),
+                (Kind.INCREMENT, 5_000, held.rrn, False),
+                (Kind.REVERSAL, 3_000, None, False),
+                (Kind.CAPTURE, 12_000, held.rrn, False),
+                (Kind.CAPTURE, 10_000, held.rrn, True),
+                (Kind.VOID, 10_000, last.rrn, False),
+                (Kind.VOID, 25_000, held.rrn, False),
+                (Kind.ADVICE, 700, None, False),
+            ]
+            for reply in replies:  # each is repeated like any other message
+                assert (await pos.resend(reply)).response == reply.response
+
+    play(scenario)
+
+
+def test_a_terminal_that_can_do_with_a_part_is_told_how_much() -> None:
+    def half(request: TerminalRequest) -> TerminalAnswer:
+        amount = request.amount // 2 if request.partial_ok else 0
+        outcome = Outcome.APPROVED if amount else Outcome.INSUFFICIENT_FUNDS
+        return TerminalAnswer(outcome=outcome, rrn="0" * 12, currency="CNY", amount=amount)
+
+    async def scenario() -> None:
+        async with running() as run, run.terminal() as pos:
+            run.node.decide = half
+            part = await pos.purchase(CARD, 1_250, partial_ok=True)
+            assert (part.code, part.partial_amount) == ("10", 625)
+            assert (await pos.purchase(CARD, 1_250)).code == "51"
+            assert (await pos.authorize(CARD, 900, partial_ok=True)).partial_amount == 450
+            assert await run.metric("answers_total", mti="0210", code="10") == 1
+
+    play(scenario)
+
+
 def test_after_sign_on_the_new_keys_are_used() -> None:
     terminals = [{"terminal_id": "POS00001", "merchant_id": "HARBOR000000001"}]
 
@@ -425,6 +483,9 @@ async def _throw(run: Running, frames: list[bytes]) -> int:
     answers = 0
     reader, writer = await run.raw()
     for frame in frames:
+        if writer.is_closing():
+            # The gateway has closed it meanwhile; uvloop calls writing to it a programming error.
+            reader, writer = await run.raw()
         try:
             writer.write(frame)
             await writer.drain()

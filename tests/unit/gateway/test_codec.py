@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import iso8583
@@ -11,8 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.iso8583.codec import Message, decode, encode
+from gateway.iso8583.codec import (
+    Message,
+    decode,
+    decode_carefully,
+    encode,
+    encode_carefully,
+)
 from gateway.iso8583.errors import Flaw, FormatError
+from gateway.iso8583.plans import START, reading_plan, writing_plan
 from gateway.iso8583.spec import SPECS, Content, Element, Suite, to_pyiso8583
 from tests.factories.pos import CARD, PIN, message_of, terminal
 
@@ -73,6 +81,54 @@ def test_stock_pyiso8583_reads_and_writes_the_same_bytes(message: Message) -> No
     assert theirs == ours
     again, _ = iso8583.encode(dict(theirs), spec)
     assert again == data
+
+
+def _outcome(read: Callable[[bytes], Message], data: bytes) -> object:
+    try:
+        return read(data)
+    except FormatError as error:
+        return error.flaw, error.element, error.mti, error.echo
+
+
+@settings(max_examples=300, deadline=None)
+@given(messages(), st.data())
+def test_a_plan_reads_what_is_well_formed_and_nothing_else(
+    message: Message, data: st.DataObject
+) -> None:
+    raw = encode(message)
+    plan = reading_plan(raw[:START], Suite.SM)
+    assert plan is not None
+    assert plan.read(raw, {}, {})
+    damaged = bytearray(raw)
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    cut = data.draw(st.integers(0, len(raw)))
+    for other in (bytes(damaged), raw[:cut], raw + raw[:cut], bytes(damaged)[:cut]):
+        assert _outcome(decode, other) == _outcome(decode_carefully, other)
+
+
+@settings(max_examples=300, deadline=None)
+@given(messages(), st.sampled_from(sorted(SPEC)), st.text(max_size=20), st.binary(max_size=20))
+def test_a_plan_writes_what_is_well_formed_and_nothing_else(
+    message: Message, number: int, text: str, raw: bytes
+) -> None:
+    plan = writing_plan(tuple(message.text), tuple(message.binary), Suite.SM)
+    assert plan is not None
+    assert plan.write(message.text, message.binary) is not None
+    assert encode(message) == encode_carefully(message)
+    binary = SPEC[number].content is Content.B
+    spoilt = Message(message.mti, message.text, message.binary)
+    if binary:
+        spoilt.binary[number] = raw
+    else:
+        spoilt.text[number] = text
+    written: list[object] = []
+    for write in (encode, encode_carefully):
+        try:
+            written.append(write(spoilt))
+        except FormatError as error:
+            written.append((error.flaw, error.element))
+    assert written[0] == written[1]
 
 
 def test_the_published_spec_is_this_spec() -> None:

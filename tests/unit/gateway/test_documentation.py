@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.cmac import CMAC
 
 from gateway.iso8583.spec import SPECS, Content, Element, Suite
-from gateway.pos.response_codes import CODE_OF_OUTCOME, CODE_OF_REFUSAL
+from gateway.pos.response_codes import CODE_OF_OUTCOME, CODE_OF_REFUSAL, PARTIALLY_APPROVED
 from gateway.pos.session import Forward, Reply, Session
 from gateway.pos.translate import FINGERPRINT_KEY, FINGERPRINT_LABEL, ROUTES, Policy
 from gateway.terminal_keys.model import TerminalRecord
 from gateway.terminal_keys.ring import KeyRing
-from nodes.authorization.model import Outcome, TerminalAnswer
+from nodes.authorization.model import Kind, Outcome, TerminalAnswer
 from nodes.crypto.hsm import SoftwareHsm
 from tests.factories.pos import NOW_MS
 
@@ -33,6 +33,7 @@ REQUEST_OF = {
     "reversed": "reversal",
     "keys": "sign-on",
     "balance-answer": "balance",
+    "partial-approval": "authorization",
 }
 
 
@@ -70,7 +71,7 @@ def _decoded(name: str) -> dict[str, str]:
 
 
 def test_each_example_is_a_frame_that_pyiso8583_reads() -> None:
-    assert len(FRAMES) == 9
+    assert len(FRAMES) == 16
     for name, frame in FRAMES.items():
         assert int.from_bytes(frame[:2], "big") == len(frame) - 2, name
         document = _decoded(name)
@@ -109,7 +110,9 @@ def test_each_mac_is_right(name: str) -> None:
     assert document["64"] == mac.hex().upper()
 
 
-@pytest.mark.parametrize(("name", "epoch"), [("purchase", 0), ("balance", 20781)])
+@pytest.mark.parametrize(
+    ("name", "epoch"), [("purchase", 0), ("authorization", 0), ("balance", 20781)]
+)
 def test_each_pin_block_is_right(name: str, epoch: int) -> None:
     clear = bytes(a ^ b for a, b in zip(KEYS["PIN field"], KEYS["PAN field"], strict=True))
     block = _sm4(KEYS[f"PIN key, epoch {epoch}"], clear)
@@ -137,6 +140,28 @@ def _session() -> Session:
     return Session(hsm, KeyRing(hsm, [record], 86_400), policy)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "amount", "original", "partial_ok", "final"),
+    [
+        ("purchase", Kind.PURCHASE, 1250, None, False, False),
+        ("authorization", Kind.AUTHORIZATION, 20_000, None, True, False),
+        ("increment", Kind.INCREMENT, 5_000, "632600000004", False, False),
+        ("partial-reversal", Kind.REVERSAL, 3_000, None, False, False),
+        ("completion", Kind.CAPTURE, 12_000, "632600000004", False, False),
+        ("void", Kind.VOID, 12_000, "632600000006", False, False),
+        ("advice", Kind.ADVICE, 3_000, None, False, False),
+    ],
+)
+def test_the_documented_requests_mean_what_is_said(
+    name: str, kind: Kind, amount: int, original: str | None, partial_ok: bool, final: bool
+) -> None:
+    step = _session().receive(FRAMES[name][2:], NOW_MS)
+    assert isinstance(step, Forward)
+    request = step.request
+    assert (request.kind, request.amount, request.rrn) == (kind, amount, original)
+    assert (request.partial_ok, request.final) == (partial_ok, final)
+
+
 def _answered(name: str, **answer: object) -> bytes:
     session = _session()
     step = session.receive(FRAMES[name][2:], NOW_MS)
@@ -155,6 +180,9 @@ def test_the_gateway_gives_the_documented_answers() -> None:
     assert FRAMES["keys"] == _answered("sign-on")
     assert FRAMES["balance-answer"] == _answered(
         "balance", rrn="632600000003", approval_code="A1B2C4", ledger=98750, available=98750
+    )
+    assert FRAMES["partial-approval"] == _answered(
+        "authorization", rrn="632600000004", approval_code="A1B2C5", amount=15_000
     )
     bad = bytearray(FRAMES["purchase"])
     bad[-8] ^= 1
@@ -195,4 +223,5 @@ def test_the_table_of_messages_is_the_routes() -> None:
 
 def test_every_response_code_is_documented_and_no_other() -> None:
     documented = {row[0] for row in _rows("Response codes")}
-    assert documented == {*CODE_OF_OUTCOME.values(), *CODE_OF_REFUSAL.values()}
+    told = {*CODE_OF_OUTCOME.values(), *CODE_OF_REFUSAL.values(), PARTIALLY_APPROVED}
+    assert documented == told
