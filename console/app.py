@@ -20,7 +20,19 @@ from console.gate import Gate
 from console.institutions import Institutions
 from console.settings import ConsoleSettings
 from console.templating import STATIC, make_templates
-from console.views import access, anchors, batches, members, overview, sign_in, transactions
+from console.views import (
+    access,
+    accounts,
+    adjustments,
+    anchors,
+    batches,
+    members,
+    overview,
+    rules,
+    sign_in,
+    simulations,
+    transactions,
+)
 from nodes.clock import Clock, SystemClock
 
 
@@ -79,7 +91,19 @@ def create_app(settings: ConsoleSettings, clock: Clock | None = None) -> FastAPI
     async def health() -> Response:
         return PlainTextResponse("ok\n")
 
-    for view in (sign_in, access, overview, transactions, batches, anchors, members):
+    for view in (
+        sign_in,
+        access,
+        overview,
+        transactions,
+        accounts,
+        simulations,
+        rules,
+        adjustments,
+        batches,
+        anchors,
+        members,
+    ):
         app.include_router(view.router)
     errors.install(app)
     app.add_middleware(Gate, hosts=settings.hosts, secure=settings.secure)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from console.live import LiveFeed
-from console.settings import ConsoleSettings, NodeEntry
+from console.settings import ConsoleSettings, NodeEntry, Role
 from nodes.api.client import NodeClient, NodeRefused, NodeUnreachable
 
 Json = dict[str, Any]
@@ -29,10 +29,21 @@ class NotYet(Exception):
 
 
 class BadQuestion(Exception):
-    """The node refused the filters; `detail` says why, in its words."""
+    """The node refused what was asked; `detail` says why, in its words, and `errors` where."""
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, errors: dict[str, str] | None = None) -> None:
         super().__init__(detail)
+        self.detail = detail
+        #: Name of a member -> what is wrong with it.
+        self.errors = errors or {}
+
+
+class NotDone(Exception):
+    """The node didn't do what was asked of it: `kind` is the problem's name."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
         self.detail = detail
 
 
@@ -49,18 +60,45 @@ class NodeRefusal(Exception):
 class Institution:
     """One institution: who it is, and its node's answers as the node API gives them."""
 
-    def __init__(self, entry: NodeEntry) -> None:
+    def __init__(self, entry: NodeEntry, people: Mapping[str, str] | None = None) -> None:
+        """`people`: by user name, the keys of those who may act at this node."""
         self.entry = entry
         self.member_id = entry.member_id
         self.name = entry.name
         self.roles = tuple(entry.roles)
         self.client = NodeClient(entry.api_url, api_key=entry.api_key.get_secret_value())
         self.feed = LiveFeed(self.client, "/v1/transactions/stream")
+        self._acting = {
+            username: NodeClient(entry.api_url, api_key=key)
+            for username, key in (people or {}).items()
+        }
 
     async def close(self) -> None:
         """End the live feed and the connections."""
         await self.feed.close()
         await self.client.close()
+        for client in self._acting.values():
+            await client.close()
+
+    def lets_act(self, username: str) -> bool:
+        """Whether this person has a key of their own at this node."""
+        return username in self._acting
+
+    async def act(self, username: str, path: str, document: Json, key: str | None = None) -> Json:
+        """POST in a person's own name, once for each idempotency key; NotDone says why not."""
+        try:
+            answer: Json = await self._acting[username].post_json(
+                path, document, idempotency_key=key
+            )
+        except NodeUnreachable as error:
+            raise NodeAway(self) from error
+        except NodeRefused as error:
+            kind = str(error.problem.get("type", "")).rpartition(":")[2]
+            detail = str(error.problem.get("detail") or "")
+            if error.status in (403, 404, 409, 422):
+                raise NotDone(kind, detail) from error
+            raise self._reason(error) from error
+        return answer
 
     async def info(self) -> Json:
         """Member id, chain id, contracts, note key."""
@@ -94,6 +132,48 @@ class Institution:
         """A page of a batch's transactions, in log order."""
         return await self._json(f"/v1/batches/{seq}/transactions", cursor=cursor, limit=limit)
 
+    async def accounts(self, filters: Mapping[str, Any]) -> Json:
+        """A page of ledger accounts with their balances, by account number."""
+        return await self._json("/v1/accounts", **filters)
+
+    async def account(self, account_id: int) -> Json:
+        """One account; a cardholder's with purses, holds, windows and cards."""
+        return await self._json(f"/v1/accounts/{account_id}")
+
+    async def versions(self, account_id: int, cursor: str | None, limit: int = 25) -> Json:
+        """A page of a card account's history, the newest first."""
+        return await self._json(f"/v1/accounts/{account_id}/versions", cursor=cursor, limit=limit)
+
+    async def cards(self, limit: int) -> list[Json]:
+        """The newest cards, with masked numbers."""
+        items: list[Json] = (await self._json("/v1/cards", limit=limit))["items"]
+        return items
+
+    async def card(self, token: str) -> Json:
+        """One card by its token."""
+        return await self._json(f"/v1/cards/{token}")
+
+    async def products(self) -> list[Json]:
+        """The products with their terms."""
+        items: list[Json] = (await self._json("/v1/products", limit=500))["items"]
+        return items
+
+    async def simulate(self, payment: Json) -> Json:
+        """What would be answered to a payment, and why; nothing is posted."""
+        return await self._post("/v1/simulations", payment)
+
+    async def rules(self, filters: Mapping[str, Any]) -> Json:
+        """A page of the rules that limit spending, ended ones too."""
+        return await self._json("/v1/rules", **filters)
+
+    async def adjustments(self, filters: Mapping[str, Any]) -> Json:
+        """A page of corrections by hand, the newest first."""
+        return await self._json("/v1/adjustments", **filters)
+
+    async def adjustment(self, adjustment_id: int) -> Json:
+        """One correction by hand."""
+        return await self._json(f"/v1/adjustments/{adjustment_id}")
+
     async def members(self) -> list[Json]:
         """The network's directory, as this node knows it."""
         answer = await self._json("/v1/members")
@@ -103,6 +183,13 @@ class Institution:
     async def _json(self, path: str, **params: Any) -> Json:
         try:
             answer: Json = await self.client.get_json(path, **_present(params))
+        except (NodeUnreachable, NodeRefused) as error:
+            raise self._reason(error) from error
+        return answer
+
+    async def _post(self, path: str, document: Json) -> Json:
+        try:
+            answer: Json = await self.client.post_json(path, document)
         except (NodeUnreachable, NodeRefused) as error:
             raise self._reason(error) from error
         return answer
@@ -123,21 +210,45 @@ class Institution:
             case 409:
                 return NotYet()
             case 400 | 422:
-                return BadQuestion(detail)
+                return BadQuestion(detail, _errors(error.problem))
             case 502 | 503 | 504:
                 return NodeAway(self)
         return NodeRefusal(self, error.status, detail)
+
+
+def _errors(problem: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong, by the member's name ("body.mcc" is mcc's)."""
+    found = problem.get("errors")
+    if not isinstance(found, list):
+        return {}
+    return {
+        str(one.get("at", "")).removeprefix("body."): str(one.get("message", ""))
+        for one in found
+        if isinstance(one, dict)
+    }
 
 
 def _present(params: Mapping[str, Any]) -> Json:
     return {key: value for key, value in params.items() if value is not None}
 
 
+def _people_of(member_id: str, settings: ConsoleSettings) -> dict[str, str]:
+    """By user name, the keys of those who may act at a node."""
+    return {
+        user.username: user.node_keys[member_id].get_secret_value()
+        for user in settings.users
+        if member_id in user.node_keys and user.role.includes(Role.OPERATOR)
+    }
+
+
 class Institutions:
     """All institutions of the configuration, in its order."""
 
     def __init__(self, settings: ConsoleSettings) -> None:
-        self._by_id = {entry.member_id: Institution(entry) for entry in settings.nodes}
+        self._by_id = {
+            entry.member_id: Institution(entry, _people_of(entry.member_id, settings))
+            for entry in settings.nodes
+        }
 
     def __iter__(self) -> Iterator[Institution]:
         return iter(self._by_id.values())

@@ -117,6 +117,17 @@ def minor_units(text: str, currency: str) -> int | None:
     return minor
 
 
+def typed_moment(text: str, tz: tzinfo) -> str | None:
+    """What a person typed in the zone shown, as RFC 3339 in UTC; None if it is no moment."""
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=tz)
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def short(value: str | None, head: int = 8, tail: int = 6) -> str:
     """A long identifier's ends, "a1b2c3d4…9f0e1d"; its whole is in the title or copied."""
     if not value:

@@ -18,7 +18,7 @@ class Role(StrEnum):
     """What a person may do here; each role may do all that the ones before it may."""
 
     READER = "reader"  # look at everything of the own institutions, verify proofs
-    OPERATOR = "operator"  # as yet the same; changes of cards and merchants come under it
+    OPERATOR = "operator"  # also propose, approve and reject adjustments, try rules (own node key)
     ADMIN = "admin"  # unlock accounts, see and end other people's sessions
 
     def includes(self, needed: Role) -> bool:
@@ -45,13 +45,18 @@ class NodeEntry(BaseModel):
 
 
 class UserEntry(BaseModel):
-    """One person. `members` are the institutions that they may see; "*" means all."""
+    """One person. `members` are the institutions that they may see; "*" means all.
+
+    `node_keys`: by member id, the key under which the person acts at that node (role `operator`
+    there). Everybody has their own: the node tells maker from checker by it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     username: str = Field(min_length=1, max_length=64)
     password_argon2: SecretStr
     role: Role = Role.READER
     members: list[str] = []
+    node_keys: dict[str, SecretStr] = {}
 
     @field_validator("password_argon2")
     @classmethod
@@ -100,6 +105,12 @@ class ConsoleSettings(BaseModel):
             for member in user.members:
                 if member != EVERY_MEMBER and member not in known:
                     raise ValueError(f"user {user.username!r}: no node for member {member!r}")
+            for member in user.node_keys:
+                if member not in known:
+                    raise ValueError(f"user {user.username!r}: no node for the key of {member!r}")
+        keys = [key.get_secret_value() for user in self.users for key in user.node_keys.values()]
+        if len(set(keys)) != len(keys):
+            raise ValueError("two people have the same node key: none could check the other")
         return self
 
     @property

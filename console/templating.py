@@ -16,7 +16,7 @@ from jinja2_fragments.fastapi import Jinja2Blocks
 from markupsafe import Markup
 from starlette.responses import Response
 
-from console import presentation, wording
+from console import presentation, reasons, wording
 
 _HERE = Path(__file__).parent
 STATIC = _HERE / "static"
@@ -57,7 +57,19 @@ def make_templates() -> Jinja2Blocks:
         environment.filters[name] = getattr(presentation, name)
     environment.globals["between"] = presentation.between
     environment.globals["words"] = wording
-    for name in ("KINDS", "OUTCOMES", "SIDES", "ENTRY_MODES", "ACCOUNT_KINDS", "EVENTS"):
+    environment.globals["reasons"] = reasons
+    for name in (
+        "KINDS",
+        "OUTCOMES",
+        "SIDES",
+        "ENTRY_MODES",
+        "ACCOUNT_KINDS",
+        "EVENTS",
+        "CARD_STATES",
+        "CHANNELS",
+        "WINDOWS",
+        "RULE_SCOPES",
+    ):
         table = getattr(wording, name)
         environment.filters[name.lower()] = lambda code, table=table: wording.words(table, code)
     environment.filters["compact_json"] = lambda value: json.dumps(value, separators=(",", ":"))

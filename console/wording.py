@@ -10,6 +10,14 @@ KINDS = {
     "refund": "Refund",
     "reversal": "Reversal",
     "load": "Load",
+    "authorization": "Authorization",
+    "increment": "Increment",
+    "capture": "Capture",
+    "void": "Void",
+    "advice": "Advice",
+    "expiry": "Expiry of a hold",
+    "adjustment": "Adjustment",
+    "transfer": "Transfer",
 }
 
 #: Outcome -> words. An unknown code is shown as it is, in words.
@@ -38,7 +46,14 @@ OUTCOMES = {
     "pin_wrong": "Wrong PIN",
     "original_mismatch": "Doesn't match its original",
     "already_reversed": "Already reversed",
+    "hold_ended": "Hold has ended",
     "over_original_amount": "More than the original",
+    "account_frozen": "Account frozen",
+    "card_not_permitted": "Card not permitted here",
+    "uses_exhausted": "Uses exhausted",
+    "rule_declined": "Declined by a rule",
+    "amount_limit": "Over an amount limit",
+    "count_limit": "Over a count limit",
     "insufficient_funds": "Insufficient funds",
     "issuer_unavailable": "Issuer unavailable",
     "system_error": "System error",
@@ -71,7 +86,127 @@ ACCOUNT_KINDS = {
     "funding": "Funding",
     "settlement": "Settlement",
     "merchant": "Merchant",
+    "receivable": "Receivable",
+    "adjustment": "Adjustments",
 }
+
+#: Status of a card account -> (words, what it means).
+ACCOUNT_STATES = {
+    "open": ("Open", "It pays and takes money."),
+    "frozen": ("Frozen", "It pays nothing; refunds, reversals and loads still come in."),
+    "closed": ("Closed", "It neither pays nor takes money, and stays closed."),
+}
+
+CARD_STATES = {
+    "active": "Active",
+    "blocked": "Blocked",
+    "lost": "Lost",
+    "stolen": "Stolen",
+    "cancelled": "Cancelled",
+    "expired": "Expired",
+}
+
+#: The window of a limit -> words behind the limit: "500.00 a day".
+WINDOWS = {
+    "transaction": "a transaction",
+    "day": "a day",
+    "week": "a week",
+    "month": "a month",
+    "lifetime": "in all",
+}
+
+CHANNELS = {"pos": "At a terminal", "ecommerce": "Online shop"}
+
+ADJUSTMENT_STATES = {"proposed": "Proposed", "posted": "Posted", "rejected": "Rejected"}
+
+#: Why the node didn't do what somebody wanted, by the problem's name.
+NOT_DONE = {
+    "maker-is-checker": "You proposed this adjustment: somebody else must check it.",
+    "adjustment-decided": "Somebody has decided on this adjustment meanwhile.",
+    "insufficient-funds": "The account hasn't enough for it: the adjustment stays proposed.",
+    "account-unknown": "There is no such card account.",
+    "currency-not-permitted": "The account is in another currency.",
+    "amount-invalid": "The amount can't be posted.",
+    "key-reused": "This form was sent before with other content: open it anew.",
+    "role-too-small": "Your key at this node isn't an operator's.",
+    "subject-unknown": "The card, account or product of this rule isn't known any more.",
+}
+
+RULE_SCOPES = {"product": "Product", "account": "Account", "card": "Card"}
+
+#: What a rule is about, by condition.
+CONDITIONS = {
+    "mccs": "MCC",
+    "merchants": "merchant",
+    "countries": "country",
+    "channels": "channel",
+    "entry_modes": "entry mode",
+    "kinds": "kind",
+}
+
+#: Why a payment is declined: values in braces are shown as amounts, counts or texts.
+REASONS = {
+    "amount_invalid": "The amount {amount} can't be posted.",
+    "original_not_found": "The transaction that this names isn't known, or it was declined.",
+    "reversed_before_arrival": "Its reversal came first.",
+    "deadline_passed": "It came {late_ms} ms after the terminal had stopped waiting.",
+    "card_unknown": "The card isn't known.",
+    "card_lost": "The card is reported lost.",
+    "card_stolen": "The card is reported stolen.",
+    "card_blocked": "The card is {status}.",
+    "card_expired": "The card expired with {expiry} (year and month).",
+    "currency_not_permitted": "The account is in {of_account}, the payment in {currency}.",
+    "pin_tries_exceeded": "The PIN was wrong too often: no try is left.",
+    "pin_required": "The card needs a PIN and none came.",
+    "pin_wrong": "The PIN was wrong. Tries left: {tries_left}.",
+    "original_mismatch": "It doesn't fit the transaction that it names: {differs}.",
+    "already_reversed": "What it names was undone before.",
+    "hold_ended": "Nothing is held any more: of {authorized}, {captured} were captured and "
+    "{reversed} released; the rest expired or was set free.",
+    "over_original_amount": "{amount} is more than what is left to undo or to capture.",
+    "account_frozen": "The account is {status}.",
+    "uses_exhausted": "All {limit} uses of the card are spent.",
+    "insufficient_funds": "{amount} was asked for and {available} is available for it.",
+    "rule_declined": "The rule “{rule}” declines payments like this.",
+    "amount_limit": "The rule “{rule}” allows {limit} {window}: {used} were used before, "
+    "and this asks for {amount}.",
+    "transaction_limit": "The rule “{rule}” allows {limit} a transaction, and this asks for "
+    "{amount}.",
+    "count_limit": "The rule “{rule}” allows {limit} payments {window}, and {used} were made.",
+    "max_balance": "With {amount} more, the balance of {balance} would exceed the maximum of "
+    "{max_balance}.",
+}
+
+#: Names of the values that were compared.
+VALUES = {
+    "amount": "Asked for",
+    "available": "Available for it",
+    "balance": "Ledger balance",
+    "held": "Held",
+    "limit": "Limit",
+    "used": "Used before",
+    "window": "Counted over",
+    "max_balance": "Maximum balance",
+    "mcc": "MCC",
+    "merchant": "Merchant",
+    "country": "Country",
+    "channel": "Channel",
+    "entry_mode": "Entry mode",
+    "time": "Local time",
+    "weekday": "Weekday",
+    "status": "Status",
+    "expiry": "Expiry",
+    "asked": "Expiry in the message",
+    "tries_left": "Tries left",
+    "late_ms": "Too late by (ms)",
+    "differs": "What differs",
+    "original": "Original amount",
+    "of_account": "Currency of the account",
+    "currency": "Currency",
+    "service": "Service",
+}
+
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 #: The overview's chart.
 CHART = {
@@ -92,6 +227,10 @@ EVENTS = {
     "purchase": "Purchased",
     "reversal": "Reversal",
     "refund": "Refund",
+    "increment": "Hold raised",
+    "capture": "Capture",
+    "void": "Void",
+    "expiry": "Hold expired",
     "reversal acknowledged": "Reversal acknowledged by the issuer",
 }
 

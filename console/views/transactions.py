@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import tzinfo
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -30,6 +31,9 @@ _SEARCH = (
     ("merchant_id", re.compile(r"[0-9A-Za-z]{15}\Z")),
 )
 PAGE_SIZE = 25
+#: A payment's story: how many transactions are shown, and over how many others one is found.
+_STORY_STEPS = 30
+_STORY_REACH = 3
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Filters:
                 )
         for name, target in (("start", "from"), ("end", "to")):
             if text := getattr(self, name):
-                value = _moment(text, tz)
+                value = presentation.typed_moment(text, tz)
                 if value is None:
                     wrong[name] = "A day, or a day and a time: 2026-11-22 or 2026-11-22T14:30."
                 else:
@@ -86,17 +90,6 @@ class Filters:
                 else:
                     query[name] = minor
         return query, wrong
-
-
-def _moment(text: str, tz: tzinfo) -> str | None:
-    """What a person typed in the zone shown, as RFC 3339 in UTC."""
-    try:
-        value = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    if value.tzinfo is None:
-        value = value.replace(tzinfo=tz)
-    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _text(limit: int) -> Any:
@@ -165,6 +158,8 @@ async def transaction(
     context = {
         "active": "transactions",
         "record": record,
+        "decision": record["decision"],
+        "steps": await story(institution, record),
         "sealed_in": batch,
         "way": way(record),
         "others": _other_parties(request, institution, record),
@@ -229,6 +224,41 @@ async def _record(institution: Institution, txid: str, side: str) -> Json:
     if not _TXID.match(txid):
         raise NotKnown
     return await institution.transaction(txid, side or None)
+
+
+async def story(institution: Institution, record: Json) -> list[Json]:
+    """The payment's transactions in these books, in the order of time: what a transaction names,
+    what names it, and so on. Empty if it stands alone."""
+    found: dict[str, Json] = {record["txid"]: record}
+    gone: set[str] = set()
+    for _ in range(_STORY_REACH):
+        wanted = [
+            txid
+            for item in found.values()
+            for txid in (item["original_txid"], *item["related"])
+            if txid and txid not in found and txid not in gone
+        ]
+        wanted = list(dict.fromkeys(wanted))[: _STORY_STEPS - len(found)]
+        if not wanted:
+            break
+        for txid, item in zip(
+            wanted,
+            await asyncio.gather(*(_step(institution, txid, record["side"]) for txid in wanted)),
+            strict=True,
+        ):
+            if item is None:
+                gone.add(txid)
+            else:
+                found[txid] = item
+    steps = sorted(found.values(), key=lambda item: item["decided_at"])
+    return steps if len(steps) > 1 else []
+
+
+async def _step(institution: Institution, txid: str, side: str) -> Json | None:
+    try:
+        return await institution.transaction(txid, side)
+    except NotKnown:
+        return None
 
 
 def _other_parties(request: Request, institution: Institution, record: Json) -> list[Institution]:

@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.browser.network import PASSWORD, ConsoleNetwork, console_network
+from console.app import create_app
+from console.settings import ConsoleSettings
+from tests.browser.issuing import Issuing, console_settings, issuing_network, node_people
+from tests.browser.network import PASSWORD, ConsoleNetwork, console_network, people
+from tests.conftest import Cluster
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -52,6 +56,19 @@ def network(_started: ConsoleNetwork) -> Iterator[ConsoleNetwork]:
         node.tampered.clear()
         node.swapped.clear()
         node.falsified.clear()
+
+
+@pytest.fixture(scope="session")
+def issuing(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Issuing]:
+    """Real nodes with a day's business, and a console before them."""
+
+    def console(entries: list[dict[str, Any]], directory: Path) -> Any:
+        document = console_settings(entries, [*people(), *node_people()])
+        document["state_file"] = directory / "console.sqlite"
+        return create_app(ConsoleSettings.model_validate(document))
+
+    with issuing_network(cluster, tmp_path_factory.mktemp("issuing"), console) as network:
+        yield network
 
 
 class Watch:
@@ -105,6 +122,21 @@ def sign_in(page: Page, network: ConsoleNetwork) -> Callable[..., Page]:
 
     def sign(username: str = "ada", path: str = "/") -> Page:
         page.goto(network.url + path)
+        page.get_by_label("User name").fill(username)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_selector("#content")
+        return page
+
+    return sign
+
+
+@pytest.fixture
+def enter(page: Page, issuing: Issuing) -> Callable[..., Page]:
+    """Signs somebody in at the console of the real nodes, at one of the issuer's pages."""
+
+    def sign(path: str = "/overview", username: str = "otto") -> Page:
+        page.goto(issuing.home + path)
         page.get_by_label("User name").fill(username)
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()

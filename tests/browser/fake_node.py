@@ -178,6 +178,8 @@ class FakeNode:
             "transfers": transfers if moved else [],
             "timeline": timeline,
             "related": [],
+            "related_items": [],
+            "decision": None,
         }
 
     def overview(self, minutes: int) -> dict[str, Any]:

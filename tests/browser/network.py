@@ -54,30 +54,33 @@ class ConsoleNetwork:
 def settings_for(
     nodes: list[dict[str, Any]], chain: ChainFixture, port: int, state_file: Path | None
 ) -> ConsoleSettings:
-    """A console's settings with three people: ada (admin), otto (operator), rita (reader)."""
-    password = _HASHER.hash(PASSWORD)
+    """A console's settings with three people (`people`)."""
     return ConsoleSettings.model_validate(
         {
             "port": port,
             "secret": secrets.token_hex(32),
             "nodes": nodes,
-            "users": [
-                {"username": "ada", "password_argon2": password, "role": "admin", "members": ["*"]},
-                {
-                    "username": "otto", "password_argon2": password, "role": "operator",
-                    "members": [ISSUER, ACQUIRER],
-                },
-                {
-                    "username": "rita", "password_argon2": password, "role": "reader",
-                    "members": [ACQUIRER],
-                },
-            ],
+            "users": people(),
             "rpc_url": chain.rpc_url,
             "anchor_registry": chain.anchor_registry,
             "member_registry": chain.member_registry,
             "state_file": state_file,
         }
-    )  # fmt: skip
+    )
+
+
+def people() -> list[dict[str, Any]]:
+    """ada (admin, every institution), otto (operator of both), rita (reader of the acquirer)."""
+    password = _HASHER.hash(PASSWORD)
+    plans: tuple[tuple[str, str, list[str]], ...] = (
+        ("ada", "admin", ["*"]),
+        ("otto", "operator", [ISSUER, ACQUIRER]),
+        ("rita", "reader", [ACQUIRER]),
+    )
+    return [
+        {"username": name, "password_argon2": password, "role": role, "members": members}
+        for name, role, members in plans
+    ]
 
 
 @contextmanager
@@ -120,7 +123,7 @@ def _ours(member: dict[str, Any]) -> bool:
 def _nodes(
     chain: ChainFixture, day: Day, now: datetime, transactions: int
 ) -> tuple[dict[str, FakeNode], list[dict[str, Any]]]:
-    plans = (
+    plans: tuple[tuple[str, str, list[str], list[str], str], ...] = (
         (ISSUER, "Aurora Bank", ["issuer"], ["62230010"], "issuer"),
         (ACQUIRER, "Meridian Acquiring", ["acquirer"], [], "acquirer"),
         ("borealis", "Borealis Pay", ["issuer"], ["622400"], "issuer"),

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from console.institutions import Institutions
 from console.settings import ConsoleSettings
+
+
+def _person(name: str, node_keys: dict[str, str]) -> dict[str, Any]:
+    return {"username": name, "password_argon2": "$argon2id$", "node_keys": node_keys}
 
 
 @pytest.mark.parametrize(
@@ -27,6 +32,14 @@ from console.settings import ConsoleSettings
             {"users": [{"username": "a", "password_argon2": "$argon2id$", "members": ["zeta"]}]},
             "zeta",
         ),
+        (
+            {"users": [_person("a", {"zeta": "key-of-a"})]},
+            "no node for the key",
+        ),
+        (
+            {"users": [_person("a", {"aurora": "one"}), _person("b", {"aurora": "one"})]},
+            "the same node key",
+        ),
     ],
 )
 def test_a_wrong_configuration_is_refused_with_its_reason(
@@ -40,6 +53,20 @@ def test_secrets_are_in_no_repr(document: dict[str, Any]) -> None:
     shown = repr(ConsoleSettings.model_validate(document))
     assert document["secret"] not in shown
     assert document["users"][0]["password_argon2"] not in shown
+
+
+def test_only_operators_act_at_a_node_and_with_their_own_key(document: dict[str, Any]) -> None:
+    keys = {"aurora": "a-key-of-ones-own"}
+    people = [
+        _person("rita", {"aurora": "a-readers-key"}) | {"role": "reader"},
+        _person("otto", keys) | {"role": "operator"},
+    ]
+    institutions = Institutions(ConsoleSettings.model_validate(document | {"users": people}))
+    aurora, meridian = institutions.get("aurora"), institutions.get("meridian")
+    assert aurora is not None
+    assert meridian is not None
+    assert [aurora.lets_act(name) for name in ("rita", "otto", "nobody")] == [False, True, False]
+    assert not meridian.lets_act("otto")
 
 
 def test_the_state_file_is_beside_the_configuration(

@@ -1,0 +1,111 @@
+"""Adjustments by maker and checker, and spend rules with their back-test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Watch
+from tests.browser.issuing import Issuing
+
+Enter = Callable[..., Page]
+
+
+def _sign_out(page: Page) -> None:
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/sign-in*")
+
+
+def _propose(page: Page, issuing: Issuing, name: str, amount: str, reason: str) -> str:
+    """Propose through the form; the adjustment's page."""
+    page.goto(f"{issuing.home}/accounts/{issuing.cards[name].account_id}")
+    page.get_by_role("link", name="Propose an adjustment").click()
+    page.get_by_label("Amount").fill(amount)
+    page.get_by_label("Reason").fill(reason)
+    page.get_by_role("button", name="Propose").click()
+    expect(page.locator("[data-adjustment-state=proposed]")).to_be_visible()
+    address: str = page.url
+    return address
+
+
+def test_what_one_proposes_another_approves_and_it_is_posted(
+    page: Page, issuing: Issuing, enter: Enter
+) -> None:
+    enter(username="operator")
+    before = issuing.get(f"/v1/accounts/{issuing.cards['new'].account_id}")["balance"]
+    address = _propose(page, issuing, "new", "12.50", "fee charged twice")
+    expect(page.get_by_text("You proposed this: somebody else must check it.")).to_be_visible()
+    expect(page.get_by_role("button", name="Approve")).to_have_count(0)
+    # The buttons are a help; the node itself refuses the maker.
+    refused = page.request.post(
+        f"{address}/approve", headers={"Origin": issuing.url}, max_redirects=0
+    )
+    assert refused.status == 409
+    assert "somebody else must check it" in refused.text()
+    _sign_out(page)
+    enter(path="/adjustments?state=proposed", username="admin")
+    page.locator("#results tr.row-link").filter(has_text="fee charged twice").get_by_role(
+        "link"
+    ).click()
+    page.get_by_role("button", name="Approve and post").click()
+    expect(page.locator("[data-adjustment-state=posted]")).to_be_visible()
+    after = issuing.get(f"/v1/accounts/{issuing.cards['new'].account_id}")["balance"]
+    assert after == before + 1_250
+    page.locator(".datagrid").get_by_role("link").click()
+    expect(page.get_by_role("heading", name="Adjustment 12.50")).to_be_visible()
+
+
+def test_a_rejected_one_posts_nothing(page: Page, issuing: Issuing, enter: Enter) -> None:
+    enter(username="operator")
+    address = _propose(page, issuing, "lin", "3", "a mistake")
+    _sign_out(page)
+    enter(username="admin")
+    page.goto(address)
+    page.get_by_role("button", name="Reject").click()
+    expect(page.locator("[data-adjustment-state=rejected]")).to_be_visible()
+    expect(page.get_by_role("button", name="Approve and post")).to_have_count(0)
+
+
+def test_a_proposal_that_can_not_be_meant_is_explained_at_its_fields(
+    page: Page, watch: Watch, issuing: Issuing, enter: Enter
+) -> None:
+    watch.expected.append("422")
+    enter(path="/adjustments/new?account=999999999", username="operator")
+    page.get_by_label("Amount").fill("lots")
+    page.get_by_role("button", name="Propose").click()
+    for name in ("account", "amount", "reason"):
+        expect(page.locator(f"#{name}")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#amount")).to_have_value("lots")
+
+
+def test_who_has_no_key_of_their_own_only_looks(
+    page: Page, watch: Watch, issuing: Issuing, enter: Enter
+) -> None:
+    watch.expected.append("403")
+    enter(path="/adjustments", username="otto")
+    expect(page.get_by_role("link", name="Propose", exact=True)).to_have_count(0)
+    page.goto(f"{issuing.home}/adjustments/new")
+    expect(page.get_by_text("Not allowed")).to_be_visible()
+    page.goto(f"{issuing.home}/rules")
+    expect(page.get_by_role("button", name="Back-test")).to_have_count(0)
+
+
+def test_rules_are_listed_and_tried_on_what_has_happened(
+    page: Page, issuing: Issuing, enter: Enter, accessible: Callable[[Page], None]
+) -> None:
+    enter(path="/rules", username="operator")
+    expect(page.locator("#results .window")).to_have_count(4)
+    large = page.locator("#results .window").filter(has_text="400.00 a payment")
+    expect(large).to_contain_text("at most 400.00 CNY a transaction")
+    expect(large).to_contain_text("Shadow")
+    large.get_by_role("button", name=re.compile("Back-test")).click()
+    tried = page.locator("[data-backtest]")
+    expect(tried).to_contain_text("Would have been declined")
+    expect(tried.locator("tbody tr")).to_have_count(1)
+    expect(tried).to_contain_text("600.00")
+    accessible(page)
+    page.get_by_label("Set for").select_option("product")
+    expect(page.get_by_text("No rule fits")).to_be_visible()
+    assert page.url == f"{issuing.home}/rules?scope=product"
