@@ -13,9 +13,9 @@ from nodes.chain.contracts import ANCHOR_REGISTRY, MEMBER_REGISTRY
 from sandbox.network import (
     ACQUIRER,
     LOGINS,
-    MEMBERS,
     MERCHANTS,
     TPDU,
+    MemberPlan,
     Terminal,
     api_url,
     write_json,
@@ -45,7 +45,7 @@ def describe(network: Network) -> dict[str, Any]:
                 for name in (MEMBER_REGISTRY, ANCHOR_REGISTRY)
             },
         },
-        "members": [_member(network, index) for index in range(len(MEMBERS))],
+        "members": [_member(network, plan) for plan in network.directory.plan.members],
         "gateways": [
             {
                 "acquirer": ACQUIRER,
@@ -75,8 +75,7 @@ def write_description(network: Network) -> None:
     write_json(network.directory.network_file, describe(network))
 
 
-def _member(network: Network, index: int) -> dict[str, Any]:
-    plan = MEMBERS[index]
+def _member(network: Network, plan: MemberPlan) -> dict[str, Any]:
     name = plan.member_id
     return {
         "id": name,

@@ -35,7 +35,6 @@ from nodes.db.provision import provision
 from sandbox.network import (
     ACQUIRER,
     CURRENCY,
-    MEMBERS,
     Card,
     Plan,
     State,
@@ -64,13 +63,13 @@ def make_genesis(network: Network) -> None:
 def make_databases(network: Network) -> None:
     """Each member's database with its logins, migrated; and one for its jobs."""
     admin = network.postgres.superuser_dsn()
-    for member in MEMBERS:
+    for member in network.directory.plan.members:
         name = member.member_id
         provision(admin, name, network.state.passwords[name])
         migrate(network.dsn(name, "owner"))
     with psycopg.connect(admin, autocommit=True) as connection:
         there = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
-        for member in MEMBERS:
+        for member in network.directory.plan.members:
             jobs = f"{member.member_id}_jobs"
             if jobs not in there:
                 connection.execute(
@@ -107,7 +106,7 @@ def admit_members(network: Network, client: ChainClient) -> None:
     registry = network.state.contracts[MEMBER_REGISTRY]
     directory = Directory(client, registry)
     directory.refresh()
-    for plan in MEMBERS:
+    for plan in network.directory.plan.members:
         url = api_url(network.state, plan.member_id)
         member = directory.member(plan.member_id)
         if member is None:
@@ -150,7 +149,7 @@ def open_business(plan: Plan, state: State) -> None:
                     {"terminal_id": terminal_id, "merchant_id": merchant.merchant_id},
                     accept=(201, 409),
                 )
-    for member in MEMBERS:
+    for member in plan.members:
         with NodeAdministration(state, member.member_id) as issuer:
             for card, planned in zip(state.cards, plan.cards, strict=True):
                 if card["member"] == member.member_id:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from nodes.chain.client import ChainClient
 from sandbox import founding
 from sandbox.description import write_description
-from sandbox.network import MEMBERS, DemoDirectory, State
+from sandbox.network import DemoDirectory, State
 from sandbox.postgres import EmbeddedPostgres
 from sandbox.services import PRELOAD, Network
 from sandbox.supervisor import Supervisor
@@ -74,7 +74,7 @@ def _start(network: Network, supervisor: Supervisor, report: Report, *, console:
     if console:
         network.write_console_config()
         supervisor.add([network.console_service()])
-    for member in MEMBERS:
+    for member in network.directory.plan.members:
         supervisor.wait_ready(f"{member.member_id}-node")
     if not network.state.founded:
         report("Registering merchants, issuing cards")

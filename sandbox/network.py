@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,17 +96,18 @@ class Plan:
 
     merchants: tuple[MerchantPlan, ...]
     cards: tuple[CardPlan, ...]
+    members: tuple[MemberPlan, ...] = MEMBERS
+
+
+def port_names(members: Sequence[MemberPlan]) -> tuple[str, ...]:
+    """What listens in a network of these members."""
+    nodes = (f"{member.member_id}-node" for member in members)
+    return ("chain", *nodes, "gateway", "gateway-http", "console")
 
 
 DEMO = Plan(MERCHANTS, CARDS)
+PORTS = port_names(MEMBERS)
 LOGINS = ("owner", "app", "worker", "reader")
-PORTS = (
-    "chain",
-    *(f"{member.member_id}-node" for member in MEMBERS),
-    "gateway",
-    "gateway-http",
-    "console",
-)
 TPDU = "6000010000"
 GATEWAY_KEY_ID = f"gateway:{ACQUIRER}"
 
@@ -256,14 +257,14 @@ class DemoDirectory:
             state = State(**document)
         if not self.keys.exists():
             self._make_keys(state)
-        choose_ports(state.ports)
+        choose_ports(state.ports, self.plan.members)
         self.save(state)
         return state
 
     def _make_keys(self, state: State) -> None:
         building = self.path / "keys.new"
         shutil.rmtree(building, ignore_errors=True)
-        for owner, values in _new_keys(state).items():
+        for owner, values in _new_keys(state, self.plan.members).items():
             directory = building / owner
             directory.mkdir(parents=True, mode=0o700)
             passphrase = secrets.token_urlsafe(32)
@@ -272,10 +273,10 @@ class DemoDirectory:
         building.rename(self.keys)
 
 
-def choose_ports(ports: dict[str, int]) -> None:
+def choose_ports(ports: dict[str, int], members: Sequence[MemberPlan] = MEMBERS) -> None:
     """Keep each port that is still free, choose another one for each that is not."""
     taken: set[int] = set()
-    for name in PORTS:
+    for name in port_names(members):
         port = ports.get(name, 0)
         while not port or port in taken or not port_is_free(port):
             port = free_port()
@@ -294,14 +295,28 @@ def write_private(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def acting(logins: Sequence[Login], member: MemberPlan) -> list[Login]:
+    """Who may act at a member's node through the console."""
+    return [
+        login
+        for login in logins
+        if login["role"] != "reader" and {"*", member.member_id} & set(login["members"])
+    ]
+
+
 def _new_state(plan: Plan) -> State:
-    bins = {member.member_id: member.bins[0] for member in MEMBERS if member.bins}
+    bins = {member.member_id: member.bins[0] for member in plan.members if member.bins}
+    logins = [
+        _login("admin", "admin", ["*"]),
+        *(_login(member.member_id, "operator", [member.member_id]) for member in plan.members),
+        _login("auditor", "reader", ["*"]),
+    ]
     return State(
         chain_id=secrets.randbelow(1 << 30) + (1 << 20),
         ports={},
         passwords={
             member.member_id: {login: secrets.token_hex(16) for login in LOGINS}
-            for member in MEMBERS
+            for member in plan.members
         },
         api_keys={
             member.member_id: [
@@ -310,15 +325,13 @@ def _new_state(plan: Plan) -> State:
                     ("console", "reader"),
                     ("sandbox", "operator"),
                     ("administrator", "admin"),
+                    # People act at a node by keys of their own: so it tells maker from checker.
+                    *((login["username"], "operator") for login in acting(logins, member)),
                 )
             ]
-            for member in MEMBERS
+            for member in plan.members
         },
-        logins=[
-            _login("admin", "admin", ["*"]),
-            *(_login(member.member_id, "operator", [member.member_id]) for member in MEMBERS),
-            _login("auditor", "reader", ["*"]),
-        ],
+        logins=logins,
         console_secret=secrets.token_urlsafe(48),
         cards=[
             Card(
@@ -347,19 +360,21 @@ def _login(username: str, role: str, members: list[str]) -> Login:
     return Login(username=username, password=secrets.token_urlsafe(9), role=role, members=members)
 
 
-def _new_keys(state: State) -> dict[str, dict[str, bytes]]:
+def _new_keys(state: State, members: Sequence[MemberPlan]) -> dict[str, dict[str, bytes]]:
     """All secrets by owner and name. Zone keys stand in two keystores."""
     keys: dict[str, dict[str, bytes]] = {
         member.member_id: {
             name: secrets.token_bytes(32)
             for name in ("operator", "note", "message", "pan", "pan_lookup", "pin_lookup")
         }
-        for member in MEMBERS
+        for member in members
     }
-    for issuer in ISSUERS:
-        zone = secrets.token_bytes(16)
-        keys[issuer][f"zone:{ACQUIRER}"] = zone
-        keys[ACQUIRER][f"zone:{issuer}"] = zone
+    for acquirer in (member.member_id for member in members if "acquirer" in member.roles):
+        for issuer in (member.member_id for member in members if "issuer" in member.roles):
+            if issuer != acquirer:
+                zone = secrets.token_bytes(16)
+                keys[issuer][f"zone:{acquirer}"] = zone
+                keys[acquirer][f"zone:{issuer}"] = zone
     zone = secrets.token_bytes(16)
     keys[ACQUIRER]["zone:gateway"] = zone
     keys["gateway"] = {

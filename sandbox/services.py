@@ -18,7 +18,6 @@ from nodes.db.provision import dsn_for
 from sandbox.network import (
     ACQUIRER,
     GATEWAY_KEY_ID,
-    MEMBERS,
     DemoDirectory,
     MemberPlan,
     State,
@@ -61,7 +60,7 @@ class Network:
         self.console_url = f"http://{HOST}:{state.ports['console']}"
         self.gateway_url = f"http://{HOST}:{state.ports['gateway-http']}"
         self._public: dict[tuple[str, str], bytes] = {}
-        for member in MEMBERS:
+        for member in directory.plan.members:
             store = directory.keystore(member.member_id)
             for name in ("note", "message"):
                 self._public[member.member_id, name] = public_key(store.secret(name))
@@ -103,7 +102,7 @@ class Network:
 
     def write_node_configs(self) -> None:
         """One JSON file a node (nodes.settings), written at every start."""
-        for member in MEMBERS:
+        for member in self.directory.plan.members:
             write_json(self._config(member.member_id), self._node_config(member))
 
     def _node_config(self, member: MemberPlan) -> dict[str, Any]:
@@ -178,7 +177,7 @@ class Network:
                         "api_url": api_url(self.state, member.member_id),
                         "api_key": api_key(self.state, member.member_id, "reader"),
                     }
-                    for member in MEMBERS
+                    for member in self.directory.plan.members
                 ],
                 "users": [
                     {
@@ -186,6 +185,7 @@ class Network:
                         "password_argon2": hasher.hash(login["password"]),
                         "role": login["role"],
                         "members": login["members"],
+                        "node_keys": self._node_keys(login["username"]),
                     }
                     for login in self.state.logins
                 ],
@@ -194,6 +194,15 @@ class Network:
                 "member_registry": self.state.contracts["MemberRegistry"],
             },
         )
+
+    def _node_keys(self, username: str) -> dict[str, str]:
+        """The person's own key at each node where they have one."""
+        return {
+            member_id: entry["key"]
+            for member_id, entries in self.state.api_keys.items()
+            for entry in entries
+            if entry["name"] == username and entry["role"] == "operator"
+        }
 
     def _config(self, name: str) -> Any:
         return self.directory.config / f"{name}.json"
@@ -230,7 +239,7 @@ class Network:
     def node_services(self) -> list[Service]:
         """Node and worker of each member."""
         services = []
-        for member in MEMBERS:
+        for member in self.directory.plan.members:
             name = member.member_id
             config = ["--config", str(self._config(name))]
             ready = self._http_ready(f"{api_url(self.state, name)}/v1/ready")
