@@ -134,7 +134,7 @@ def test_a_second_run_continues_and_ctrl_c_stops_everything(
         _tampering_is_found(directory, after)
         second.send_signal(signal.SIGINT)
         status = second.wait(40)
-    assert status == 0
+    assert status == 0, said
     assert "Every check held" in said
     assert "Business day 2" in said
     assert len(pids) == 12
