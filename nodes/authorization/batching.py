@@ -79,6 +79,9 @@ class Batcher(Generic[In, Out]):
         self._items_waiting = 0
         self._pool = ThreadPoolExecutor(connections, thread_name_prefix=name)
         self._local = threading.local()
+        # At once: the first terminal of the day shouldn't wait for it.
+        for _ in range(connections):
+            self._pool.submit(self._connection)
 
     async def submit(self, items: Sequence[In]) -> list[Out]:
         """The results of these items; they may share a commit with other callers'.

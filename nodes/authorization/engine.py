@@ -428,6 +428,8 @@ class _Worker:
         self._name = name
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._connection: Connection | None = None
+        # At once: the first terminal of the day shouldn't wait for it.
+        self._pool.submit(self._connect)
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """`work(connection)` in the thread; LedgerUnavailable if the database is out of reach."""
@@ -436,14 +438,18 @@ class _Worker:
     def close(self) -> None:
         self._pool.shutdown(wait=True)
 
-    def _work(self, work: Callable[[Connection], T]) -> T:
+    def _connect(self) -> Connection:
         if self._connection is None or self._connection.closed:
             self._connection = connect(self._dsn, self._name)
+        return self._connection
+
+    def _work(self, work: Callable[[Connection], T]) -> T:
+        connection = self._connect()
         try:
-            return work(self._connection)
+            return work(connection)
         except _REFUSED:
             raise
         except psycopg.OperationalError as error:
             # Whether a commit took place isn't known: the caller asks again with its keys.
-            self._connection.close()
+            connection.close()
             raise LedgerUnavailable(type(error).__name__) from None
