@@ -3,7 +3,7 @@ before it is being committed.
 
 One task decides, on snapshots in memory; one connection, in a thread of its own, commits. An answer
 leaves when its batch and all before it are durable. If the database refuses a batch (another
-process was first with a version or a key), everything in memory is read anew and decided again.
+process was first with a version or a key), what it is about is read anew and decided again.
 """
 
 from __future__ import annotations
@@ -183,6 +183,8 @@ class IssuingEngine:
                 self._fail(work.calls, error)
                 continue
             if before is not None and not await self._finish(before):
+                # It was decided on what hasn't come about.
+                self._drop(work)
                 before = None
                 self._waiting.extendleft(reversed(work.calls))
                 self._count += len(work.asked)
@@ -346,7 +348,7 @@ class IssuingEngine:
                 write_batch(connection, work.decided)
 
         for attempt in range(_ATTEMPTS):
-            self._book.forget()
+            self._drop(work)
             try:
                 await self._writer.run(once_more)
             except _REFUSED as error:
@@ -356,7 +358,7 @@ class IssuingEngine:
             except LedgerUnavailable:
                 raise
             except Exception as error:  # noqa: BLE001 - the bad row is found below
-                self._book.forget()
+                self._drop(work)
                 if len(work.asked) == 1:
                     log.error("an item failed", batcher="issuing", error=type(error).__name__)
                     now_ms = self._issuer.clock.now_ms()
@@ -395,6 +397,10 @@ class IssuingEngine:
                 _keep(recent, one.asked.key, one.stored)
                 if one.record.bar is not None:
                     _keep(recent, one.record.bar.key, one.record.bar)
+
+    def _drop(self, work: _Work) -> None:
+        """What memory has of these accounts is not what the database has."""
+        self._book.drop((one.lookup for one in work.asked), work.account_ids())
 
     def _fail(self, calls: Sequence[_Call | _OnUsCall], error: Exception) -> None:
         """Whether it was committed isn't known: nothing in memory is trusted any more."""

@@ -12,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    Column,
     ColumnElement,
     Connection,
     Select,
@@ -22,8 +21,6 @@ from sqlalchemy import (
     or_,
     select,
     text,
-    true,
-    values,
 )
 
 from nodes.ledger.tables import (
@@ -233,61 +230,6 @@ def find_accounts(
     if owner is not None:
         query = query.where(accounts.c.owner == owner)
     return _rows(connection, query.order_by(accounts.c.account_id).limit(limit))
-
-
-def last_versions(connection: Connection, account_ids: Sequence[int]) -> dict[int, Row]:
-    """The last version (line 0, the main purse) of card accounts, with `available`, by account.
-
-    An account without versions, which nobody has used, is missing. `state` and `detail` are as the
-    authorization slice wrote them; the further purses stand in `state`.
-    """
-    if not account_ids:
-        return {}
-    v = account_versions.c
-    wanted = values(Column("account_id", BigInteger), name="wanted").data(
-        [(number,) for number in account_ids]
-    )
-    last = (
-        select(*v, (v.balance - v.held + v.overdraft_limit).label("available"))
-        .where(v.account_id == wanted.c.account_id, v.line == 0)
-        .order_by(v.version.desc())
-        .limit(1)
-        .lateral("last")
-    )
-    query = select(*last.c).select_from(wanted.join(last, true()))
-    return {row["account_id"]: row for row in _rows(connection, query)}
-
-
-def account_history(
-    connection: Connection, account_id: int, *, limit: int, before: int | None = None
-) -> list[Row]:
-    """A card account's versions (line 0), the newest first; `before`: only smaller versions.
-
-    With kind, outcome, amount and txid of the transaction that made it; None where people did.
-    """
-    c, v = transactions.c, account_versions.c
-    query = (
-        select(
-            v.version,
-            v.at_ms,
-            v.balance,
-            v.held,
-            v.overdraft_limit,
-            v.transaction_id,
-            v.state,
-            v.detail,
-            c.txid,
-            c.kind,
-            c.outcome,
-            c.amount,
-        )
-        .select_from(account_versions)
-        .outerjoin(transactions, c.transaction_id == v.transaction_id)
-        .where(v.account_id == account_id, v.line == 0)
-    )
-    if before is not None:
-        query = query.where(v.version < before)
-    return _rows(connection, query.order_by(v.version.desc()).limit(limit))
 
 
 def unsealed_movements(

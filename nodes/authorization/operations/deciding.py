@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
@@ -77,10 +77,20 @@ class Book:
     recent: OrderedDict[bytes, StoredRequest] = field(default_factory=OrderedDict)
 
     def forget(self) -> None:
-        """Snapshots and recent answers may be wrong: read anew what is needed."""
+        """Nothing in memory is trusted any more: read anew what is needed."""
         self.cards.clear()
         self.holders.clear()
         self.recent.clear()
+
+    def drop(self, lookups: Iterable[bytes | None], account_ids: Iterable[int]) -> None:
+        """Others have passed these: read them anew, and what belongs to them."""
+        dropped = set(account_ids)
+        for lookup in lookups:
+            card = self.cards.pop(lookup, None) if lookup is not None else None
+            if card is not None:
+                dropped.add(card.account_id)
+        for account_id in dropped:
+            self.holders.pop(account_id, None)
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -115,7 +125,6 @@ class Row:
 
     decision: Decision
     before: Account | None
-    to_before: Account | None
     card_token: bytes | None
     pan_masked: str | None
     transfers: tuple[Transfer, ...]
@@ -293,7 +302,7 @@ def _decide_one(
     if masked is None and request.pan is not None:
         masked = mask(request.pan)
     answer = _answer(request, decision, token, now_ms, known)
-    row = Row(decision, before, None, token, masked, transfers)
+    row = Row(decision, before, token, masked, transfers)
     if decision.tombstone:
         row.bar = StoredRequest(
             original_key_of(request),

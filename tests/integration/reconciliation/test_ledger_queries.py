@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from nodes.authorization import queries as authorization
 from nodes.authorization.model import Kind, Outcome
 from nodes.cards.model import IssuedCard
 from nodes.ledger import queries
@@ -74,26 +75,30 @@ def test_an_acquirer_finds_a_token_without_knowing_the_card(books: Books) -> Non
 def test_the_last_version_is_what_an_account_has(books: Books) -> None:
     ids = [books.card.account_id, books.other.account_id, 987_654]
     with books.issuer.engine.connect() as connection:
-        last = queries.last_versions(connection, ids)
-        assert queries.last_versions(connection, []) == {}
-    row = last[books.card.account_id]
-    assert (row["balance"], row["held"], row["available"]) == (8_970, 1_500, 7_470)
-    assert row["version"] == 10
-    assert last[books.other.account_id]["balance"] == 480
+        last = authorization.snapshots(connection, ids)
+        assert authorization.snapshots(connection, []) == {}
+    account = last[books.card.account_id]
+    assert (account.balance, account.held, account.available) == (8_970, 1_500, 7_470)
+    assert account.version == 10
+    assert last[books.other.account_id].balance == 480
     assert 987_654 not in last
 
 
 def test_an_accounts_history_says_what_made_each_version(books: Books) -> None:
     account = books.card.account_id
     with books.issuer.engine.connect() as connection:
-        first = queries.account_history(connection, account, limit=6)
-        rest = queries.account_history(connection, account, limit=6, before=first[-1]["version"])
+        first = authorization.versions_of(connection, account, limit=6)
+        before = first[-1].state.version
+        rest = authorization.versions_of(connection, account, limit=6, before=before)
     history = [*first, *rest]
-    assert [row["version"] for row in history] == list(range(10, 0, -1))
-    assert [row["balance"] for row in history[-3:]] == [9_700, 9_900, 10_000]
-    assert (history[-1]["kind"], history[-1]["amount"]) == ("load", 10_000)
-    assert {row["outcome"] for row in history} == {"approved", "insufficient_funds"}
-    assert all(row["detail"] and row["at_ms"] for row in history)
+    made = [version.transaction or {} for version in history]
+    assert [version.state.version for version in history] == list(range(10, 0, -1))
+    assert [version.state.balance for version in history[-3:]] == [9_700, 9_900, 10_000]
+    assert (made[-1]["kind"], made[-1]["amount"]) == ("load", 10_000)
+    assert {row["outcome"] for row in made} == {"approved", "insufficient_funds"}
+    assert all(version.at_ms for version in history)
+    declined = [v.detail.reason for v in history if v.detail.reason is not None]
+    assert [reason.code for reason in declined] == ["insufficient_funds"]
 
 
 def test_rolled_up_and_unsealed_make_the_current_balance(books: Books) -> None:
