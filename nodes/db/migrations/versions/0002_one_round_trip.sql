@@ -1,0 +1,1 @@
+-- A batch of decisions is written in one round trip.

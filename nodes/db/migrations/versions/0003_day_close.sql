@@ -1,0 +1,1 @@
+-- Day closes, breaks and their cases.

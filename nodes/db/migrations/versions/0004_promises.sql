@@ -1,0 +1,1 @@
+-- Signed promises, events as leaves, erasure.
