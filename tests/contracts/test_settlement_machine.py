@@ -44,7 +44,7 @@ from tests.contracts.settling import (
     ZERO,
     founded,
 )
-from tests.contracts.world import STRANGER, Key, World, address_of, mirrored, word
+from tests.contracts.world import Key, World, address_of, mirrored, word
 
 KEYS = [KEY, replace(KEY, business_date=date(2026, 11, 23))]
 SIGNATURES = ["right"] * 8 + ["short", "high", "broken", "other chain", "other terms"]
@@ -61,6 +61,7 @@ CHANGES: list[dict[str, Any]] = [
     {"supersedes": word("another")},
     {"supersedes": ZERO},
 ]
+WRONG_LEAVES = [OTHER_PAIR_LEAF, EVENT_LEAF, FUTURE_LEAF, OPEN_LEAF]
 
 
 @dataclass
@@ -450,7 +451,3 @@ class SettlementMachine(RuleBasedStateMachine):
 
 def test_contract_and_model_agree_on_any_calls() -> None:
     run_state_machine_as_test(SettlementMachine, settings=machine_settings(20, 25))
-
-
-def test_a_strangers_key_is_nobodys() -> None:
-    assert founded().world.acting(STRANGER.label) == ("", "NotOperator")
