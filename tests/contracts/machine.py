@@ -15,6 +15,7 @@ from eth.constants import BLANK_ROOT_HASH, CREATE_CONTRACT_ADDRESS
 from eth.db.atomic import AtomicDB
 from eth.db.backends.memory import MemoryDB
 from eth.vm.execution_context import ExecutionContext
+from eth.vm.forks.london import LondonVM
 from eth.vm.forks.london.state import LondonState
 from eth.vm.forks.london.transactions import LondonTransactionBuilder
 from eth.vm.spoof import SpoofTransaction
@@ -52,12 +53,14 @@ class Event:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a call led to: `refusal` is the error's name ("" if there is none)."""
+    """What a call led to: `refusal` is the error's name ("" if there is none); `gas` is what a
+    transaction pays for it, its calldata included."""
 
     refusal: str
     arguments: dict[str, object]
     values: tuple[Any, ...]
     events: tuple[Event, ...]
+    gas: int = 0
 
     @property
     def ok(self) -> bool:
@@ -71,6 +74,7 @@ class Evm:
         self.chain_id = chain_id
         self.now = START
         self.number = 1_000
+        self.deploy_gas = 0
         self._store: dict[bytes, bytes] = {}
         self._state = LondonState(AtomicDB(MemoryDB(self._store)), self._context(), BLANK_ROOT_HASH)
         self._names: dict[bytes, str] = {}
@@ -88,7 +92,7 @@ class Evm:
         compiled = artifact(name)
         entry = next(e for e in compiled.abi if e["type"] == "constructor")
         data = compiled.bytecode + encode(_types(entry["inputs"]), arguments)
-        computation = self._run(sender, CREATE_CONTRACT_ADDRESS, data, keep=True)
+        computation, self.deploy_gas = self._run(sender, CREATE_CONTRACT_ADDRESS, data, keep=True)
         if computation.is_error:
             return None, decode_revert(bytes(computation.output))
         address = bytes(computation.msg.storage_address)
@@ -101,19 +105,20 @@ class Evm:
         """One message; `sender` and `keep` (whether its changes stay) by name."""
         entry = _functions(contract.name)[function]
         data = keccak(signature(entry).encode())[:4] + encode(_types(entry["inputs"]), arguments)
-        computation = self._run(how["sender"], contract.address, data, keep=how["keep"])
+        computation, gas = self._run(how["sender"], contract.address, data, keep=how["keep"])
         output = bytes(computation.output)
         if computation.is_error:
             name, refused = decode_revert(output)
-            return Answer(name, refused, (), ())
+            return Answer(name, refused, (), (), gas)
         events = tuple(self._event(*log) for log in computation.get_log_entries())
-        return Answer("", {}, decode(_types(entry["outputs"]), output), events)
+        return Answer("", {}, decode(_types(entry["outputs"]), output), events, gas)
 
     def fork(self) -> Evm:
         """A copy that goes its own way; contracts are found there by `Contract.on`."""
         self._state.persist()
         copy = Evm.__new__(Evm)
         copy.chain_id, copy.now, copy.number = self.chain_id, self.now, self.number
+        copy.deploy_gas = 0
         copy._names = dict(self._names)
         copy._store = dict(self._store)
         copy._state = LondonState(
@@ -129,7 +134,7 @@ class Evm:
         """The hash of the block that many before the present one."""
         return _hash_of(self.number - back)
 
-    def _run(self, sender: bytes, to: bytes, data: bytes, *, keep: bool) -> Any:
+    def _run(self, sender: bytes, to: bytes, data: bytes, *, keep: bool) -> tuple[Any, int]:
         state = self._state
         state.execution_context = self._context()
         unsigned = LondonTransactionBuilder.create_unsigned_transaction(
@@ -137,12 +142,13 @@ class Evm:
         )
         state.lock_changes()
         snapshot = state.snapshot()
-        computation = state.apply_transaction(SpoofTransaction(unsigned, from_=sender))
+        transaction = SpoofTransaction(unsigned, from_=sender)
+        computation = state.apply_transaction(transaction)
         if keep and not computation.is_error:
             state.commit(snapshot)
         else:
             state.revert(snapshot)
-        return computation
+        return computation, LondonVM.finalize_gas_used(transaction, computation)
 
     def _context(self) -> ExecutionContext:
         hashes = (_hash_of(self.number - back) for back in range(1, 257))
