@@ -340,4 +340,4 @@ class QuorumMachine(RuleBasedStateMachine):
 
 
 def test_contract_and_model_agree_on_any_calls() -> None:
-    run_state_machine_as_test(QuorumMachine, settings=machine_settings(12, 20))
+    run_state_machine_as_test(QuorumMachine, settings=machine_settings(10, 15))
