@@ -175,6 +175,13 @@ class ChainClient:
         with _translated_errors():
             return int(self._web3.eth.get_transaction_count(Web3.to_checksum_address(address)))
 
+    def next_nonce(self, address: str) -> int:
+        """The same, with the waiting ones that follow without a gap counted too."""
+        with _translated_errors():
+            return int(
+                self._web3.eth.get_transaction_count(Web3.to_checksum_address(address), "pending")
+            )
+
     # -- transactions
 
     def send_raw(self, raw: bytes) -> bytes:

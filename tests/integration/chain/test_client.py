@@ -115,6 +115,19 @@ def test_sending_the_same_bytes_again_is_no_error(evm: ChainFixture) -> None:
     assert client.nonce(evm.deployer.address) == nonce + 2
 
 
+def test_the_next_nonce_is_the_one_that_the_chain_waits_for(evm: ChainFixture) -> None:
+    client = evm.client()
+    nonce = client.nonce(evm.deployer.address)
+    assert client.next_nonce(evm.deployer.address) == nonce
+    above, above_hash = transfer(evm, nonce + 1)
+    client.send_raw(above)
+    assert client.next_nonce(evm.deployer.address) == nonce
+    missing, _ = transfer(evm, nonce)
+    client.send_raw(missing)
+    client.wait_for_receipt(above_hash)
+    assert client.next_nonce(evm.deployer.address) == nonce + 2
+
+
 def test_another_transaction_under_a_used_nonce_is_refused(evm: ChainFixture) -> None:
     client = evm.client()
     nonce = client.nonce(evm.deployer.address)
