@@ -106,8 +106,8 @@ class ValidatorNetwork:
 
     def start(self) -> None:
         """Makes a new chain and starts all validators; returns when it makes blocks."""
-        self._prepare()
         try:
+            self._prepare()
             for validator in self.validators:
                 self._spawn(validator)
             for validator in self.validators:
@@ -160,10 +160,11 @@ class ValidatorNetwork:
     def sealers(self, index: int, last: int) -> list[str]:
         """Who sealed the newest `last` blocks that a validator knows, oldest first."""
         head = self.height(index)
-        return [
-            str(ask(self.validators[index].ipc, "clique_getSigner", hex(number)))
-            for number in range(max(head - last + 1, 1), head + 1)
-        ]
+        return [self.sealer(number, index) for number in range(max(head - last + 1, 1), head + 1)]
+
+    def sealer(self, number: int, index: int = 0) -> str:
+        """Who sealed a block (an address in lower case), as one validator knows it."""
+        return str(ask(self.validators[index].ipc, "clique_getSigner", hex(number)))
 
     # -- the wires between them
 

@@ -5,8 +5,11 @@ Skipped where the engine hasn't been built (docs/chain.md, A real network). `-s`
 
 from __future__ import annotations
 
+import contextlib
 import random
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +23,7 @@ from nodes.chain.errors import ChainUnavailable
 from nodes.chain.signer import LocalSigner
 from sandbox.validators.genesis import make_validator, write_settings
 from sandbox.validators.ipc import ValidatorDown, ask
-from sandbox.validators.network import initialize, spawn
+from sandbox.validators.network import NetworkFailed, ValidatorNetwork, initialize, spawn
 from tests.conftest import NodeDatabase
 from tests.factories.network import ACQUIRER, Network
 from tests.factories.validators import (
@@ -75,9 +78,13 @@ def test_gas_is_free_and_anybody_may_pay_nothing(four: Validators) -> None:
     client = four.client(1)
     assert client.gas_price() == 0
     poor = LocalSigner(secrets.token_bytes(32))
-    # By each of the validators, not only by the one that was told of the transaction.
+    # Told to one validator, sealed by others too: none of them asks for a price.
+    sealers = set()
     for _ in range(4):
-        assert send(client, poor, {"to": poor.address}).ok
+        receipt = send(client, poor, {"to": poor.address})
+        assert receipt.ok
+        sealers.add(four.network.sealer(receipt.block_number))
+    assert sealers - {four.network.validators[1].address.lower()}
 
 
 def test_a_stranger_finds_no_place_among_the_validators(four: Validators) -> None:
@@ -178,13 +185,103 @@ def test_with_half_of_the_validators_dead_the_chain_stops_and_trading_does_not(
         assert member.anchored_seq() == 1
         assert len(member.sealed()) == 6
     finally:
-        wait_until(lambda: network.height(0) > stopped_at, 60)
+        restarted = time.monotonic()
+        network.restart(2, 3)
+    wait_until(lambda: network.height(0) > stopped_at, 60)
     measured("blocks again after two restarted:", time.monotonic() - restarted)
     member.drain()
     measured("all drained after two restarted:", time.monotonic() - restarted)
     assert_anchored_once(member, 0, 1, 2, 3)
     assert trade.balance(card) == 100_000 - 6 * 100
     trade.close()
+
+
+def test_all_validators_are_killed_at_once(four: Validators, database: NodeDatabase) -> None:
+    """What was final is there when they are back, and what was on its way gets there."""
+    network = four.network
+    member = four.member(database, 2)
+    member.seal()
+    member.drain()
+    final = four.client(2).block(four.client(2).block_number() - network.finality_depth)
+    member.seal()
+    assert publish(member.log.context) == 1
+    network.kill(0, 1, 2, 3)
+    member.seal()
+    with pytest.raises(ChainUnavailable):
+        publish(member.log.context)
+    restarted = time.monotonic()
+    network.restart(0, 1, 2, 3)
+    member.drain()
+    measured("all drained after all four restarted:", time.monotonic() - restarted)
+    assert_anchored_once(member, 0, 1, 2, 3)
+    assert all(four.client(index).block(final.number) == final for index in range(4))
+
+
+def test_the_script_runs_a_command_on_a_network_of_its_own(
+    four: Validators, tmp_path: Path
+) -> None:
+    """With what the tests of the chain need in its environment; nothing is left behind."""
+    look = (
+        "import os; from nodes.chain.client import ChainClient;"
+        "from nodes.chain.signer import LocalSigner;"
+        "client = ChainClient(os.environ['EVM_RPC_URL']);"
+        "owner = LocalSigner(bytes.fromhex(os.environ['EVM_DEPLOYER_KEY'])).address;"
+        "assert int(client.request('eth_getBalance', [owner, 'latest']), 16) > 0;"
+        "assert client.block_number() >= 2; raise SystemExit(3)"
+    )
+    engines = four.network.program.parent
+    places = ["--dir", str(tmp_path / "net"), "--engines", str(engines), "--validators", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "sandbox.validators",
+        *places,
+        "--",
+        sys.executable,
+        "-c",
+        look,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.count("http://127.0.0.1:") == 2
+    key = (tmp_path / "net" / "deployer.key").read_text().strip()
+    assert key not in done.stdout
+    assert _running(tmp_path / "net") == []
+
+
+def test_a_second_network_in_the_same_place_is_refused(four: Validators) -> None:
+    second = ValidatorNetwork(four.network.directory, four.network.program)
+    with pytest.raises(NetworkFailed, match="another network is running"):
+        second.start()
+    assert four.network.height(0) > 0
+
+
+def test_validators_end_with_the_process_that_started_them(
+    four: Validators, tmp_path: Path
+) -> None:
+    """Even with one that is killed and can end nothing itself."""
+    engines = four.network.program.parent
+    places = ["--dir", str(tmp_path / "net"), "--engines", str(engines), "--validators", "1"]
+    script = subprocess.Popen(
+        [sys.executable, "-m", "sandbox.validators", *places], stdout=subprocess.PIPE, text=True
+    )
+    assert script.stdout is not None
+    assert "validators make a block" in script.stdout.readline()
+    assert len(_running(tmp_path / "net")) == 1
+    script.kill()
+    script.wait()
+    script.stdout.close()
+    wait_until(lambda: _running(tmp_path / "net") == [])
+
+
+def _running(directory: Path) -> list[int]:
+    """The processes whose command line names a file of this directory."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if f"{directory}/validator-".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
 
 
 WINNING, LOSING = (0, 1, 2), (3, 4)
