@@ -52,6 +52,8 @@ def get(directory: Path = ENGINES, report: Callable[[str], None] = print) -> Pat
     Go's ordinary client fetches it, from where it is configured to. Two calls at once do it once.
     """
     path = program(directory)
+    if os.access(path, os.X_OK):
+        return path
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
