@@ -15,10 +15,11 @@ PROJECT := $(PIP) install --quiet --no-deps --no-build-isolation --editable .
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-dev demo test lint bench lock fmt
+.PHONY: validators validators-engine test-validators
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | \
-	  awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	  awk -F '\t' '{ printf "  make %-18s %s\n", $$1, $$2 }'
 	@echo
 	@echo '  DEMO_DIR=path           where the demo keeps its network (var/demo)'
 	@echo '  DEMO_ARGS=--once        play one business day, check it, stop; status 0 if all held'
@@ -34,6 +35,17 @@ demo: setup ## Start a whole network on this machine and play a business day
 
 test: setup-dev ## Run all tests
 	@exec $(BIN)/python -m pytest $(TEST_ARGS)
+
+validators: setup ## Start four geth validators on this machine (docs/chain.md)
+	@exec $(BIN)/python -m sandbox.validators
+
+validators-engine: setup ## Fetch and build their engine once (needs Go and some minutes)
+	@exec $(BIN)/python -m sandbox.validators --get
+
+test-validators: setup-dev ## Run the chain's tests on such a network, then its faults
+	@$(BIN)/python -m sandbox.validators -- \
+	  $(BIN)/python -m pytest -m evm tests/contracts tests/integration/chain $(TEST_ARGS)
+	@exec $(BIN)/python -m pytest tests/integration/chain/test_validators.py $(TEST_ARGS)
 
 lint: setup-dev ## Style, types and import rules
 	$(BIN)/ruff check .

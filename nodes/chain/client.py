@@ -94,7 +94,7 @@ class ChainClient:
     """One RPC server. Thread-safe; each call waits for at most about `timeout_s` seconds.
 
     `finality_depth`: how many blocks, a transaction's own included, make it final (1 where
-    inclusion is final, as on QBFT and the embedded chain; more than N/2 + 1 on clique).
+    inclusion is final, as on QBFT and the embedded chain; N/2 + 1 or more on clique).
     """
 
     def __init__(self, rpc_url: str, *, finality_depth: int = 1, timeout_s: float = 5.0) -> None:
@@ -174,6 +174,13 @@ class ChainClient:
         """The number of the account's next transaction, mined ones counted alone."""
         with _translated_errors():
             return int(self._web3.eth.get_transaction_count(Web3.to_checksum_address(address)))
+
+    def next_nonce(self, address: str) -> int:
+        """The same, with the waiting ones that follow without a gap counted too."""
+        with _translated_errors():
+            return int(
+                self._web3.eth.get_transaction_count(Web3.to_checksum_address(address), "pending")
+            )
 
     # -- transactions
 

@@ -56,9 +56,11 @@ class LogMember:
         return total
 
 
-def make_member(database: NodeDatabase, chain: ChainFixture, roles: tuple[str, ...]) -> LogMember:
+def make_member(
+    database: NodeDatabase, chain: ChainFixture, roles: tuple[str, ...], *, member_id: str = ""
+) -> LogMember:
     """Register a new member on the chain and give it the database."""
-    member_id = f"member-{next(_numbers)}-{secrets.token_hex(3)}"
+    member_id = member_id or f"member-{next(_numbers)}-{secrets.token_hex(3)}"
     signer = NoteSigner(secrets.token_bytes(32))
     operator = chain.add_member(member_id, roles=roles, note_key=signer.public_key)
     client = chain.client()

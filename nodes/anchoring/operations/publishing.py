@@ -126,8 +126,26 @@ def publish(context: AnchorContext, *, max_in_flight: int = MAX_IN_FLIGHT) -> in
         fresh = [batch.seq for batch in queries.unsubmitted_batches(connection, free)]
         nonce = max([chain_nonce, *(e.nonce + 1 for e in waiting if e.seq not in to_sign)])
         to_send += _sign(context, connection, to_sign + fresh, nonce)
+        if waiting and not to_send:
+            to_send += _fill_gap(context, connection, waiting)
     # Everything is durable: a crash from here on is healed by sending the same bytes again.
     return sum(_broadcast(context, entry) for entry in to_send)
+
+
+def _fill_gap(
+    context: AnchorContext, connection: store.Connection, waiting: list[Submission]
+) -> list[Submission]:
+    """Sign the next batch for a nonce that stands below all that wait, if there is one.
+
+    A reorganization can undo a transaction that a later one has replaced here (it had reverted).
+    Nobody sends it again, and without its nonce nothing above is ever mined. Both transactions of
+    the batch may be mined then; the contract takes the first and refuses the second.
+    """
+    nonce = context.client.next_nonce(context.signer.address)
+    if min(entry.nonce for entry in waiting) <= nonce:
+        return []
+    log.warning("nonce_forgotten", nonce=nonce, seq=waiting[0].seq)
+    return _sign(context, connection, [waiting[0].seq], nonce)
 
 
 def _fate(client: ChainClient, entry: Submission, chain_nonce: int) -> str:

@@ -290,3 +290,47 @@ def publish_without_sending(member: LogMember) -> None:
             return b""
 
     publish(replace(member.context, client=Silent(member.context.client)))  # type: ignore[arg-type]
+
+
+def test_a_nonce_that_the_chain_forgot_is_filled(
+    database: NodeDatabase, own_chain: ChainFixture, tmp_path: Path
+) -> None:
+    """An anchor reverted and was signed anew under the next nonce; then the chain lost both. The
+    first is in nobody's hands any more, and without its nonce the second could never be mined."""
+    member = make_member(database, own_chain, ("acquirer",))
+    process = own_chain.process
+    assert process is not None
+    factory = batches_with_rows(member, 2)
+    assert member.settle() == 1
+    process.stop()
+    copy = tmp_path.with_name(tmp_path.name + "-copy")
+    shutil.copytree(process.directory, copy)
+    process.start()
+    factory.add(3)
+    assert member.seal() is not None
+    context = member.context
+    nonce = context.client.nonce(context.signer.address)
+    reverting = context.registry.build_anchor_tx(
+        sender=context.signer.address,
+        nonce=nonce,
+        seq=9,
+        size=9,
+        prev_root=bytes(32),
+        root=bytes(32),
+        proof=[],
+    )
+    raw, tx_hash = context.signer.sign_transaction(reverting)
+    context.client.send_raw(raw)
+    context.client.wait_for_receipt(tx_hash)
+    for rows in (1, 1):
+        factory.add(rows)
+        assert member.seal() is not None
+    assert member.settle() == 3
+    process.stop()
+    shutil.rmtree(process.directory)
+    shutil.move(copy, process.directory)
+    process.start()
+    assert context.client.nonce(context.signer.address) == nonce
+    assert member.settle() == 3
+    assert anchors(member) == sealed(member)
+    assert states(member) == ["ANCHORED"] * 4
