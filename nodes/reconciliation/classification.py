@@ -77,9 +77,7 @@ def _of_both(evidence: Evidence, txid: bytes, mine: Held, theirs: Held, late_ms:
     if (mine.in_close > 0) != (theirs.in_close > 0):
         lacking = "issuer" if mine.in_close else "acquirer"
     if fields:
-        return Break(
-            BreakKind.FIELD_MISMATCH, txid, fields=fields, lacking=lacking, detail=detail
-        )
+        return Break(BreakKind.FIELD_MISMATCH, txid, fields=fields, lacking=lacking, detail=detail)
     if mine.business_date != theirs.business_date:
         other = theirs if lacking == "issuer" else mine
         return Break(

@@ -106,8 +106,7 @@ class Responder:
         """One answer a part. MessageRefused if a part makes no sense."""
         held = self._books.held([*question.leaves, *question.wanted])
         leaves = [
-            b"".join(held[txid].field_leaves()) if txid in held else b""
-            for txid in question.leaves
+            b"".join(held[txid].field_leaves()) if txid in held else b"" for txid in question.leaves
         ]
         numbered = self._books.numbered(question.numbers) if question.numbers else {}
         return Answer(
@@ -248,9 +247,7 @@ def _still_in_doubt(
                 yield _Doubt(part, max(last - first, next(counts)))
 
 
-def _take(
-    own: Sequence[list[Item]], answer: Answer, mine: list[Item], theirs: list[Item]
-) -> None:
+def _take(own: Sequence[list[Item]], answer: Answer, mine: list[Item], theirs: list[Item]) -> None:
     if len(answer.listings) != len(own):
         raise ComparisonFailed("not one answer a listing")
     for items, found in zip(own, answer.listings, strict=True):

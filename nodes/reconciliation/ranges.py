@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from hashlib import sha256
+from itertools import pairwise
 from typing import NamedTuple
 
 from nodes.clearing.model import ITEM_SIZE, DayItems, Item
@@ -79,7 +80,7 @@ class RangeIndex:
         edges = [self.place(part.low) for part in asked.split(fan)] + [self.place(asked.high)]
         return [
             (self.fingerprint(first, last), last - first)
-            for first, last in zip(edges, edges[1:], strict=False)
+            for first, last in pairwise(edges)
         ]
 
     def within(self, asked: Range) -> list[Item]:

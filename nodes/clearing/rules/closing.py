@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from nodes import clock
 from nodes.authorization.model import Kind, Outcome
-from nodes.clearing.model import DayItems, Item, Totals
+from nodes.clearing.model import Break, DayItems, DayKey, Item, Totals
 from nodes.crypto.commitment import uint_word
 from nodes.crypto.merkle import root_of
 
@@ -31,9 +31,7 @@ PAYMENTS = frozenset({Kind.PURCHASE, Kind.CAPTURE, Kind.ADVICE})
 _UNDOES = frozenset({Kind.REVERSAL, Kind.VOID})
 
 
-def effect(
-    kind: str, outcome: str, amount: int, original: tuple[str, str] | None
-) -> int:
+def effect(kind: str, outcome: str, amount: int, original: tuple[str, str] | None) -> int:
     """What the issuer owes the acquirer by a transaction, minor units; negative the other way.
 
     `original`: kind and outcome of the transaction that it names, None if the books lack it.
@@ -82,13 +80,12 @@ def totals_hash(salt: bytes, totals: Totals) -> bytes:
     return sha256(salt + words).digest()
 
 
-def break_ref(close_id: bytes, revision: int, name: Sequence[object]) -> bytes:
-    """A break's name in both institutions' books. `close_id`: the day key's text in ASCII."""
-    kind, txid, fields, pair_seq = name
-    text = f"{revision}\x1f{kind}\x1f{','.join(fields)}\x1f{pair_seq}"  # type: ignore[arg-type]
-    return sha256(
-        _BREAK_LABEL + sha256(close_id).digest() + sha256(text.encode()).digest() + (txid or b"")  # type: ignore[operator]
-    ).digest()
+def break_ref(key: DayKey, revision: int, found: Break) -> bytes:
+    """A break's name in both institutions' books: of its close, kind and subject."""
+    kind, txid, _, pair_seq = found.name
+    text = f"{key.acquirer}\x1f{key.issuer}\x1f{key.currency}\x1f{key.business_date}\x1f{revision}"
+    subject = txid if txid is not None else uint_word(pair_seq or 0)
+    return sha256(_BREAK_LABEL + f"{text}\x1f{kind}\x1f".encode() + subject).digest()
 
 
 # --- when a day is over ------------------------------------------------------------------------
@@ -135,16 +132,16 @@ class Correction:
         )
 
 
-def corrected(
-    items: Iterable[SaltedItem], corrections: Sequence[Correction]
-) -> list[SaltedItem]:
+def corrected(items: Iterable[SaltedItem], corrections: Sequence[Correction]) -> list[SaltedItem]:
     """The items with corrections applied, sorted; each takes one of equal items out."""
     gone = Counter(correction.removed for correction in corrections if correction.removed)
     kept: list[SaltedItem] = []
+    added = {entry.added.item: entry.added for entry in corrections if entry.added}
     for salted in items:
         if gone.get(salted.item, 0) > 0:
             gone[salted.item] -= 1
         else:
             kept.append(salted)
-    kept += [correction.added for correction in corrections if correction.added]
+            added.pop(salted.item, None)  # it came by itself after all
+    kept += added.values()
     return sorted(kept, key=lambda salted: salted.item)

@@ -68,9 +68,7 @@ def transaction(source: random.Random, number: int, **changes: object) -> Held:
 def sound(held: Held) -> Held:
     """The same with the effect and the commitment that its values have."""
     moved = effect(held.kind, held.outcome, held.amount, None)
-    return msgspec.structs.replace(
-        held, effect=moved, commitment=shared_root(held.field_leaves())
-    )
+    return msgspec.structs.replace(held, effect=moved, commitment=shared_root(held.field_leaves()))
 
 
 @dataclass
@@ -82,9 +80,7 @@ class Party:
     unsigned: list[bytes] = field(default_factory=list)
 
     def items(self) -> DayItems:
-        return DayItems.of(
-            Item(r.txid, r.commitment, r.effect) for r in self.rows if r.in_close
-        )
+        return DayItems.of(Item(r.txid, r.commitment, r.effect) for r in self.rows if r.in_close)
 
     def held(self, txids: Sequence[bytes]) -> dict[bytes, Held]:
         found: dict[bytes, Held] = {}
@@ -191,7 +187,7 @@ def make_day(seed: int, clean: int, counts: dict[BreakKind, int]) -> Day:
 
 
 def _duplicate(source: random.Random, row: Held, acquirer: Party, issuer: Party) -> Held:
-    """A terminal's message that was booked twice: by one, or by both; or a row that stands twice."""
+    """A terminal's message that was booked twice, by one or both; or a row stands twice."""
     way = source.randrange(4)
     if way == 3:
         acquirer.rows.append(row)
@@ -229,5 +225,3 @@ def _mismatch(source: random.Random, row: Held) -> tuple[Held, tuple[str, ...]]:
             case "card_token":
                 change["token_leaf"] = source.randbytes(32)
     return sound(msgspec.structs.replace(row, **change)), names
-
-

@@ -75,7 +75,7 @@ def test_a_party_without_any_item_lacks_all_of_them() -> None:
 
 
 def test_few_breaks_in_a_large_day_cost_few_bytes_and_rounds() -> None:
-    day = make_day(4, 20_000, {kind: 2 for kind in BreakKind})
+    day = make_day(4, 20_000, dict.fromkeys(BreakKind, 2))
     wire = day.wire()
     assert {entry.name for entry in compare(day, wire)} == day.planted
     # All items would be 1,440,000 bytes.
@@ -191,9 +191,12 @@ def test_a_question_that_makes_no_sense_is_refused_by_name(
 ) -> None:
     day = make_day(11, 10, {})
     question = msgspec.structs.replace(day.subject.question(), **parts)
-    with pytest.raises(MessageRefused, match=why):
+    responder = day.wire().responder
+
+    def answered() -> None:
         read = decode_question(encode(question))
         assert read.key() == KEY
-        day.wire().responder.answer(read)
+        responder.answer(read)
 
-
+    with pytest.raises(MessageRefused, match=why):
+        answered()
