@@ -17,6 +17,7 @@ def make_app() -> typer.Typer:
     import typer
 
     from sandbox.commands.bench import bench
+    from sandbox.commands.bench_reconcile import bench_reconcile
     from sandbox.commands.check_invariants import check_invariants
     from sandbox.commands.demo import demo
     from sandbox.commands.verify import verify
@@ -34,6 +35,7 @@ def make_app() -> typer.Typer:
     app.command("verify-ledger")(verify_ledger)
     app.command("check-invariants")(check_invariants)
     app.command()(bench)
+    app.command("bench-reconcile")(bench_reconcile)
     return app
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from nodes.api.client import NodeClient, NodePeer, NodeRefused
+from nodes.api.client import NodeClient, NodePeer, NodeRefused, NodeUnreachable
 from nodes.api.node import MemberDirectory
 from nodes.clearing.model import CaseOutcome, CaseStep, Resolution
 from nodes.clearing.operations.cases import CaseEvent
@@ -21,8 +21,8 @@ TIMEOUT_S = 60.0
 _PAGE = 200
 
 
-class CaseEvents(msgspec.Struct, frozen=True):
-    """What `GET /v1/case-events` answers."""
+class CaseEvents(msgspec.Struct, frozen=True, array_like=True):
+    """What `GET /v1/case-events` answers, as MessagePack."""
 
     items: list[CaseEvent]
 
@@ -39,7 +39,8 @@ class StepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     idempotency_key: str
 
 
-_EVENTS = msgspec.json.Decoder(CaseEvents)
+EVENTS_MEDIA_TYPE = "application/vnd.countersign.case-events"
+_EVENTS = msgspec.msgpack.Decoder(CaseEvents)
 
 
 class ClearingClient(NodeClient):
@@ -54,7 +55,10 @@ class ClearingClient(NodeClient):
     async def case_events(self, after: int, limit: int = _PAGE) -> list[CaseEvent]:
         """The events of our cases behind an event id."""
         _, raw = await self._call("GET", CASE_EVENTS, params={"after": after, "limit": limit})
-        return self._decoded(_EVENTS, raw).items
+        try:
+            return _EVENTS.decode(raw).items
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise NodeUnreachable(self.name, sent=True, why="the answer can't be read") from None
 
     async def case_step(
         self,

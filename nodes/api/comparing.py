@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from nodes.api.auth import Principal, member
 from nodes.api.case_problems import require_done
-from nodes.api.clearing_client import CaseEvents, StepRequest
+from nodes.api.clearing_client import EVENTS_MEDIA_TYPE, CaseEvents, StepRequest
 from nodes.api.dependencies import TheNode
 from nodes.api.node import ApiNode
 from nodes.api.problems import Problem
@@ -107,7 +107,11 @@ async def compare(request: Request, caller: Member) -> Response:
     return Response(encode(answer), media_type=MEDIA_TYPE)
 
 
-@router.get("/v1/case-events", response_class=Response)
+@router.get(
+    "/v1/case-events",
+    response_class=Response,
+    responses={200: {"description": "The events.", "content": {EVENTS_MEDIA_TYPE: _BINARY}}},
+)
 def list_case_events(
     node: TheNode,
     caller: Member,
@@ -119,7 +123,7 @@ def list_case_events(
     assert caller.member_id is not None
     with transaction(node.engine) as connection:
         events = events_for(connection, caller.member_id, after, limit)
-    return Response(msgspec.json.encode(CaseEvents(events)), media_type="application/json")
+    return Response(msgspec.msgpack.encode(CaseEvents(events)), media_type=EVENTS_MEDIA_TYPE)
 
 
 @router.post("/v1/case-steps", response_class=Response)

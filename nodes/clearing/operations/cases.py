@@ -7,7 +7,7 @@ its own steps there. So both institutions hold one history.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -54,8 +54,62 @@ class StepResult:
     number: int | None = None
 
 
-class CaseEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event as it travels; the first of a case carries the break."""
+class Version(msgspec.Struct, frozen=True, array_like=True):
+    """A party's version of a broken transaction, as it travels; named as in a break's detail."""
+
+    commitment: bytes
+    amount: int
+    currency: str
+    kind: str
+    outcome: str
+    transmitted_ms: int
+    merchant_id: str
+    original_txid: bytes | None
+    effect: int
+    business_date: str
+    pair_seq: int
+    in_close: int
+    salt_fin: bytes
+
+    @classmethod
+    def of(cls, detail: Mapping[str, Any]) -> Version:
+        """Of a break's detail, where bytes are hex."""
+        values = {name: detail[name] for name in cls.__struct_fields__}
+        return cls(**values | {name: _bytes(values[name]) for name in _HEX})
+
+    def detail(self) -> dict[str, Any]:
+        """The same for a break's detail."""
+        values = msgspec.structs.asdict(self)
+        return values | {name: values[name].hex() if values[name] else None for name in _HEX}
+
+
+_HEX = ("commitment", "original_txid", "salt_fin")
+
+
+def _bytes(value: str | None) -> bytes | None:
+    return None if value is None else bytes.fromhex(value)
+
+
+class OpenedBreak(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """A break as it travels."""
+
+    currency: str
+    business_date: str
+    revision: int
+    kind: str
+    due_ms: int
+    txid: bytes | None = None
+    fields: list[str] = []
+    pair_seq: int | None = None
+    lacking: str | None = None
+    other_date: str | None = None
+    first_txid: bytes | None = None
+    late_until_ms: int | None = None
+    versions: dict[str, Version] = {}
+
+
+class CaseEvent(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """An event as it travels (MessagePack); the first of a case carries the break."""
 
     event_id: int
     break_ref: bytes
@@ -64,31 +118,13 @@ class CaseEvent(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     member: str
     actor: str
+    at_ms: int
+    opens: OpenedBreak | None = None
     resolution: str | None = None
     note: str = ""
     entry_txid: bytes | None = None
     request_key: bytes | None = None
     fingerprint: bytes | None = None
-    at_ms: int
-    opens: OpenedBreak | None = None
-
-
-class OpenedBreak(msgspec.Struct, frozen=True, kw_only=True):
-    """A break as it travels."""
-
-    currency: str
-    business_date: str
-    revision: int
-    kind: str
-    txid: bytes | None = None
-    fields: list[str] = []
-    pair_seq: int | None = None
-    lacking: str | None = None
-    other_date: str | None = None
-    first_txid: bytes | None = None
-    late_until_ms: int | None = None
-    due_ms: int
-    detail: dict[str, Any] | None = None
 
 
 def open_cases(
@@ -272,7 +308,7 @@ def events_for(connection: Connection, issuer: str, after: int, limit: int) -> l
                 first_txid=opening["first_txid"],
                 late_until_ms=clock.to_ms(late) if late else None,
                 due_ms=clock.to_ms(opening["due_at"]),
-                detail=opening["detail"],
+                versions={p: Version.of(v) for p, v in (opening["detail"] or {}).items()},
             )
         names = ("event_id", "break_ref", "number", "step", "state", "member", "actor")
         more = ("resolution", "note", "entry_txid", "request_key", "fingerprint")
@@ -342,7 +378,7 @@ def _take_break(
         other_date=datetime.fromisoformat(opened.other_date).date() if opened.other_date else None,
         first_txid=opened.first_txid,
         due_ms=opened.late_until_ms,
-        detail=opened.detail,
+        detail={party: version.detail() for party, version in opened.versions.items()},
     )
     staged = queries.close_of(connection, key, opened.revision)
     why = "there is no such close"
