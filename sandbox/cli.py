@@ -20,6 +20,7 @@ def make_app() -> typer.Typer:
     from sandbox.commands.bench_reconcile import bench_reconcile
     from sandbox.commands.check_invariants import check_invariants
     from sandbox.commands.demo import demo
+    from sandbox.commands.reconcile import reconcile
     from sandbox.commands.verify import verify
     from sandbox.commands.verify_ledger import verify_ledger
 
@@ -34,6 +35,7 @@ def make_app() -> typer.Typer:
     app.command()(verify)
     app.command("verify-ledger")(verify_ledger)
     app.command("check-invariants")(check_invariants)
+    app.command()(reconcile)
     app.command()(bench)
     app.command("bench-reconcile")(bench_reconcile)
     return app

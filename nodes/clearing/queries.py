@@ -379,6 +379,27 @@ def uncompared(connection: Connection) -> list[Staged]:
     )
 
 
+def newest_closes(connection: Connection) -> list[Staged]:
+    """The newest revision of each close."""
+    return _staged(
+        connection,
+        "NOT EXISTS (SELECT FROM closes AS n WHERE (n.acquirer, n.issuer, n.currency,"
+        " n.business_date, n.revision) = (c.acquirer, c.issuer, c.currency, c.business_date,"
+        " c.revision + 1)) ORDER BY c.business_date, c.close_id",
+        (),
+    )
+
+
+def cases_of_day(connection: Connection, key: DayKey) -> list[CaseFile]:
+    """The cases of all revisions of a close."""
+    rows = connection.execute(
+        "SELECT b.break_ref FROM breaks AS b JOIN closes AS c USING (close_id)"
+        " WHERE (c.acquirer, c.issuer, c.currency, c.business_date) = (%s, %s, %s, %s)",
+        _key(key),
+    ).fetchall()
+    return case_files(connection, refs=[row[0] for row in rows]) if rows else []
+
+
 def revealed_root(connection: Connection, close_id: int) -> bytes | None:
     """The root that the other side has revealed on the chain, once the close is judged."""
     row = connection.execute(

@@ -78,10 +78,7 @@ class RangeIndex:
     def parts(self, asked: Range, fan: int) -> list[tuple[bytes, int]]:
         """Fingerprint and number of items of each of a range's 2^fan parts."""
         edges = [self.place(part.low) for part in asked.split(fan)] + [self.place(asked.high)]
-        return [
-            (self.fingerprint(first, last), last - first)
-            for first, last in pairwise(edges)
-        ]
+        return [(self.fingerprint(first, last), last - first) for first, last in pairwise(edges)]
 
     def within(self, asked: Range) -> list[Item]:
         """A range's items."""

@@ -153,9 +153,7 @@ def resealed(record: TransactionRecord, **changes: Any) -> TransactionRecord:
         changed.original_txid or b"",
         changed.card_token or b"",
     )
-    commitment = shared_commitment(
-        changed.txid, facts, changed.salt_fin, changed.salt_pii or b""
-    )
+    commitment = shared_commitment(changed.txid, facts, changed.salt_fin, changed.salt_pii or b"")
     return msgspec.structs.replace(changed, commitment=commitment)
 
 
@@ -220,5 +218,3 @@ def _institution(
         DayJobs(cast(Node, node), runner),
         node,
     )
-
-

@@ -28,7 +28,9 @@ def test_equal_days_are_confirmed_by_themselves(pair: Pair) -> None:
     assert seen.state.name == "CONFIRMED"
     assert seen.acquirer.close_root == seen.issuer.close_root
     assert pair.acquirer.cases() == pair.issuer.cases() == []
-    [(count, debits, credits)] = pair.acquirer.rows("SELECT item_count, debits, credits FROM closes")
+    [(count, debits, credits)] = pair.acquirer.rows(
+        "SELECT item_count, debits, credits FROM closes"
+    )
     assert count == 40
     settlement = pair.acquirer.rows(
         "SELECT coalesce(sum(p.amount), 0) FROM postings p JOIN accounts a USING (account_id)"
