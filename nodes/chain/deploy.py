@@ -68,10 +68,7 @@ def planned_addresses(deployer: str, first_nonce: int = 0) -> Addresses:
     """Where `deploy` puts the contracts if the deployer's next transaction is `first_nonce`."""
     raw = to_canonical_address(deployer)
     return Addresses(
-        *(
-            to_checksum_address(keccak(rlp.encode([raw, first_nonce + place]))[-20:])
-            for place in range(len(fields(Addresses)))
-        )
+        *(_created_by(raw, first_nonce + place) for place in range(len(fields(Addresses))))
     )
 
 
@@ -105,10 +102,17 @@ def complete_deployment(
     that was broken off goes on. WrongChain if one would come to stand elsewhere."""
     steps = _steps(planned, to_checksum_address(governance or signer.address), terms or Terms())
     for name, address, types, values in steps:
-        if not client.code(address):
-            created = create(client, signer, name, types, values)
-            if created != address:
-                raise WrongChain(f"{name} was to stand at {address} and stands at {created}")
+        if client.code(address):
+            continue
+        coming = _created_by(to_canonical_address(signer.address), client.nonce(signer.address))
+        if coming != address:
+            raise WrongChain(f"{name} is to stand at {address} and would come to stand at {coming}")
+        create(client, signer, name, types, values)
+
+
+def _created_by(address: bytes, nonce: int) -> str:
+    """The address of the contract that an account's transaction creates (Yellow Paper, 7)."""
+    return str(to_checksum_address(keccak(rlp.encode([address, nonce]))[-20:]))
 
 
 def check_deployment(client: ChainClient, addresses: Addresses) -> None:

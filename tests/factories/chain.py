@@ -181,9 +181,7 @@ def start_process(
     return process
 
 
-def start_chain(
-    tmp: Path, *, chain_id: int = CHAIN_ID, terms: Terms | None = None
-) -> ChainFixture:
+def start_chain(tmp: Path, *, chain_id: int = CHAIN_ID, terms: Terms | None = None) -> ChainFixture:
     """Starts an embedded chain in `tmp` and deploys the contracts. Call `.stop()` at the end."""
     deployer = LocalSigner(secrets.token_bytes(32))
     process = start_process(tmp, deployer.address, chain_id=chain_id)
