@@ -40,7 +40,8 @@ KINDS = sorted(kind.value for kind in ACQUIRERS_KINDS)
 _EFFECT = """CASE WHEN t.outcome <> 'approved' THEN 0
     WHEN t.kind IN ('purchase', 'capture', 'advice') THEN t.amount
     WHEN t.kind = 'refund' THEN -t.amount
-    WHEN t.kind IN ('reversal', 'void') THEN coalesce((SELECT CASE WHEN o.outcome <> 'approved' THEN 0
+    WHEN t.kind IN ('reversal', 'void') THEN coalesce((SELECT
+        CASE WHEN o.outcome <> 'approved' THEN 0
         WHEN o.kind IN ('purchase', 'capture', 'advice') THEN -t.amount
         WHEN o.kind = 'refund' THEN t.amount ELSE 0 END
         FROM transactions AS o WHERE o.txid = t.original_txid AND o.side = t.side), 0)
@@ -191,19 +192,30 @@ def numbered(
     return dict(rows)
 
 
-def duplicates(connection: Connection, close: Close) -> dict[bytes, bytes]:
+def find_duplicates(
+    connection: Connection, key: DayKey, party: Party, below: int
+) -> dict[bytes, bytes]:
     """Approved transactions of one terminal's message that came after another: by the first's txid.
 
     As invariant 5 tells messages apart (docs/invariants.md).
     """
+    message = "t.terminal_id, t.batch, t.stan, t.kind = 'reversal'"
+    approved = f"{_OF_DAY} AND t.outcome = 'approved' AND t.terminal_id <> ''"
     rows = connection.execute(
-        "SELECT txids FROM (SELECT array_agg(t.txid ORDER BY t.pair_seq) AS txids"
-        f" FROM transactions AS t WHERE {_OF_DAY} AND t.outcome = 'approved'"
-        " AND t.terminal_id <> '' GROUP BY t.terminal_id, t.batch, t.stan, t.kind = 'reversal'"
-        " HAVING count(*) > 1) AS repeats",
-        _day(close.key, close.party, close.horizon),
+        "SELECT array_agg(t.txid ORDER BY t.pair_seq) FROM transactions AS t"
+        f" WHERE {approved} AND ({message}) IN (SELECT {message} FROM transactions AS t"
+        f" WHERE {approved} GROUP BY {message} HAVING count(*) > 1) GROUP BY {message}",
+        _day(key, party, below),
     ).fetchall()
     return {later: txids[0] for (txids,) in rows for later in txids[1:]}
+
+
+def duplicates(connection: Connection, close: Close) -> dict[bytes, bytes]:
+    """The same, as it was found when the close was made."""
+    rows = connection.execute(
+        "SELECT txid, first_txid FROM close_duplicates WHERE close_id = %s", (close.close_id,)
+    ).fetchall()
+    return dict(rows)
 
 
 def unsigned(connection: Connection, close: Close) -> list[bytes]:
@@ -220,8 +232,9 @@ def rows_of(connection: Connection, key: DayKey, party: Party, txids: Sequence[b
     """This pair's transactions by txid, with what C commits to and their effect."""
     with connection.cursor(row_factory=dict_row, binary=True) as cursor:
         return cursor.execute(
-            "SELECT t.txid, t.commitment, t.amount, t.currency, t.kind, t.outcome, t.transmitted_ms,"
-            " t.merchant_id, t.original_txid, t.salt_fin, t.salt_pii, t.card_token,"
+            "SELECT t.txid, t.commitment, t.amount, t.currency, t.kind, t.outcome,"
+            " t.transmitted_ms, t.merchant_id, t.original_txid, t.salt_fin, t.salt_pii,"
+            " t.card_token,"
             f" t.card_token_leaf, ({_EFFECT})::bigint AS effect, t.business_date, t.pair_seq"
             " FROM transactions AS t WHERE t.txid = ANY(%(txids)s) AND t.side = %(side)s"
             " AND t.acquirer = %(acquirer)s AND t.issuer = %(issuer)s AND t.pair_seq > 0",
@@ -273,8 +286,9 @@ def due_days(connection: Connection, until: date) -> list[Due]:
     """Days up to a date without a close, or whose last close is judged and may need another."""
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            "SELECT d.last_xact::text AS day_xact, d.opened_revision, d.acquirer AS a, d.issuer AS i,"
-            f" d.currency AS cur, d.business_date AS day, {_CLOSE}, s.stage FROM close_days AS d"
+            "SELECT d.last_xact::text AS day_xact, d.opened_revision, d.acquirer AS a,"
+            f" d.issuer AS i, d.currency AS cur, d.business_date AS day, {_CLOSE}, s.stage"
+            " FROM close_days AS d"
             " LEFT JOIN LATERAL (SELECT * FROM closes AS x WHERE (x.acquirer, x.issuer, x.currency,"
             " x.business_date) = (d.acquirer, d.issuer, d.currency, d.business_date)"
             " ORDER BY revision DESC LIMIT 1) AS c ON true"
@@ -369,7 +383,7 @@ def closes_in(connection: Connection, *stages: CloseStage) -> list[Staged]:
 
 
 def uncompared(connection: Connection) -> list[Staged]:
-    """The acquirer's judged closes that weren't compared yet, revisions that others follow apart."""
+    """The acquirer's judged closes that weren't compared yet."""
     return _staged(
         connection,
         "c.party = 'acquirer' AND s.stage IN ('BROKEN', 'CONFIRMED')"
