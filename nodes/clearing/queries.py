@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 from nodes import clock
 from nodes.authorization.model import ACQUIRERS_KINDS
 from nodes.clearing.model import (
+    ITEM_SIZE,
     BreakKind,
     Case,
     CaseState,
@@ -74,27 +75,28 @@ def _day(key: DayKey, party: Party, below: int) -> dict[str, Any]:
     }
 
 
-def _blobs(
-    connection: Connection, key: DayKey, party: Party, below: int, salts: bool
-) -> Iterator[tuple[bytes, bytes]]:
-    """Packed items and salts, in order, in 256 parts: no field grows beyond PostgreSQL's limit."""
-    salt = "string_agg(salt_fin, ''::bytea ORDER BY txid, commitment)" if salts else "''::bytea"
+def _packed(connection: Connection, key: DayKey, party: Party, below: int, *, salts: bool) -> bytes:
+    """A day's items in order, 72 bytes each, or 104 with salt_fin.
+
+    Sorted as one value each, which PostgreSQL does twice as fast as by two columns. One field holds
+    1 GiB: ten million transactions of a pair, currency and date.
+    """
+    parts = "txid || commitment || int8send(effect)" + (" || salt_fin" if salts else "")
     with connection.cursor(binary=True) as cursor:
-        cursor.execute("SET LOCAL work_mem = '64MB'")
-        cursor.execute(
-            "SELECT string_agg(txid || commitment || int8send(effect), ''::bytea"
-            f" ORDER BY txid, commitment), {salt} FROM (SELECT t.txid, t.commitment, t.salt_fin,"
-            f" ({_EFFECT})::bigint AS effect FROM transactions AS t WHERE {_OF_DAY}) AS items"
-            " GROUP BY get_byte(txid, 0) ORDER BY get_byte(txid, 0)",
+        cursor.execute("SET LOCAL work_mem = '256MB'")
+        row = cursor.execute(
+            f"SELECT string_agg(item, ''::bytea) FROM (SELECT {parts} AS item"
+            f" FROM (SELECT t.txid, t.commitment, t.salt_fin, ({_EFFECT})::bigint AS effect"
+            f" FROM transactions AS t WHERE {_OF_DAY}) AS found ORDER BY item) AS sorted",
             _day(key, party, below),
-        )
-        yield from cursor
+        ).fetchone()
+        cursor.execute("RESET work_mem")
+    return bytes(row[0]) if row and row[0] is not None else b""
 
 
 def day_items(connection: Connection, close: Close) -> DayItems:
     """The items of a close, corrections of earlier revisions applied."""
-    blobs = _blobs(connection, close.key, close.party, close.horizon, False)
-    items = DayItems(b"".join(items for items, _ in blobs))
+    items = DayItems(_packed(connection, close.key, close.party, close.horizon, salts=False))
     corrections = corrections_before(connection, close.key, close.revision)
     if not corrections:
         return items
@@ -106,10 +108,10 @@ def salted_items(
     connection: Connection, key: DayKey, party: Party, below: int, revision: int
 ) -> tuple[DayItems, list[bytes]]:
     """The same of a close that is being made, with salt_fin of each item."""
-    parts = list(_blobs(connection, key, party, below, True))
-    items = DayItems(b"".join(blob for blob, _ in parts))
-    joined = b"".join(salts for _, salts in parts)
-    salts = [joined[at : at + 32] for at in range(0, len(joined), 32)]
+    packed = _packed(connection, key, party, below, salts=True)
+    starts = range(0, len(packed), ITEM_SIZE + 32)
+    items = DayItems(b"".join([packed[at : at + ITEM_SIZE] for at in starts]))
+    salts = [packed[at + ITEM_SIZE : at + ITEM_SIZE + 32] for at in starts]
     corrections = corrections_before(connection, key, revision)
     if not corrections:
         return items, salts
