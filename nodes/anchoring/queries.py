@@ -328,6 +328,12 @@ def last_anchored_seq(connection: AnyConnection) -> int:
     return int(row[0]) if row and row[0] is not None else 0
 
 
+def outbox_nonces(connection: AnyConnection) -> list[int]:
+    """Nonces that other transactions of the same key have taken, on their way (chain_outbox)."""
+    rows = driver(connection).execute("SELECT nonce FROM chain_outbox WHERE state = 'SUBMITTED'")
+    return [row[0] for row in rows]
+
+
 def unsubmitted_batches(connection: AnyConnection, limit: int) -> list[Batch]:
     """Sealed batches without a submission, by seq."""
     return [
