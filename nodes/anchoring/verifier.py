@@ -84,6 +84,10 @@ class Anchored(Protocol):
     def block_hash(self) -> bytes: ...
     @property
     def tx_hash(self) -> bytes: ...
+    @property
+    def timestamp(self) -> int:
+        """Its block's moment in seconds (UTC)."""
+        ...
 
 
 class ChainView(Protocol):
