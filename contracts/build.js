@@ -6,7 +6,14 @@ const fs = require("fs");
 const path = require("path");
 const solc = require("solc");
 
-const PUBLISHED = ["MemberRegistry", "AnchorRegistry"];
+const PUBLISHED = [
+  "MemberRegistry",
+  "AnchorRegistry",
+  "CloseRegistry",
+  "SettlementRegistry",
+  "OmissionRegistry",
+  "GovernanceQuorum",
+];
 // Paris is the newest EVM version that every permissioned network here runs (no PUSH0).
 const SETTINGS = {
   evmVersion: "paris",

@@ -39,6 +39,10 @@ class NodeSettings(BaseModel):
     rpc_url: str
     member_registry: str
     anchor_registry: str
+    # Without them the node posts no closes, settles off the chain and promises nothing.
+    close_registry: str | None = None
+    settlement_registry: str | None = None
+    omission_registry: str | None = None
     finality_depth: int = Field(default=1, ge=1)
     keystore: Path
     passphrase_file: Path

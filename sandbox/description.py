@@ -9,7 +9,6 @@ from cryptography.hazmat.primitives.ciphers.algorithms import SM4
 from cryptography.hazmat.primitives.cmac import CMAC
 
 from gateway.terminal_keys.ring import static_label
-from nodes.chain.contracts import ANCHOR_REGISTRY, MEMBER_REGISTRY
 from sandbox.network import (
     ACQUIRER,
     LOGINS,
@@ -39,10 +38,10 @@ def describe(network: Network) -> dict[str, Any]:
             "governance": network.governance.address,
             "contracts": {
                 name: {
-                    "address": state.contracts[name],
+                    "address": address,
                     "abi": str(files("contracts").joinpath(f"artifacts/{name}.json")),
                 }
-                for name in (MEMBER_REGISTRY, ANCHOR_REGISTRY)
+                for name, address in state.contracts.items()
             },
         },
         "members": [_member(network, plan) for plan in network.directory.plan.members],
@@ -87,6 +86,7 @@ def _member(network: Network, plan: MemberPlan) -> dict[str, Any]:
         "dsn": network.dsn(name, "owner"),
         "dsns": {login: network.dsn(name, login) for login in LOGINS},
         "operator": network.operator(name),
+        "promise_key": network.promiser(name),
         "note_key": network.public_key(name, "note").hex(),
         "message_key": network.public_key(name, "message").hex(),
     }

@@ -11,29 +11,34 @@ from typing import Any
 
 import httpx
 import psycopg
-import rlp
-from eth_abi.abi import encode
-from eth_hash.auto import keccak
-from eth_utils.address import to_checksum_address
 from psycopg import sql
 
 from nodes.chain.client import ChainClient
-from nodes.chain.contracts import ANCHOR_REGISTRY, MEMBER_REGISTRY, artifact
+from nodes.chain.contracts import (
+    ANCHOR_REGISTRY,
+    CLOSE_REGISTRY,
+    MEMBER_REGISTRY,
+    OMISSION_REGISTRY,
+    SETTLEMENT_REGISTRY,
+)
 from nodes.chain.deploy import (
-    Addresses,
+    Terms,
     check_deployment,
-    deploy,
+    complete_deployment,
+    planned_addresses,
     register_member,
-    send,
+    rotate_key,
     set_api_url,
 )
 from nodes.chain.directory import Directory
 from nodes.chain.embedded.genesis import create_genesis
+from nodes.chain.errors import WrongChain
 from nodes.crypto.pan import mask
 from nodes.db.engine import migrate
 from nodes.db.provision import provision
 from sandbox.network import (
     ACQUIRER,
+    ARBITER_THRESHOLD,
     CURRENCY,
     Card,
     Plan,
@@ -82,23 +87,26 @@ def make_databases(network: Network) -> None:
 def make_contracts(network: Network, client: ChainClient) -> None:
     """Deploy what isn't deployed yet; the addresses stand in the state from the start."""
     state = network.state
+    planned = planned_addresses(network.governance.address)
     if not state.contracts:
         state.contracts = {
-            MEMBER_REGISTRY: _created_by(network.governance.address, 0),
-            ANCHOR_REGISTRY: _created_by(network.governance.address, 1),
+            MEMBER_REGISTRY: planned.member_registry,
+            ANCHOR_REGISTRY: planned.anchor_registry,
+            CLOSE_REGISTRY: str(planned.close_registry),
+            SETTLEMENT_REGISTRY: str(planned.settlement_registry),
+            OMISSION_REGISTRY: str(planned.omission_registry),
         }
         network.directory.save(state)
-    addresses = Addresses(state.contracts[MEMBER_REGISTRY], state.contracts[ANCHOR_REGISTRY])
-    if not client.code(addresses.member_registry):
-        if client.nonce(network.governance.address) != 0:
-            raise FoundingError("the chain is not the one of this demo; start with --fresh")
-        deploy(client, network.governance)
-    elif not client.code(addresses.anchor_registry):
-        # A founding was broken off between the two.
-        argument = encode(["address"], [addresses.member_registry])
-        data = artifact(ANCHOR_REGISTRY).bytecode + argument
-        send(client, network.governance, {"data": "0x" + data.hex()})
-    check_deployment(client, addresses)
+    terms = Terms(
+        arbiters=tuple(arbiter.address for arbiter in network.arbiters),
+        arbiter_threshold=ARBITER_THRESHOLD,
+    )
+    try:
+        # Goes on where a founding was broken off.
+        complete_deployment(client, network.governance, planned, terms=terms)
+    except WrongChain:
+        raise FoundingError("the chain is not the one of this demo; start with --fresh") from None
+    check_deployment(client, planned)
 
 
 def admit_members(network: Network, client: ChainClient) -> None:
@@ -125,6 +133,9 @@ def admit_members(network: Network, client: ChainClient) -> None:
             )
         elif member.api_url != url:
             set_api_url(client, network.governance, registry, plan.member_id, url)
+        if member is None or member.promise_key is None:
+            key = bytes.fromhex(network.promiser(plan.member_id)[2:])
+            rotate_key(client, network.governance, registry, plan.member_id, "promise", key)
 
 
 def open_business(plan: Plan, state: State) -> None:
@@ -243,9 +254,3 @@ class NodeAdministration:
             {"amount": amount, "currency": CURRENCY, "reference": reference},
             headers={"Idempotency-Key": key},
         )
-
-
-def _created_by(address: str, nonce: int) -> str:
-    """The address of the contract that an account's transaction creates (Yellow Paper, eq. 86)."""
-    payload = rlp.encode([bytes.fromhex(address[2:]), nonce])
-    return str(to_checksum_address(keccak(payload)[12:]))

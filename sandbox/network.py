@@ -25,7 +25,7 @@ from sandbox.postgres import free_port, port_is_free, remove_outside_data
 
 CURRENCY = "CNY"
 MARKER = ".countersign-demo"
-_VERSION = 1
+_VERSION = 2
 
 
 class NotADemoDirectoryError(Exception):
@@ -137,6 +137,13 @@ class ApiKey(TypedDict):
     name: str
     role: str
     key: str
+
+
+# A member's secrets. `operator` and `promise` are secp256k1 keys, `note` and `message` Ed25519.
+SECRETS = ("operator", "note", "message", "promise", "pan", "pan_lookup", "pin_lookup")
+# Who resolves disputes about settlements: two of the three.
+ARBITERS = ("first", "second", "third")
+ARBITER_THRESHOLD = 2
 
 
 class Login(TypedDict):
@@ -363,11 +370,7 @@ def _login(username: str, role: str, members: list[str]) -> Login:
 def _new_keys(state: State, members: Sequence[MemberPlan]) -> dict[str, dict[str, bytes]]:
     """All secrets by owner and name. Zone keys stand in two keystores."""
     keys: dict[str, dict[str, bytes]] = {
-        member.member_id: {
-            name: secrets.token_bytes(32)
-            for name in ("operator", "note", "message", "pan", "pan_lookup", "pin_lookup")
-        }
-        for member in members
+        member.member_id: {name: secrets.token_bytes(32) for name in SECRETS} for member in members
     }
     for acquirer in (member.member_id for member in members if "acquirer" in member.roles):
         for issuer in (member.member_id for member in members if "issuer" in member.roles):
@@ -385,6 +388,7 @@ def _new_keys(state: State, members: Sequence[MemberPlan]) -> dict[str, dict[str
     for terminal in state.terminals:
         keys["gateway"][f"tmk:{terminal['terminal_id']}"] = bytes.fromhex(terminal["tmk"])
     keys["governance"] = {"operator": secrets.token_bytes(32)}
+    keys["arbiters"] = {name: secrets.token_bytes(32) for name in ARBITERS}
     return keys
 
 

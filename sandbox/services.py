@@ -17,6 +17,7 @@ from nodes.chain.signer import LocalSigner
 from nodes.db.provision import dsn_for
 from sandbox.network import (
     ACQUIRER,
+    ARBITERS,
     GATEWAY_KEY_ID,
     DemoDirectory,
     MemberPlan,
@@ -64,12 +65,14 @@ class Network:
             store = directory.keystore(member.member_id)
             for name in ("note", "message"):
                 self._public[member.member_id, name] = public_key(store.secret(name))
-            self._public[member.member_id, "operator"] = LocalSigner(
-                store.secret("operator")
-            ).address.encode()
+            for name in ("operator", "promise"):
+                signer = LocalSigner(store.secret(name))
+                self._public[member.member_id, name] = signer.address.encode()
         gateway = directory.keystore("gateway")
         self._public["gateway", "message"] = public_key(gateway.secret("message"))
         self.governance = LocalSigner(directory.keystore("governance").secret("operator"))
+        judges = directory.keystore("arbiters")
+        self.arbiters = tuple(LocalSigner(judges.secret(name)) for name in ARBITERS)
 
     def public_key(self, owner: str, name: str) -> bytes:
         """The Ed25519 public key of an owner's `note` or `message` key, 32 bytes."""
@@ -78,6 +81,10 @@ class Network:
     def operator(self, member_id: str) -> str:
         """The address of a member's operator key."""
         return self._public[member_id, "operator"].decode()
+
+    def promiser(self, member_id: str) -> str:
+        """The address of the key by which a member signs the promises on receipts."""
+        return self._public[member_id, "promise"].decode()
 
     def dsn(self, member_id: str, login: str = "app") -> str:
         """A member's database as one of its logins: owner, app, worker, reader."""
@@ -121,6 +128,9 @@ class Network:
             "rpc_url": self.rpc_url,
             "member_registry": self.state.contracts["MemberRegistry"],
             "anchor_registry": self.state.contracts["AnchorRegistry"],
+            "close_registry": self.state.contracts["CloseRegistry"],
+            "settlement_registry": self.state.contracts["SettlementRegistry"],
+            "omission_registry": self.state.contracts["OmissionRegistry"],
             "keystore": str(self.directory.keystore_file(name)),
             "passphrase_file": str(self.directory.passphrase_file(name)),
             "gateways": gateway if name == ACQUIRER else {},

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.24;
 
+import {MemberGate} from "./MemberGate.sol";
 import {MemberRegistry} from "./MemberRegistry.sol";
-import {MerkleConsistency} from "./MerkleConsistency.sol";
+import {MerkleTree} from "./MerkleTree.sol";
 
 /// @title The heads of the members' logs
 /// @notice Each member anchors the size and root of its own append-only RFC 9162 log. An anchor is
 ///         taken only with a proof that the new tree extends the anchored one: a log can grow, it
 ///         can't be rewritten or forked. No proxy and no owner: a new version is a new address.
 contract AnchorRegistry {
+    using MemberGate for MemberRegistry;
+
     struct Anchor {
         bytes32 root;
         uint64 size;
@@ -18,8 +21,6 @@ contract AnchorRegistry {
     MemberRegistry public immutable members;
 
     error ZeroRegistry();
-    error NotOperator(address sender);
-    error MemberRevoked(bytes32 memberId);
     error UnknownBlockHash(bytes32 blockHash);
     error WrongSequence(uint64 expected, uint64 given);
     error WrongPreviousRoot(bytes32 expected, bytes32 given);
@@ -59,7 +60,7 @@ contract AnchorRegistry {
         bytes32 recentBlockHash,
         bytes32 metaHash
     ) external {
-        bytes32 memberId = _operatorsMember(msg.sender);
+        bytes32 memberId = members.operatorsMember(msg.sender);
         if (!_isRecent(recentBlockHash)) revert UnknownBlockHash(recentBlockHash);
 
         uint64 lastSeq = _lastSeq[memberId];
@@ -69,7 +70,7 @@ contract AnchorRegistry {
         if (size <= headSize) revert SizeNotGrowing(headSize, size);
         bool extends_ = headSize == 0
             ? consistencyProof.length == 0
-            : MerkleConsistency.verify(headSize, size, headRoot, root, consistencyProof);
+            : MerkleTree.verifyConsistency(headSize, size, headRoot, root, consistencyProof);
         if (!extends_) revert InconsistentTree(headSize, size);
 
         _lastSeq[memberId] = seq;
@@ -120,20 +121,12 @@ contract AnchorRegistry {
         bytes32 root1,
         bytes32 root2,
         bytes32[] calldata proof
-    ) external pure returns (bool) {
-        return MerkleConsistency.verify(size1, size2, root1, root2, proof);
-    }
-
-    function _operatorsMember(address sender) private view returns (bytes32) {
-        (bytes32 memberId, bool isOperator, MemberRegistry.Status status) =
-            members.standing(sender);
-        if (!isOperator) revert NotOperator(sender);
-        if (status != MemberRegistry.Status.Active) revert MemberRevoked(memberId);
-        return memberId;
+    ) external view returns (bool) {
+        return MerkleTree.verifyConsistency(size1, size2, root1, root2, proof);
     }
 
     function _headOf(bytes32 memberId, uint64 seq) private view returns (uint64, bytes32) {
-        if (seq == 0) return (0, MerkleConsistency.EMPTY_ROOT);
+        if (seq == 0) return (0, MerkleTree.EMPTY_ROOT);
         Anchor storage entry = _anchors[memberId][seq];
         return (entry.size, entry.root);
     }

@@ -14,11 +14,13 @@ contract MemberRegistry is Ownable2Step {
         Revoked
     }
 
-    /// @dev Operator: an EVM address. Note, Message: Ed25519 public keys (RFC 8032).
+    /// @dev Operator, Promise: EVM addresses (the second signs the promises on receipts and is
+    ///      optional). Note, Message: Ed25519 public keys (RFC 8032).
     enum KeyKind {
         Operator,
         Note,
-        Message
+        Message,
+        Promise
     }
 
     enum Change {
@@ -61,6 +63,16 @@ contract MemberRegistry is Ownable2Step {
         KeyPeriod[] operators;
         KeyPeriod[] noteKeys;
         KeyPeriod[] messageKeys;
+        KeyPeriod[] promiseKeys;
+    }
+
+    /// @notice Whose a key is or was, for what, and from when to when (block timestamps, UTC);
+    ///         until = 0 while it is in use.
+    struct KeyUse {
+        bytes32 memberId;
+        KeyKind kind;
+        uint64 since;
+        uint64 until;
     }
 
     uint8 public constant ISSUER = 1;
@@ -98,6 +110,9 @@ contract MemberRegistry is Ownable2Step {
         bytes32 noteKey,
         bytes32 messageKey
     );
+    event KeyRotated(
+        bytes32 indexed memberId, KeyKind indexed kind, bytes32 previous, bytes32 key, address by
+    );
 
     struct Record {
         uint8 roles;
@@ -110,9 +125,11 @@ contract MemberRegistry is Ownable2Step {
     bytes32[] private _memberIds;
     mapping(bytes32 memberId => Record) private _records;
     mapping(bytes32 memberId => mapping(KeyKind => KeyPeriod[])) private _keys;
-    /// @dev Whose a key is or ever was, whatever its kind. An address never changes hands.
-    mapping(bytes32 key => bytes32 memberId) private _keyOwner;
+    /// @dev A key or address never changes hands, nor its purpose.
+    mapping(bytes32 key => KeyUse) private _keyUses;
     mapping(bytes8 bin => bytes32 memberId) private _binOwner;
+    /// @dev Where a BIN stands in its holder's list.
+    mapping(bytes8 bin => uint256) private _binIndex;
     /// @dev How many 8-digit BINs are held below a 6-digit one.
     mapping(bytes8 bin => uint256) private _binsBelow;
 
@@ -173,10 +190,12 @@ contract MemberRegistry is Ownable2Step {
         _closeKey(memberId, KeyKind.Operator);
         _closeKey(memberId, KeyKind.Note);
         _closeKey(memberId, KeyKind.Message);
+        _closeKey(memberId, KeyKind.Promise);
         _emitChange(memberId, Change.Revoked);
     }
 
-    /// @notice Admits a revoked member again, with fresh keys; its log goes on where it stood.
+    /// @notice Admits a revoked member again, with fresh keys; its log goes on where it stood. A
+    ///         promise key is given as the first was, by rotateKey.
     function reinstate(bytes32 memberId, address operator, bytes32 noteKey, bytes32 messageKey)
         external
         onlyOwner
@@ -203,15 +222,18 @@ contract MemberRegistry is Ownable2Step {
         _emitChange(memberId, Change.ApiMoved);
     }
 
-    /// @notice Retires the key in use and puts another in its place; an operator's key is its
-    ///         address as a uint256. Both are valid in this block.
+    /// @notice Retires the key in use, if there is one, and puts another in its place; an
+    ///         operator's or promise key is its address as a uint256. Both are valid in this
+    ///         block. The member's own hand is its operator's key, the old one when it replaces
+    ///         itself; where that key is lost or stolen, governance rotates it.
     function rotateKey(bytes32 memberId, KeyKind kind, bytes32 key)
         external
         governanceOrOperator(memberId)
     {
         _requireActive(memberId);
-        _closeKey(memberId, kind);
+        bytes32 previous = _closeKey(memberId, kind);
         _openKey(memberId, kind, key);
+        emit KeyRotated(memberId, kind, previous, key, msg.sender);
         _emitChange(memberId, Change.KeyRotated);
     }
 
@@ -243,13 +265,28 @@ contract MemberRegistry is Ownable2Step {
             bins: bins,
             operators: _keys[memberId][KeyKind.Operator],
             noteKeys: _keys[memberId][KeyKind.Note],
-            messageKeys: _keys[memberId][KeyKind.Message]
+            messageKeys: _keys[memberId][KeyKind.Message],
+            promiseKeys: _keys[memberId][KeyKind.Promise]
         });
     }
 
     /// @notice The operator's address; after a revocation the last one.
     function operatorOf(bytes32 memberId) public view returns (address) {
         return address(uint160(uint256(_lastKey(memberId, KeyKind.Operator))));
+    }
+
+    /// @notice The address that signs the member's promises; zero if it makes none.
+    function promiseKeyOf(bytes32 memberId) external view returns (address) {
+        KeyPeriod[] storage periods = _keys[memberId][KeyKind.Promise];
+        if (periods.length == 0) return address(0);
+        KeyPeriod storage period = periods[periods.length - 1];
+        return period.last == 0 ? address(uint160(uint256(period.key))) : address(0);
+    }
+
+    /// @notice A member's roles and status; (0, None) for nobody.
+    function rolesOf(bytes32 memberId) external view returns (uint8 roles, Status status) {
+        Record storage record = _records[memberId];
+        return (record.roles, record.status);
     }
 
     /// @notice Whose address this is or ever was (zero: nobody's), whether it is that member's
@@ -260,7 +297,7 @@ contract MemberRegistry is Ownable2Step {
         view
         returns (bytes32 memberId, bool isOperator, Status status)
     {
-        memberId = _keyOwner[_addressKey(account)];
+        memberId = _keyUses[_addressKey(account)].memberId;
         if (memberId != 0) {
             isOperator = operatorOf(memberId) == account;
             status = _records[memberId].status;
@@ -269,18 +306,60 @@ contract MemberRegistry is Ownable2Step {
 
     /// @notice The key of a kind that was valid at a block; of two, the newer.
     function keyAt(bytes32 memberId, KeyKind kind, uint256 blockNumber)
-        external
+        public
         view
         returns (bytes32)
     {
         KeyPeriod[] storage periods = _keys[memberId][kind];
-        for (uint256 i = periods.length; i > 0; --i) {
-            KeyPeriod storage period = periods[i - 1];
-            if (period.first <= blockNumber && (period.last == 0 || blockNumber <= period.last)) {
-                return period.key;
-            }
+        // How many periods began at this block or before: only the last of them may hold, since
+        // each begins when the one before it has ended.
+        uint256 low = 0;
+        uint256 high = periods.length;
+        while (low < high) {
+            uint256 middle = low + (high - low) / 2;
+            if (periods[middle].first <= blockNumber) low = middle + 1;
+            else high = middle;
         }
-        revert NoKeyAtBlock(memberId, kind, blockNumber);
+        if (low == 0) revert NoKeyAtBlock(memberId, kind, blockNumber);
+        KeyPeriod storage period = periods[low - 1];
+        if (period.last != 0 && period.last < blockNumber) {
+            revert NoKeyAtBlock(memberId, kind, blockNumber);
+        }
+        return period.key;
+    }
+
+    /// @notice The operator's address that was valid at a block.
+    function operatorAt(bytes32 memberId, uint256 blockNumber) external view returns (address) {
+        return address(uint160(uint256(keyAt(memberId, KeyKind.Operator, blockNumber))));
+    }
+
+    /// @notice The promise key's address that was valid at a block.
+    function promiseKeyAt(bytes32 memberId, uint256 blockNumber) external view returns (address) {
+        return address(uint160(uint256(keyAt(memberId, KeyKind.Promise, blockNumber))));
+    }
+
+    /// @notice Whose a key is or was, for what and when; all zero if it is nobody's.
+    function keyUse(bytes32 key)
+        external
+        view
+        returns (bytes32 memberId, KeyKind kind, uint64 since, uint64 until)
+    {
+        KeyUse storage use = _keyUses[key];
+        return (use.memberId, use.kind, use.since, use.until);
+    }
+
+    /// @notice How many keys of a kind a member has had.
+    function keyCount(bytes32 memberId, KeyKind kind) external view returns (uint256) {
+        return _keys[memberId][kind].length;
+    }
+
+    /// @notice One of a member's keys, from 0 in the order of their periods.
+    function keyPeriod(bytes32 memberId, KeyKind kind, uint256 index)
+        external
+        view
+        returns (KeyPeriod memory)
+    {
+        return _keys[memberId][kind][index];
     }
 
     /// @notice The member that holds exactly this BIN; zero if none does.
@@ -332,15 +411,24 @@ contract MemberRegistry is Ownable2Step {
 
     function _openKey(bytes32 memberId, KeyKind kind, bytes32 key) private {
         if (key == 0) revert InvalidKey(key);
-        if (kind == KeyKind.Operator && uint256(key) > type(uint160).max) revert InvalidKey(key);
-        if (_keyOwner[key] != 0) revert KeyInUse(key, _keyOwner[key]);
-        _keyOwner[key] = memberId;
+        bool isAddress = kind == KeyKind.Operator || kind == KeyKind.Promise;
+        if (isAddress && uint256(key) > type(uint160).max) revert InvalidKey(key);
+        bytes32 holder = _keyUses[key].memberId;
+        if (holder != 0) revert KeyInUse(key, holder);
+        _keyUses[key] =
+            KeyUse({memberId: memberId, kind: kind, since: uint64(block.timestamp), until: 0});
         _keys[memberId][kind].push(KeyPeriod({key: key, first: uint64(block.number), last: 0}));
     }
 
-    function _closeKey(bytes32 memberId, KeyKind kind) private {
+    /// @dev The key that was in use until now; zero if none was, and then nothing changes.
+    function _closeKey(bytes32 memberId, KeyKind kind) private returns (bytes32) {
         KeyPeriod[] storage periods = _keys[memberId][kind];
-        periods[periods.length - 1].last = uint64(block.number);
+        if (periods.length == 0) return 0;
+        KeyPeriod storage period = periods[periods.length - 1];
+        if (period.last != 0) return 0;
+        period.last = uint64(block.number);
+        _keyUses[period.key].until = uint64(block.timestamp);
+        return period.key;
     }
 
     function _lastKey(bytes32 memberId, KeyKind kind) private view returns (bytes32) {
@@ -363,6 +451,7 @@ contract MemberRegistry is Ownable2Step {
             if (bin != six) ++_binsBelow[six];
             else if (_binsBelow[six] != 0) revert BinOverlaps(bins[i], 0);
             _binOwner[bin] = memberId;
+            _binIndex[bin] = record.bins.length;
             record.bins.push(bin);
         }
     }
@@ -373,14 +462,12 @@ contract MemberRegistry is Ownable2Step {
         delete _binOwner[bin];
         bytes8 six = _sixDigits(bin);
         if (bin != six) --_binsBelow[six];
-        uint256 last = record.bins.length - 1;
-        for (uint256 i = 0; i <= last; ++i) {
-            if (record.bins[i] == bin) {
-                record.bins[i] = record.bins[last];
-                record.bins.pop();
-                return;
-            }
-        }
+        bytes8 moved = record.bins[record.bins.length - 1];
+        uint256 place = _binIndex[bin];
+        record.bins[place] = moved;
+        _binIndex[moved] = place;
+        record.bins.pop();
+        delete _binIndex[bin];
     }
 
     /// @dev 6 or 8 ASCII digits (ISO/IEC 7812-1), padded on the right with zero bytes.

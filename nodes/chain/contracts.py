@@ -20,6 +20,18 @@ from eth_utils.address import to_checksum_address
 
 MEMBER_REGISTRY = "MemberRegistry"
 ANCHOR_REGISTRY = "AnchorRegistry"
+CLOSE_REGISTRY = "CloseRegistry"
+SETTLEMENT_REGISTRY = "SettlementRegistry"
+OMISSION_REGISTRY = "OmissionRegistry"
+GOVERNANCE_QUORUM = "GovernanceQuorum"
+PUBLISHED = (
+    MEMBER_REGISTRY,
+    ANCHOR_REGISTRY,
+    CLOSE_REGISTRY,
+    SETTLEMENT_REGISTRY,
+    OMISSION_REGISTRY,
+    GOVERNANCE_QUORUM,
+)
 
 _PANIC = bytes.fromhex("4e487b71")  # Panic(uint256), from Solidity's own checks
 _ERROR = bytes.fromhex("08c379a0")  # Error(string), from require(..., "text")
@@ -80,7 +92,7 @@ def _type(part: Mapping[str, Any]) -> str:
 def _errors_by_selector() -> dict[bytes, dict[str, Any]]:
     return {
         keccak(signature(entry).encode())[:4]: entry
-        for name in (MEMBER_REGISTRY, ANCHOR_REGISTRY)
+        for name in PUBLISHED
         for entry in artifact(name).abi
         if entry["type"] == "error"
     }

@@ -18,7 +18,7 @@ from nodes.chain.contracts import MEMBER_REGISTRY
 from nodes.ids import member_from_word
 
 ROLE_BITS = {"issuer": 1, "acquirer": 2, "merchant": 4, "auditor": 8}
-KEY_KINDS = {"operator": 0, "note": 1, "message": 2}
+KEY_KINDS = {"operator": 0, "note": 1, "message": 2, "promise": 3}
 # MemberChanged(memberId, change; roles, status, operator, noteKey, messageKey)
 MEMBER_CHANGED_TOPIC = keccak(b"MemberChanged(bytes32,uint8,uint8,uint8,address,bytes32,bytes32)")
 _ACTIVE = 1
@@ -41,7 +41,8 @@ class KeyPeriod:
 @dataclass(frozen=True, slots=True)
 class Member:
     """A member of the network. Keys are the ones in use (after a revocation the last ones):
-    `operator` a checksummed EVM address, the others Ed25519 public keys of 32 bytes."""
+    `operator` a checksummed EVM address, note and message Ed25519 public keys of 32 bytes. The key
+    of an operator's or promise's period is the 20-byte address."""
 
     member_id: str
     name: str
@@ -54,6 +55,24 @@ class Member:
     active: bool
     note_keys: tuple[KeyPeriod, ...] = field(default=(), repr=False)
     message_keys: tuple[KeyPeriod, ...] = field(default=(), repr=False)
+    operators: tuple[KeyPeriod, ...] = field(default=(), repr=False)
+    promise_keys: tuple[KeyPeriod, ...] = field(default=(), repr=False)
+
+    @property
+    def promise_key(self) -> str | None:
+        """The checksummed address whose key signs the member's promises now; None if it makes
+        none."""
+        last = self.promise_keys[-1] if self.promise_keys else None
+        return to_checksum_address(last.key) if last is not None and last.last is None else None
+
+    def operator_at(self, block_number: int) -> str | None:
+        """The operator's address that was valid at a block; None if none was. Of two, the
+        newer."""
+        return _address(_key_at(self.operators, block_number))
+
+    def promise_key_at(self, block_number: int) -> str | None:
+        """The promise key's address that was valid at a block; None if none was."""
+        return _address(_key_at(self.promise_keys, block_number))
 
     def note_key_at(self, block_number: int) -> bytes | None:
         """The note key that was valid at a block; None if none was. Of two, the newer."""
@@ -66,6 +85,10 @@ class Member:
 
 def _key_at(periods: tuple[KeyPeriod, ...], block_number: int) -> bytes | None:
     return next((p.key for p in reversed(periods) if p.covers(block_number)), None)
+
+
+def _address(key: bytes | None) -> str | None:
+    return None if key is None else to_checksum_address(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,22 +178,29 @@ def _snapshot_of(block: Block | None, members: list[Member]) -> _Snapshot:
 
 
 def _member(row: Any) -> Member:
-    word, roles, status, name, api_url, bins, operators, note_keys, message_keys = row
-    notes, messages = _periods(note_keys), _periods(message_keys)
+    (word, roles, status, name, api_url, bins, *keys) = row
+    operators, notes, messages, promises = map(_periods, keys)
+    operators, promises = _addresses(operators), _addresses(promises)
     return Member(
         member_id=member_from_word(bytes(word)),
         name=name,
         roles=frozenset(role for role, bit in ROLE_BITS.items() if roles & bit),
         api_url=api_url,
         bins=tuple(bins),
-        operator=to_checksum_address(_periods(operators)[-1].key[-20:]),
+        operator=to_checksum_address(operators[-1].key),
         note_key=notes[-1].key,
         message_key=messages[-1].key,
         active=status == _ACTIVE,
         note_keys=notes,
         message_keys=messages,
+        operators=operators,
+        promise_keys=promises,
     )
 
 
 def _periods(rows: Any) -> tuple[KeyPeriod, ...]:
     return tuple(KeyPeriod(bytes(key), first, last or None) for key, first, last in rows)
+
+
+def _addresses(periods: tuple[KeyPeriod, ...]) -> tuple[KeyPeriod, ...]:
+    return tuple(replace(period, key=period.key[-20:]) for period in periods)

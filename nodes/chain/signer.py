@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 from eth_account import Account
 
+from nodes.chain.typed_data import sign_digest
+
 
 class Signer(Protocol):
     """Signs transactions with one key, which stays where it is."""
@@ -17,6 +19,19 @@ class Signer(Protocol):
 
     def sign_transaction(self, transaction: dict[str, Any]) -> tuple[bytes, bytes]:
         """(raw transaction, its hash). The dictionary is web3.py's, with all fields set."""
+        ...
+
+
+class DigestSigner(Protocol):
+    """Signs EIP-712 digests with the key of one address."""
+
+    @property
+    def address(self) -> str:
+        """The key's address, checksummed (EIP-55)."""
+        ...
+
+    def sign_digest(self, digest: bytes) -> bytes:
+        """65 bytes r, s, v; s in the lower half of the order, v 27 or 28."""
         ...
 
 
@@ -37,6 +52,9 @@ class LocalSigner:
     def sign_transaction(self, transaction: dict[str, Any]) -> tuple[bytes, bytes]:
         signed = self._account.sign_transaction(transaction)
         return bytes(signed.raw_transaction), bytes(signed.hash)
+
+    def sign_digest(self, digest: bytes) -> bytes:
+        return sign_digest(bytes(self._account.key), digest)
 
     def __repr__(self) -> str:
         return f"LocalSigner({self.address})"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from nodes.chain.contracts import ANCHOR_REGISTRY, MEMBER_REGISTRY, artifact, decode_revert
+from nodes.chain.contracts import ANCHOR_REGISTRY, PUBLISHED, artifact, decode_revert
 
 CONTRACTS = Path(__file__).parents[2] / "contracts"
-NAMES = [MEMBER_REGISTRY, ANCHOR_REGISTRY]
+NAMES = list(PUBLISHED)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nodes.chain.client import ChainClient
-from nodes.chain.deploy import Addresses, deploy, register_member
+from nodes.chain.deploy import Addresses, Terms, deploy, register_member
 from nodes.chain.embedded.genesis import create_genesis
 from nodes.chain.errors import ChainError
 from nodes.chain.signer import LocalSigner
@@ -125,6 +125,9 @@ class ChainFixture:
     deployer: LocalSigner
     member_registry: str
     anchor_registry: str
+    close_registry: str = ""
+    settlement_registry: str = ""
+    omission_registry: str = ""
     process: ChainProcess | None = None
     operators: dict[str, LocalSigner] = field(default_factory=dict)
 
@@ -178,29 +181,36 @@ def start_process(
     return process
 
 
-def start_chain(tmp: Path, *, chain_id: int = CHAIN_ID) -> ChainFixture:
+def start_chain(tmp: Path, *, chain_id: int = CHAIN_ID, terms: Terms | None = None) -> ChainFixture:
     """Starts an embedded chain in `tmp` and deploys the contracts. Call `.stop()` at the end."""
     deployer = LocalSigner(secrets.token_bytes(32))
     process = start_process(tmp, deployer.address, chain_id=chain_id)
     try:
-        return deploy_on(process.rpc_url, deployer, process)
+        return deploy_on(process.rpc_url, deployer, process, terms=terms)
     except BaseException:
         process.stop()
         raise
 
 
 def deploy_on(
-    rpc_url: str, deployer: LocalSigner, process: ChainProcess | None = None
+    rpc_url: str,
+    deployer: LocalSigner,
+    process: ChainProcess | None = None,
+    *,
+    terms: Terms | None = None,
 ) -> ChainFixture:
     """Deploys the contracts on whatever EVM chain answers at a URL."""
     client = ChainClient(rpc_url)
-    addresses: Addresses = deploy(client, deployer)
+    addresses: Addresses = deploy(client, deployer, terms=terms)
     return ChainFixture(
         rpc_url=rpc_url,
         chain_id=client.chain_id(),
         deployer=deployer,
         member_registry=addresses.member_registry,
         anchor_registry=addresses.anchor_registry,
+        close_registry=addresses.close_registry or "",
+        settlement_registry=addresses.settlement_registry or "",
+        omission_registry=addresses.omission_registry or "",
         process=process,
     )
 

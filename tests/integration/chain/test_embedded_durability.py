@@ -143,7 +143,7 @@ def test_every_block_is_whole_and_sealed(tmp_path: Path) -> None:
     store = ChainStore(tmp_path / "chain.sqlite")
     newest = store.head()
     assert newest is not None
-    assert newest.number == 6
+    assert newest.number == 9
     parent = None
     for number in range(newest.number + 1):
         row = store.block(number)

@@ -1,0 +1,62 @@
+"""What is signed for the contracts: EIP-712 data of the domain ("Countersign", "1").
+
+Pure; the same as contracts/src/TypedData.sol, so that promises and settlements can be signed and
+checked without a chain.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from eth_abi.abi import encode
+from eth_hash.auto import keccak
+from eth_keys.datatypes import PrivateKey, Signature
+from eth_keys.exceptions import BadSignature
+from eth_utils.address import to_canonical_address, to_checksum_address
+
+SIGNATURE_BYTES = 65
+# Half of the order of secp256k1 (SEC 2, 2.4.1): of a signature's two forms the lower counts.
+_HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+_DOMAIN_TYPE = keccak(
+    b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+)
+_NAME = keccak(b"Countersign")
+_VERSION = keccak(b"1")
+
+
+@functools.lru_cache(maxsize=64)
+def domain_separator(chain_id: int, contract: str) -> bytes:
+    """hashStruct of the EIP712Domain of one of our contracts (EIP-712, domainSeparator)."""
+    encoded = encode(
+        ["bytes32", "bytes32", "bytes32", "uint256", "address"],
+        [_DOMAIN_TYPE, _NAME, _VERSION, chain_id, to_canonical_address(contract)],
+    )
+    return bytes(keccak(encoded))
+
+
+def typed_digest(*, chain_id: int, contract: str, struct_hash: bytes) -> bytes:
+    """The 32 bytes that are signed for a struct's hash in a contract's domain."""
+    return bytes(keccak(b"\x19\x01" + domain_separator(chain_id, contract) + struct_hash))
+
+
+def sign_digest(key: bytes, digest: bytes) -> bytes:
+    """The signature of a secp256k1 key (32 bytes) over a digest: r, s, v, low s, v 27 or 28."""
+    if len(key) != 32 or len(digest) != 32:
+        raise ValueError("key and digest are 32 bytes each")
+    signature = PrivateKey(key).sign_msg_hash(digest).to_bytes()
+    return signature[:64] + bytes([signature[64] + 27])
+
+
+def signer_of(digest: bytes, signature: bytes) -> str | None:
+    """The checksummed address whose key made a signature; None if it isn't one as the contracts
+    take it (65 bytes, low s, v 27 or 28)."""
+    if len(digest) != 32 or len(signature) != SIGNATURE_BYTES or signature[64] not in (27, 28):
+        return None
+    if int.from_bytes(signature[32:64], "big") > _HALF_ORDER:
+        return None
+    try:
+        made = Signature(signature[:64] + bytes([signature[64] - 27]))
+        public = made.recover_public_key_from_msg_hash(digest)
+    except (BadSignature, ValueError):
+        return None
+    return to_checksum_address(public.to_canonical_address())
