@@ -19,6 +19,8 @@ def make_app() -> typer.Typer:
     from sandbox.commands.bench import bench
     from sandbox.commands.check_invariants import check_invariants
     from sandbox.commands.demo import demo
+    from sandbox.commands.receipt import receipt
+    from sandbox.commands.roots import roots
     from sandbox.commands.verify import verify
     from sandbox.commands.verify_ledger import verify_ledger
 
@@ -31,6 +33,8 @@ def make_app() -> typer.Typer:
     )
     app.command()(demo)
     app.command()(verify)
+    app.command()(receipt)
+    app.command()(roots)
     app.command("verify-ledger")(verify_ledger)
     app.command("check-invariants")(check_invariants)
     app.command()(bench)

@@ -192,7 +192,7 @@ def judge_receipt(text: str, raw: bytes | None, view: ReceiptView, now_s: int) -
 def _signed(promise: Promise, view: ReceiptView) -> bool:
     signer = view.promise_signer(promise)
     use = None if signer is None else view.promise_key(promise.member_id, signer)
-    if use is None:
+    if use is None or promise.merge_deadline < use.since:
         return False
     return use.until is None or promise.merge_deadline <= use.until + view.max_merge_delay_s
 

@@ -15,6 +15,7 @@ class Described:
 
     rpc_url: str = ""
     anchor_registry: str = ""
+    omission_registry: str = ""
     dsns: tuple[tuple[str, str], ...] = ()
 
     def dsn(self, member_id: str) -> str:
@@ -37,9 +38,11 @@ def read_network(path: Path | None) -> Described:
         return Described()
     try:
         document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        contracts = document["chain"]["contracts"]
         return Described(
             rpc_url=document["chain"]["rpc"],
-            anchor_registry=document["chain"]["contracts"]["AnchorRegistry"]["address"],
+            anchor_registry=contracts["AnchorRegistry"]["address"],
+            omission_registry=contracts.get("OmissionRegistry", {}).get("address", ""),
             dsns=tuple((member["id"], member["dsn"]) for member in document["members"]),
         )
     except OSError as error:

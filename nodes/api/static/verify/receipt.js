@@ -60,8 +60,9 @@ const Receipt = (() => {
       promise.signature,
     );
     const use = signer && (await view.promiseKey(promise.memberId, signer));
-    const late = use && use.until !== null && promise.mergeDeadline > use.until + (await view.maxMergeDelay());
-    if (!use || late) throw new Refused("PROMISE_KEY_UNKNOWN");
+    const due = promise.mergeDeadline;
+    const late = use && use.until !== null && due > use.until + (await view.maxMergeDelay());
+    if (!use || due < use.since || late) throw new Refused("PROMISE_KEY_UNKNOWN");
   }
 
   /** What the node asks for before it hands a receipt's proof out: salt_fin itself stays here. */
