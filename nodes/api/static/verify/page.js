@@ -7,7 +7,8 @@
   const TEXTS = { 2: "currency", 5: "merchant" };
   const KINDS = ["{{kinds}}"];
   const OUTCOMES = {"{{outcomes}}": 0};
-  const state = { roots: null, raw: null };
+  // told: the roots are this node's word, to be asked for anew with each proof.
+  const state = { roots: null, raw: null, told: false };
 
   /** The trusted look at the chain; CannotCheck if nothing was given to trust. */
   function trusted() {
@@ -137,6 +138,7 @@
   async function takeRoots(file) {
     try {
       state.roots = new RootsView(await file.text());
+      state.told = false;
       const members = Object.keys(state.roots.roots.members).join(", ");
       get("roots-told").textContent = `${file.name}: chain ${state.roots.roots.chain_id}; ${members}`;
     } catch (error) {
@@ -188,7 +190,7 @@
     state.raw = response ? new Uint8Array(await response.arrayBuffer()) : null;
     get("proof").value = "";
     get("proof").placeholder = state.raw ? "the node's proof" : "the node has no proof";
-    if (!state.roots && !get("rpc").value) await fetchRoots(promise);
+    if (state.told || (!state.roots && !get("rpc").value)) await fetchRoots(promise);
     return check();
   }
 
@@ -197,6 +199,7 @@
     const response = await ask(promise, "roots");
     if (!response) return;
     state.roots = new RootsView(await response.text());
+    state.told = true;
     get("roots-told").textContent =
       `The roots are the word of ${location.host}. For a proof without its word give roots of your own.`;
   }
