@@ -36,6 +36,7 @@ from nodes.anchoring.operations import (
     seal,
 )
 from nodes.anchoring.operations.answering import ClaimWatch, answer_claims
+from nodes.anchoring.operations.event_sealing import seal_events
 from nodes.anchoring.rules import RowUnsound
 from nodes.anchoring.store import transaction
 from nodes.api.client import NodeClient, NodePeer, NodeRefused, NodeUnreachable
@@ -61,6 +62,8 @@ log = structlog.get_logger(__name__)
 QUEUE = "countersign"
 #: Every job is rung at least this often, whatever happened to its messages.
 SWEEP_S = 2.0
+#: How often events are sealed: rarely enough that they make few batches of their own.
+EVENTS_S = 15.0
 #: How often claims of omission are looked for; there is a day to answer.
 CLAIMS_S = 10.0
 _ISSUER_TIMEOUT_MS = 5_000
@@ -125,6 +128,13 @@ class Jobs:
         """Seal all committed rows; whether there were any."""
         context, sealed = self.context(), False
         while seal(context.engine, context.identity, self._note_signer, context.clock):
+            sealed = True
+        return sealed
+
+    def seal_events(self) -> bool:
+        """Seal all committed events; whether there were any."""
+        context, sealed = self.context(), False
+        while seal_events(context.engine, context.identity, self._note_signer, context.clock):
             sealed = True
         return sealed
 
@@ -246,6 +256,7 @@ def make_celery(node: Node, jobs: Jobs) -> Celery:
     app.conf.update(_configuration(node))
 
     _add_task(app, "seal", jobs.seal, then="publish")
+    _add_task(app, "seal_events", jobs.seal_events, then="publish")
     _add_task(app, "publish", jobs.publish, then="confirm")
     _add_task(app, "confirm", jobs.confirm)
     _add_task(app, "answer_claims", jobs.answer_claims)
@@ -269,6 +280,7 @@ def _add_task(app: Celery, name: str, job: Callable[[], Any], then: str | None =
 def _configuration(node: Node) -> dict[str, Any]:
     settings = node.settings
     periods = {"seal": settings.seal_interval_s, "publish": SWEEP_S, "confirm": SWEEP_S}
+    periods |= {"seal_events": EVENTS_S}
     if settings.omission_registry is not None:
         periods |= {"answer_claims": CLAIMS_S}
     if "acquirer" in settings.roles:

@@ -19,6 +19,7 @@ def make_app() -> typer.Typer:
     from sandbox.commands.bench import bench
     from sandbox.commands.check_invariants import check_invariants
     from sandbox.commands.demo import demo
+    from sandbox.commands.erase import erase
     from sandbox.commands.receipt import receipt
     from sandbox.commands.roots import roots
     from sandbox.commands.verify import verify
@@ -33,6 +34,7 @@ def make_app() -> typer.Typer:
     )
     app.command()(demo)
     app.command()(verify)
+    app.command()(erase)
     app.command()(receipt)
     app.command()(roots)
     app.command("verify-ledger")(verify_ledger)

@@ -385,8 +385,11 @@ LOG: tuple[tuple[int, str, str], ...] = (
         " UNION ALL SELECT format('transaction %s: %s leaves', transaction_id, count(*))"
         " FROM log_leaves GROUP BY transaction_id HAVING count(*) > 1"
         " UNION ALL SELECT format('leaf %s: no transaction %s', l.log_index, l.transaction_id)"
-        " FROM log_leaves AS l WHERE NOT EXISTS (SELECT FROM transactions AS t"
-        " WHERE t.transaction_id = l.transaction_id)",
+        " FROM log_leaves AS l WHERE l.leaf_kind <= 3 AND NOT EXISTS (SELECT FROM transactions AS t"
+        " WHERE t.transaction_id = l.transaction_id)"
+        " UNION ALL SELECT format('leaf %s: no event %s', l.log_index, -l.transaction_id)"
+        " FROM log_leaves AS l WHERE l.leaf_kind > 3 AND NOT EXISTS (SELECT FROM events AS e"
+        " WHERE e.event_id = -l.transaction_id)",
     ),
     (
         12,
