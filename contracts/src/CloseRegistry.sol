@@ -2,7 +2,7 @@
 pragma solidity ^0.8.24;
 
 import {MemberGate} from "./MemberGate.sol";
-import {MemberRegistry} from "./MemberRegistry.sol";
+import {MemberRegistry, Roles} from "./MemberRegistry.sol";
 
 /// @title Two institutions' books for a day, compared by one equality
 /// @notice For each acquirer, issuer, currency and business date both sides commit to the root and
@@ -139,8 +139,8 @@ contract CloseRegistry {
         bytes32 memberId = members.operatorsMember(msg.sender);
         if (acquirer == issuer) revert SameParty(acquirer);
         if (memberId != acquirer && memberId != issuer) revert NotParty(memberId);
-        _requireRole(acquirer, members.ACQUIRER());
-        _requireRole(issuer, members.ISSUER());
+        _requireRole(acquirer, Roles.ACQUIRER);
+        _requireRole(issuer, Roles.ISSUER);
         _requireCurrency(currency);
         _requireDate(businessDate);
         if (commitment == 0) revert ZeroCommitment();

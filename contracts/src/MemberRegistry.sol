@@ -3,6 +3,14 @@ pragma solidity ^0.8.24;
 
 import {Ownable, Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 
+/// @title A member's roles, as bits of one mask
+library Roles {
+    uint8 internal constant ISSUER = 1;
+    uint8 internal constant ACQUIRER = 2;
+    uint8 internal constant MERCHANT = 4;
+    uint8 internal constant AUDITOR = 8;
+}
+
 /// @title The network's directory: who is a member, in which roles, reached where, by which keys
 /// @notice Governance (the owner) admits, changes and revokes members. A member's operator rotates
 ///         the member's own keys and moves its API. Keys have histories: a retired key stays valid
@@ -75,10 +83,10 @@ contract MemberRegistry is Ownable2Step {
         uint64 until;
     }
 
-    uint8 public constant ISSUER = 1;
-    uint8 public constant ACQUIRER = 2;
-    uint8 public constant MERCHANT = 4;
-    uint8 public constant AUDITOR = 8;
+    uint8 public constant ISSUER = Roles.ISSUER;
+    uint8 public constant ACQUIRER = Roles.ACQUIRER;
+    uint8 public constant MERCHANT = Roles.MERCHANT;
+    uint8 public constant AUDITOR = Roles.AUDITOR;
 
     uint256 private constant MAX_NAME = 64;
     uint256 private constant MAX_URL = 256;
@@ -98,6 +106,7 @@ contract MemberRegistry is Ownable2Step {
     error BinNotHeld(string bin);
     error BinsNeedIssuer(bytes32 memberId);
     error InvalidKey(bytes32 key);
+    error InvalidKeyKind(uint8 keyKind);
     error KeyInUse(bytes32 key, bytes32 memberId);
     error NoKeyAtBlock(bytes32 memberId, KeyKind kind, uint256 blockNumber);
 
@@ -226,10 +235,12 @@ contract MemberRegistry is Ownable2Step {
     ///         operator's or promise key is its address as a uint256. Both are valid in this
     ///         block. The member's own hand is its operator's key, the old one when it replaces
     ///         itself; where that key is lost or stolen, governance rotates it.
-    function rotateKey(bytes32 memberId, KeyKind kind, bytes32 key)
+    function rotateKey(bytes32 memberId, uint8 keyKind, bytes32 key)
         external
         governanceOrOperator(memberId)
     {
+        if (keyKind > uint8(type(KeyKind).max)) revert InvalidKeyKind(keyKind);
+        KeyKind kind = KeyKind(keyKind);
         _requireActive(memberId);
         bytes32 previous = _closeKey(memberId, kind);
         _openKey(memberId, kind, key);

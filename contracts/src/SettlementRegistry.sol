@@ -278,23 +278,23 @@ contract SettlementRegistry {
     ///         another, which supersedes it.
     function resolve(
         bytes32 settlementId,
-        Verdict verdict,
+        uint8 verdict,
         bytes32 reasonHash,
         uint64 deadline,
         bytes[] calldata signatures
     ) external {
         Record storage record = _inState(settlementId, State.Disputed);
-        if (verdict == Verdict.None) revert InvalidVerdict();
+        if (verdict == 0 || verdict > uint8(type(Verdict).max)) revert InvalidVerdict();
         if (block.timestamp > deadline) revert DeadlinePassed(deadline);
         bytes32 digest = TypedData.digest(
             keccak256(
-                abi.encode(RESOLUTION_TYPE, settlementId, uint8(verdict), reasonHash, deadline)
+                abi.encode(RESOLUTION_TYPE, settlementId, verdict, reasonHash, deadline)
             )
         );
         _requireArbiters(record.closeId, digest, signatures);
         record.state = State.Resolved;
-        record.verdict = verdict;
-        emit SettlementResolved(settlementId, record.closeId, verdict, reasonHash);
+        record.verdict = Verdict(verdict);
+        emit SettlementResolved(settlementId, record.closeId, record.verdict, reasonHash);
     }
 
     /// @notice Names the arbiters; by the MemberRegistry's governance.

@@ -290,7 +290,7 @@ class NodeClient:
         fields = self._headers()
         fields.update(headers or {})
         if body:
-            fields["Content-Type"] = "application/json"
+            fields.setdefault("Content-Type", "application/json")
         if self._signer is not None:
             fields.update(self._signer.sign_request(method, uri, body, int(time.time())))
         limit = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)

@@ -30,7 +30,7 @@ _PUBLIC = {
     "/v1/receipts/{txid}/proof",
     "/v1/receipts/{txid}/roots",
 }
-_MEMBERS_ONLY = {"/v1/feed"}
+_MEMBERS_ONLY = {"/v1/feed", "/v1/comparisons", "/v1/case-events", "/v1/case-steps"}
 _MEMBERS_TOO = {
     "/v1/members",
     "/v1/info",

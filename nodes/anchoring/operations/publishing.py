@@ -124,7 +124,9 @@ def publish(context: AnchorContext, *, max_in_flight: int = MAX_IN_FLIGHT) -> in
                 to_sign.append(entry.seq)
         free = max(max_in_flight - len(waiting), 0)
         fresh = [batch.seq for batch in queries.unsubmitted_batches(connection, free)]
-        nonce = max([chain_nonce, *(e.nonce + 1 for e in waiting if e.seq not in to_sign)])
+        taken = [e.nonce for e in waiting if e.seq not in to_sign]
+        taken += queries.outbox_nonces(connection)
+        nonce = max([chain_nonce, *(number + 1 for number in taken)])
         to_send += _sign(context, connection, to_sign + fresh, nonce)
     # Everything is durable: a crash from here on is healed by sending the same bytes again.
     return sum(_broadcast(context, entry) for entry in to_send)

@@ -26,6 +26,7 @@ from nodes.authorization.operations.recording import record_closings
 from nodes.authorization.state import Side
 from nodes.authorization.store.accounts import Connection, KnownOriginal
 from nodes.authorization.store.requests import StoredRequest
+from nodes.db.writes import Writes, execute
 
 #: Reads what the decisions on these need and the book lacks: stored requests and originals.
 Load = Callable[
@@ -61,7 +62,9 @@ def on_us_batch(
         ]
         look = any(f.open_batch is None or f.request.kind in FOLLOW_UPS for f in forwards)
         recording = record_closings(connection, acquirer, closings, opening.now_ms, look=look)
-        opening.write(connection, recording.answers)
+        writes = Writes()
+        opening.stage(writes, recording.answers)
+        execute(connection, writes)
         recording.write(connection)
     recording.committed()
     told = iter(recording.told)

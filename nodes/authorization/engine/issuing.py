@@ -1,9 +1,10 @@
 """The issuer's engine: requests that wait share a batch, and a batch is decided while the one
 before it is being committed.
 
-One task decides, on snapshots in memory; one connection, in a thread of its own, commits. An answer
-leaves when its batch and all before it are durable. If the database refuses a batch (another
-process was first with a version or a key), what it is about is read anew and decided again.
+One task decides, on snapshots in memory; a commit is one round trip on a connection of the event
+loop. An answer leaves when its batch and all before it are durable. If the database refuses a batch
+(another process was first with a version, a number or a key), what it is about is read anew and
+decided again, in a thread.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,7 +20,13 @@ import psycopg
 import structlog
 
 from nodes.authorization import rules
-from nodes.authorization.batching import LedgerUnavailable, Overloaded, connect
+from nodes.authorization.batching import (
+    REFUSED,
+    LedgerUnavailable,
+    Overloaded,
+    Worker,
+    connect,
+)
 from nodes.authorization.model import (
     AuthorizationAnswer,
     AuthorizationRequest,
@@ -38,12 +44,14 @@ from nodes.authorization.operations.deciding import (
     prepare,
     unrecorded,
 )
-from nodes.authorization.operations.issuing import write_batch
+from nodes.authorization.operations.issuing import Numbers, stage_batch, write_batch
 from nodes.authorization.operations.on_us import on_us_batch
 from nodes.authorization.operations.supplying import BookReader, names_others
 from nodes.authorization.store import accounts
 from nodes.authorization.store.accounts import KnownOriginal
 from nodes.authorization.store.requests import StoredRequest
+from nodes.db.link import Link, LinkBroken
+from nodes.db.writes import Writes
 from nodes.money import CURRENCIES
 
 log = structlog.get_logger(__name__)
@@ -52,11 +60,9 @@ Connection = psycopg.Connection[Any]
 T = TypeVar("T")
 
 _ATTEMPTS = 24
-_REFUSED = (
-    psycopg.errors.UniqueViolation,
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.DeadlockDetected,
-)
+#: After a lost race so many batches take their numbers in the database first: another process of
+#: the institution is at work, and would win every other one.
+_CAREFUL = 64
 #: So many answers are kept in memory for repeats.
 _ANSWERS_KEPT = 20_000
 
@@ -85,6 +91,8 @@ class _Work:
     calls: list[_Call]
     asked: list[Asked]
     decided: list[Decided] = field(default_factory=list)
+    #: What it writes, numbered from memory; None: to be numbered in the database.
+    staged: Writes | None = None
     written: asyncio.Future[None] | None = None
 
     def account_ids(self) -> list[int]:
@@ -118,9 +126,12 @@ class IssuingEngine:
         self._waiting: deque[_Call | _OnUsCall] = deque()
         self._count = 0
         self._pump: asyncio.Task[None] | None = None
+        self._numbers = Numbers()
+        self._careful = 0
+        self._link = Link(lambda: connect(dsn, "issuing commits"), "issuing commits")
         # Reads for the next batch don't wait for the commit of the last one.
-        self._reader = _Worker(dsn, "issuing reads")
-        self._writer = _Worker(dsn, "issuing")
+        self._reader = Worker(dsn, "issuing reads")
+        self._writer = Worker(dsn, "issuing")
 
     async def submit(self, requests: Sequence[AuthorizationRequest]) -> list[AuthorizationAnswer]:
         """The answers, durable. Raises Overloaded, or LedgerUnavailable (ask again)."""
@@ -151,6 +162,7 @@ class IssuingEngine:
 
     def close(self) -> None:
         """Let a commit under way end, and the threads with it."""
+        self._link.close()
         self._reader.close()
         self._writer.close()
 
@@ -179,6 +191,11 @@ class IssuingEngine:
             work = self._take()
             try:
                 await self._decide(work, before)
+                if not self._careful:
+                    work.staged = Writes()
+                    stage_batch(work.staged, work.decided, self._numbers)
+                    if not self._link.ready():
+                        await self._link.open()
             except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear of it
                 self._fail(work.calls, error)
                 continue
@@ -262,7 +279,7 @@ class IssuingEngine:
 
             try:
                 return await self._writer.run(work)
-            except _REFUSED as error:
+            except REFUSED as error:
                 log.info("batch decided again", error=type(error).__name__)
                 self._book.forget()
                 await _pause(attempt)
@@ -291,10 +308,16 @@ class IssuingEngine:
         """Read what memory lacks, then decide. `thorough`: look every key up."""
         stored: dict[bytes, StoredRequest] = {}
         originals: dict[bytes, KnownOriginal] = {}
-        if thorough or self._supply.lacks(work.asked):
-            stored, originals = await self._reader.run(
-                lambda connection: self._supply.load(connection, work.asked, thorough)
-            )
+        lacking = thorough or self._supply.lacks(work.asked)
+        if lacking or (not self._careful and self._numbers.lacks(work.asked)):
+
+            def read(
+                connection: Connection,
+            ) -> tuple[dict[bytes, StoredRequest], dict[bytes, KnownOriginal]]:
+                self._numbers.supply(connection, work.asked)
+                return self._supply.load(connection, work.asked, thorough) if lacking else ({}, {})
+
+            stored, originals = await self._reader.run(read)
         in_flight = before.by_key() if before is not None else {}
         work.decided = decide_batch(
             self._issuer, self._book, work.asked, originals, stored, in_flight
@@ -305,7 +328,11 @@ class IssuingEngine:
             with connection.transaction():
                 write_batch(connection, work.decided)
 
-        work.written = asyncio.ensure_future(self._writer.run(write))
+        if work.staged is not None:
+            work.written = self._link.begin(work.staged)
+        else:
+            self._careful -= 1
+            work.written = asyncio.ensure_future(self._writer.run(write))
         return work
 
     async def _finish(self, work: _Work | None) -> bool:
@@ -314,11 +341,13 @@ class IssuingEngine:
             return True
         try:
             await work.written
-        except LedgerUnavailable as error:
-            self._fail(work.calls, error)
+        except (LedgerUnavailable, LinkBroken) as error:
+            self._fail(work.calls, LedgerUnavailable(str(error)))
             return False
         except Exception as error:  # noqa: BLE001 - refused, or one bad row: decided again
-            if not isinstance(error, _REFUSED):
+            if isinstance(error, REFUSED):
+                self._careful = _CAREFUL
+            else:
                 log.error("batch not written", error=type(error).__name__)
             try:
                 await self._again(work)
@@ -351,7 +380,7 @@ class IssuingEngine:
             self._drop(work)
             try:
                 await self._writer.run(once_more)
-            except _REFUSED as error:
+            except REFUSED as error:
                 log.info("batch decided again", error=type(error).__name__)
                 await _pause(attempt)
                 continue
@@ -401,10 +430,12 @@ class IssuingEngine:
     def _drop(self, work: _Work) -> None:
         """What memory has of these accounts is not what the database has."""
         self._book.drop((one.lookup for one in work.asked), work.account_ids())
+        self._numbers.drop(work.asked)
 
     def _fail(self, calls: Sequence[_Call | _OnUsCall], error: Exception) -> None:
         """Whether it was committed isn't known: nothing in memory is trusted any more."""
         self._book.forget()
+        self._numbers.last.clear()
         for call in calls:
             if not call.future.done():
                 call.future.set_exception(error)
@@ -424,38 +455,3 @@ def _keep(kept: OrderedDict[bytes, StoredRequest], key: bytes, value: StoredRequ
     kept[key] = value
     if len(kept) > _ANSWERS_KEPT:
         kept.popitem(last=False)
-
-
-class _Worker:
-    """One connection in one thread."""
-
-    def __init__(self, dsn: str, name: str) -> None:
-        self._dsn = dsn
-        self._name = name
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._connection: Connection | None = None
-        # At once: the first terminal of the day shouldn't wait for it.
-        self._pool.submit(self._connect)
-
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        """`work(connection)` in the thread; LedgerUnavailable if the database is out of reach."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._work, work)
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=True)
-
-    def _connect(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection = connect(self._dsn, self._name)
-        return self._connection
-
-    def _work(self, work: Callable[[Connection], T]) -> T:
-        connection = self._connect()
-        try:
-            return work(connection)
-        except _REFUSED:
-            raise
-        except psycopg.OperationalError as error:
-            # Whether a commit took place isn't known: the caller asks again with its keys.
-            connection.close()
-            raise LedgerUnavailable(type(error).__name__) from None

@@ -1,0 +1,6 @@
+"""The two engines of the authorization path: memory, batches and one round trip a commit."""
+
+from nodes.authorization.engine.acquiring import AcquiringEngine
+from nodes.authorization.engine.issuing import IssuingEngine
+
+__all__ = ["AcquiringEngine", "IssuingEngine"]
