@@ -16,6 +16,7 @@ def make_app() -> typer.Typer:
     """The command with its subcommands. Imports them: that takes a second."""
     import typer
 
+    from sandbox.commands.audit import audit
     from sandbox.commands.bench import bench
     from sandbox.commands.bench_reconcile import bench_reconcile
     from sandbox.commands.check_invariants import check_invariants
@@ -42,6 +43,7 @@ def make_app() -> typer.Typer:
     app.command("verify-ledger")(verify_ledger)
     app.command("check-invariants")(check_invariants)
     app.command()(reconcile)
+    app.command()(audit)
     app.command()(bench)
     app.command("bench-reconcile")(bench_reconcile)
     return app

@@ -173,7 +173,7 @@ def judge_receipt(text: str, raw: bytes | None, view: ReceiptView, now_s: int) -
         promise = parse_promise(text)
     except PromiseMalformed:
         return ReceiptVerdict(False, ReceiptReason.PROMISE_MALFORMED, None)
-    if not _signed(promise, view):
+    if not promise_is_signed(promise, view):
         return ReceiptVerdict(False, ReceiptReason.PROMISE_KEY_UNKNOWN, promise)
     if raw is None:
         overdue = now_s > promise.merge_deadline
@@ -189,7 +189,8 @@ def judge_receipt(text: str, raw: bytes | None, view: ReceiptView, now_s: int) -
     return ReceiptVerdict(True, None, promise, verdict, late)
 
 
-def _signed(promise: Promise, view: ReceiptView) -> bool:
+def promise_is_signed(promise: Promise, view: ReceiptView) -> bool:
+    """Whether a promise key signed it that the member had for that deadline."""
     signer = view.promise_signer(promise)
     use = None if signer is None else view.promise_key(promise.member_id, signer)
     if use is None or promise.merge_deadline < use.since:

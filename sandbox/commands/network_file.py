@@ -16,6 +16,7 @@ class Described:
     rpc_url: str = ""
     anchor_registry: str = ""
     omission_registry: str = ""
+    close_registry: str = ""
     dsns: tuple[tuple[str, str], ...] = ()
 
     def dsn(self, member_id: str) -> str:
@@ -43,6 +44,7 @@ def read_network(path: Path | None) -> Described:
             rpc_url=document["chain"]["rpc"],
             anchor_registry=contracts["AnchorRegistry"]["address"],
             omission_registry=contracts.get("OmissionRegistry", {}).get("address", ""),
+            close_registry=contracts.get("CloseRegistry", {}).get("address", ""),
             dsns=tuple((member["id"], member["dsn"]) for member in document["members"]),
         )
     except OSError as error:
