@@ -28,7 +28,8 @@ code { font-size: 8.5pt; } tr { break-inside: avoid; } h2 { break-after: avoid; 
 """
 _EXPLAINED = """The check reads both institutions' databases and believes neither: every log
 entry is hashed up to the root that the chain holds, and a row counts only if its columns lead to
-the commitment in an anchored entry. It shows that the record is unchanged and complete in its range. It
+the commitment in an anchored entry. It shows that the record is unchanged and complete in its
+range. It
 can't show that what was recorded is true."""
 
 
