@@ -48,6 +48,8 @@ class NodeSettings(BaseModel):
     passphrase_file: Path
     gateways: dict[str, str] = {}
     api_keys: list[ApiKey] = []
+    # By when a receipt's promise has its entry anchored; the chain's contracts take 7 days at most.
+    merge_delay_s: int = Field(default=86_400, ge=1, le=7 * 86_400)
     seal_interval_s: float = Field(default=2.0, gt=0)
     #: Under load, rows may wait for so long to be sealed: terminals come first.
     seal_patience_s: float = Field(default=10.0, ge=0)

@@ -35,6 +35,8 @@ from nodes.anchoring.operations import (
     record_feed,
     seal,
 )
+from nodes.anchoring.operations.answering import ClaimWatch, answer_claims
+from nodes.anchoring.operations.event_sealing import seal_events
 from nodes.anchoring.rules import BUSY_ROWS, RowUnsound, may_wait
 from nodes.anchoring.store import transaction
 from nodes.api.client import NodeClient, NodePeer, NodeRefused, NodeUnreachable
@@ -50,6 +52,7 @@ from nodes.authorization.operations.forwarding import (
 from nodes.authorization.service import IssuerUnreachable
 from nodes.authorization.store.acquirer import QueuedReversal
 from nodes.bootstrap import Node
+from nodes.chain.challenges import OmissionRegistry
 from nodes.chain.directory import Member
 from nodes.chain.errors import ChainError
 from nodes.clearing.operations.cases import CaseRefused
@@ -64,6 +67,10 @@ log = structlog.get_logger(__name__)
 QUEUE = "countersign"
 #: Every job is rung at least this often, whatever happened to its messages.
 SWEEP_S = 2.0
+#: How often events are sealed: rarely enough that they make few batches of their own.
+EVENTS_S = 15.0
+#: How often claims of omission are looked for; there is a day to answer.
+CLAIMS_S = 10.0
 #: Days end once a day: looking for them more often would only cost.
 _CLOSE_S = 10.0
 _ISSUER_TIMEOUT_MS = 5_000
@@ -102,6 +109,7 @@ class Jobs:
         self._note_signer = NoteSigner(node.keystore.secret("note"))
         self._message_signer = MessageSigner(node.member_id, node.keystore.secret("message"))
         self._context: AnchorContext | None = None
+        self._claims = ClaimWatch()
         self._acquirer = node.make_acquirer() if "acquirer" in settings.roles else None
         self._days = DayJobs(node, self._runner)
 
@@ -144,6 +152,13 @@ class Jobs:
             sealed = True
         return sealed
 
+    def seal_events(self) -> bool:
+        """Seal all committed events; whether there were any."""
+        context, sealed = self.context(), False
+        while seal_events(context.engine, context.identity, self._note_signer, context.clock):
+            sealed = True
+        return sealed
+
     def publish(self) -> int:
         """Send sealed batches to the chain; how many."""
         return publish(self.context())
@@ -151,6 +166,14 @@ class Jobs:
     def confirm(self) -> int:
         """Note which anchors are final; how many."""
         return confirm(self.context())
+
+    def answer_claims(self) -> int:
+        """Answer claims of omission with the leaf's inclusion proof; how many."""
+        address = self._node.settings.omission_registry
+        if address is None:
+            return 0
+        omissions = OmissionRegistry(self._node.chain, address)
+        return answer_claims(self.context(), omissions, self._claims)
 
     def recover_pending(self) -> int:
         """Close requests that a crash left open."""
@@ -266,8 +289,10 @@ def make_celery(node: Node, jobs: Jobs) -> Celery:
     app.conf.update(_configuration(node))
 
     _add_task(app, "seal", jobs.seal, then="publish")
+    _add_task(app, "seal_events", jobs.seal_events, then="publish")
     _add_task(app, "publish", jobs.publish, then="confirm")
     _add_task(app, "confirm", jobs.confirm)
+    _add_task(app, "answer_claims", jobs.answer_claims)
     _add_task(app, "forward_reversals", jobs.forward_reversals)
     _add_task(app, "recover_pending", jobs.recover_pending)
     _add_task(app, "expire_holds", jobs.expire_holds)
@@ -291,6 +316,9 @@ def _add_task(app: Celery, name: str, job: Callable[[], Any], then: str | None =
 def _configuration(node: Node) -> dict[str, Any]:
     settings = node.settings
     periods = {"seal": settings.seal_interval_s, "publish": SWEEP_S, "confirm": SWEEP_S}
+    periods |= {"seal_events": EVENTS_S}
+    if settings.omission_registry is not None:
+        periods |= {"answer_claims": CLAIMS_S}
     if "acquirer" in settings.roles:
         periods |= {"forward_reversals": 1.0, "recover_pending": SWEEP_S}
     if "issuer" in settings.roles:

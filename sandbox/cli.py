@@ -16,11 +16,16 @@ def make_app() -> typer.Typer:
     """The command with its subcommands. Imports them: that takes a second."""
     import typer
 
+    from sandbox.commands.audit import audit
     from sandbox.commands.bench import bench
+    from sandbox.commands.bench_proofs import bench_proofs
     from sandbox.commands.bench_reconcile import bench_reconcile
     from sandbox.commands.check_invariants import check_invariants
     from sandbox.commands.demo import demo
+    from sandbox.commands.erase import erase
+    from sandbox.commands.receipt import receipt
     from sandbox.commands.reconcile import reconcile
+    from sandbox.commands.roots import roots
     from sandbox.commands.verify import verify
     from sandbox.commands.verify_ledger import verify_ledger
 
@@ -33,11 +38,16 @@ def make_app() -> typer.Typer:
     )
     app.command()(demo)
     app.command()(verify)
+    app.command()(erase)
+    app.command()(receipt)
+    app.command()(roots)
     app.command("verify-ledger")(verify_ledger)
     app.command("check-invariants")(check_invariants)
     app.command()(reconcile)
+    app.command()(audit)
     app.command()(bench)
     app.command("bench-reconcile")(bench_reconcile)
+    app.command("bench-proofs")(bench_proofs)
     return app
 
 

@@ -46,11 +46,30 @@ class LeafKind(IntEnum):
         return self.name.lower()
 
 
+class EventKind(IntEnum):
+    """What else is an entry of the log: events of a member's own business (nodes.anchoring.events).
+
+    In their leaves txid is the event's reference, terminal_seq its number; there is no pair and no
+    terminal.
+    """
+
+    CARD = 4
+    MERCHANT = 5
+    SETTLEMENT = 6
+    KEY = 7
+    AUDIT = 8
+
+    @property
+    def side(self) -> str:
+        """The column `events.kind` of such a row."""
+        return self.name.lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """One entry of a member's log. Byte strings are 32 bytes; counters are not negative."""
 
-    kind: LeafKind
+    kind: LeafKind | EventKind
     member_id: str
     txid: bytes
     commitment: bytes  # C, equal in the books of all parties
@@ -62,7 +81,11 @@ class Leaf:
 
 
 _VERSION_WORD = VERSION.to_bytes(32, "big")
-_KIND_WORDS = {kind: int(kind).to_bytes(32, "big") for kind in LeafKind}
+_KINDS: dict[int, LeafKind | EventKind] = {
+    **{int(kind): kind for kind in LeafKind},
+    **{int(kind): kind for kind in EventKind},
+}
+_KIND_WORDS = {kind: number.to_bytes(32, "big") for number, kind in _KINDS.items()}
 _member_word = lru_cache(maxsize=256)(ids.member_word)
 
 
@@ -106,8 +129,11 @@ def decode_leaf(raw: bytes) -> Leaf:
     words = [raw[start : start + 32] for start in range(0, LEAF_BYTES, 32)]
     if int.from_bytes(words[0], "big") != VERSION:
         raise ValueError("unknown leaf version")
+    kind = _KINDS.get(int.from_bytes(words[1], "big"))
+    if kind is None:
+        raise ValueError("unknown leaf kind")
     leaf = Leaf(
-        kind=LeafKind(int.from_bytes(words[1], "big")),
+        kind=kind,
         member_id=ids.member_from_word(words[2]),
         txid=words[3],
         commitment=words[4],

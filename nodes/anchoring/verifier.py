@@ -19,7 +19,7 @@ from nodes.anchoring.checkpoint import (
     meta_hash,
     parse_checkpoint,
 )
-from nodes.anchoring.leaf import Leaf, decode_leaf
+from nodes.anchoring.leaf import Leaf, LeafKind, decode_leaf
 from nodes.anchoring.note import NoteInvalid, SignedNote, parse_note, signature_holds
 from nodes.crypto.commitment import SharedField
 from nodes.crypto.merkle import leaf_hash, root_from_inclusion
@@ -84,6 +84,10 @@ class Anchored(Protocol):
     def block_hash(self) -> bytes: ...
     @property
     def tx_hash(self) -> bytes: ...
+    @property
+    def timestamp(self) -> int:
+        """Its block's moment in seconds (UTC)."""
+        ...
 
 
 class ChainView(Protocol):
@@ -142,6 +146,8 @@ def _read(raw: bytes) -> tuple[Bundle, Leaf, SignedNote, Checkpoint]:
         leaf = decode_leaf(bundle.leaf)
     except ValueError as error:
         raise _Refused(Reason.LEAF_MALFORMED, str(error)) from None
+    if not isinstance(leaf.kind, LeafKind):
+        raise _Refused(Reason.LEAF_MALFORMED, "the leaf is not a transaction's")
     if bundle.opening.commitment() != leaf.commitment:
         raise _Refused(Reason.COMMITMENT_MISMATCH)
     try:

@@ -37,8 +37,10 @@ from nodes.api import (
     openapi,
     operations,
     overview,
+    promises,
     simulations,
     strict_json,
+    tiles,
     transactions,
 )
 from nodes.api import log as log_routes
@@ -56,6 +58,7 @@ from nodes.api.metrics import NodeMetrics
 from nodes.api.node import ApiNode
 from nodes.api.problems import MEDIA_TYPE, Problem, problem_of
 from nodes.api.stream import TransactionStream
+from nodes.api.verify_page import verify_page
 from nodes.chain.errors import ChainError
 from nodes.crypto.http_signatures import MessageSigner, SignatureHead, SignatureRefused
 from nodes.reconciliation.protocol import MEDIA_TYPE as COMPARISON
@@ -271,6 +274,8 @@ def build_api(
         transactions.router,
         batches.router,
         log_routes.router,
+        tiles.router,
+        promises.router,
         cards.router,
         adjustments.router,
         closes.closes,
@@ -294,6 +299,7 @@ def build_api(
     api.add_exception_handler(Exception, _problem)
     api.openapi = lambda: openapi.schema_of(api)  # type: ignore[method-assign]
     _serve_docs(api)
+    _serve_verifier(api)
     return api
 
 
@@ -305,6 +311,18 @@ def _serve_docs(api: FastAPI) -> None:
 
     api.mount("/docs/page", StaticFiles(directory=_STATIC / "docs"))
     api.mount("/docs/vendor", StaticFiles(directory=_STATIC / "vendor"))
+
+
+def _serve_verifier(api: FastAPI) -> None:
+    """The verifier's page, twice: /r is what receipts point to, the promise after its #."""
+
+    async def page() -> Response:
+        text, policy = verify_page()
+        headers = {"Content-Security-Policy": f"{policy}; frame-ancestors 'none'"}
+        return Response(text, media_type="text/html; charset=utf-8", headers=headers)
+
+    for path in ("/verify", "/r"):
+        api.get(path, include_in_schema=False)(page)
 
 
 async def _problem(_: Request, error: Exception) -> Response:

@@ -271,6 +271,18 @@ def is_member(principal: Principal) -> None:
         raise Problem(403, "caller-not-permitted", "This is for members, by their signature.")
 
 
+async def anybody(request: Request) -> AsyncIterator[None]:
+    """A dependency of what needs no credential: too many calls at once from one address are 429."""
+    address = request.client.host if request.client else ""
+    visitor = Principal(f"address:{address}")
+    keeper: Gatekeeper = request.app.state.gatekeeper
+    keeper.enter(visitor)
+    try:
+        yield
+    finally:
+        keeper.leave(visitor)
+
+
 reader = admitted(holds("reader"))
 operator = admitted(holds("operator"))
 reader_or_member = admitted(is_reader_or_member)

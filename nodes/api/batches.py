@@ -113,7 +113,8 @@ def list_batch_transactions(
         places = connection.execute(
             text(
                 "SELECT log_index, transaction_id FROM log_leaves"
-                " WHERE log_index >= :first AND log_index < :last ORDER BY log_index"
+                " WHERE log_index >= :first AND log_index < :last AND leaf_kind <= 3"
+                " ORDER BY log_index"
             ),
             {"first": first, "last": last},
         ).all()

@@ -22,7 +22,14 @@ from nodes.authorization.model import (
     TerminalBatch,
 )
 
-_PUBLIC = {"/v1/health", "/v1/ready"}
+_PUBLIC = {
+    "/v1/health",
+    "/v1/ready",
+    "/checkpoint",
+    "/tile/{level}/{place}",
+    "/v1/receipts/{txid}/proof",
+    "/v1/receipts/{txid}/roots",
+}
 _MEMBERS_ONLY = {"/v1/feed", "/v1/comparisons", "/v1/case-events", "/v1/case-steps"}
 _MEMBERS_TOO = {
     "/v1/members",
@@ -32,6 +39,7 @@ _MEMBERS_TOO = {
     "/v1/log/consistency",
     "/v1/log/inclusion",
     "/v1/transactions/{txid}/proof",
+    "/tile/entries/{place}",
 }
 _BEARER: dict[str, list[str]] = {"apiKey": []}
 _SIGNATURE: dict[str, list[str]] = {"messageSignature": []}

@@ -52,6 +52,8 @@ class Report:
     anchored_rows: int = 0
     sealed_rows: int = 0
     unsealed_rows: int = 0
+    #: Rows that lack nothing but the person, by a recorded erasure.
+    erased_rows: int = 0
     #: Batches that can't be judged, because one before them was rewritten.
     unjudged: list[int] = field(default_factory=list)
     _known: set[Finding] = field(default_factory=set, repr=False)

@@ -30,6 +30,7 @@ from nodes.anchoring.store import Connection, transaction
 from nodes.chain.anchors import Anchored, AnchorHead
 from nodes.crypto.merkle import EMPTY_ROOT, verify_consistency
 from nodes.reconciliation import reads
+from nodes.reconciliation.event_check import EventCheck, is_event
 from nodes.reconciliation.findings import Change, Report
 from nodes.reconciliation.log_check import LogCheck, LogEntry
 from nodes.reconciliation.row_check import RowCheck
@@ -106,6 +107,7 @@ class _LedgerCheck:
         self._report = Report(anchored_seq=max(anchors, default=0))
         self._log = LogCheck(connection, self._report, origin.member_id, self._unlogged())
         self._rows = RowCheck(connection, self._report, origin.member_id)
+        self._events = EventCheck(connection, self._report, origin.member_id)
         self._previous_root = EMPTY_ROOT
         self._position = Position(0, 0)
         self._log_end = 0
@@ -127,6 +129,7 @@ class _LedgerCheck:
         self._check_outside(stored.keys() | self._anchors.keys())
         self._check_unsealed()
         self._rows.finish()
+        self._events.finish()
         self._check_submissions()
         self._check_binding()
         self._report.sealed_rows = self._log.size
@@ -164,9 +167,11 @@ class _LedgerCheck:
             self._log.size, self._log.frontier = size, None
         else:
             entries = self._log.check_batch(seq, size, root)
-            intact = self._rows.check(entries)
+            self._events.check([entry for entry in entries if is_event(entry)])
+            rows = [entry for entry in entries if not is_event(entry)]
+            intact = self._rows.check(rows)
             if batch is not None:
-                self._check_columns(batch, anchor, first, entries, intact)
+                self._check_columns(batch, anchor, first, entries, intact, len(rows))
         if batch is not None:
             self._position = max(
                 self._position, batch.position, key=lambda p: (p.xact, p.transaction_id)
@@ -182,6 +187,7 @@ class _LedgerCheck:
         first: int,
         entries: list[LogEntry],
         intact: dict[int, LedgerRow],
+        row_count: int,
     ) -> None:
         """The batch's own row: each column is either on the chain or follows from the leaves."""
         size = anchor.size if anchor else batch.size
@@ -204,12 +210,18 @@ class _LedgerCheck:
         if newest is not None and entries[-1].log_index == size - 1:
             sound["last_xact"] = batch.position.xact == newest.values["xact"]
             sound["last_transaction_id"] = batch.position.transaction_id == newest.transaction_id
+        elif entries and row_count == 0:
+            # A batch of events leaves sealing's place among the transactions where it was.
+            sound["last_xact"] = batch.position.xact == self._position.xact
+            sound["last_transaction_id"] = (
+                batch.position.transaction_id == self._position.transaction_id
+            )
         for column, holds in sound.items():
             if not holds:
                 self._report.add("batches", {"seq": batch.seq}, Change.ALTERED, column)
         note_holds = self._check_note(batch, anchor, size, root)
         totals = batch_totals(list(intact.values()))
-        self._check_meta(batch, anchor, totals, note_holds, len(intact) == size - first)
+        self._check_meta(batch, anchor, totals, note_holds, len(intact) == row_count)
 
     def _check_note(self, batch: Batch, anchor: Anchored | None, size: int, root: bytes) -> bool:
         try:

@@ -60,3 +60,21 @@ def unlogged_rows(connection: Connection, position: Position) -> tuple[int, list
         f"SELECT t.transaction_id{condition} AND {wrong} ORDER BY 1", place
     ).fetchall()
     return (int(row[0]) if row else 0), [number for (number,) in numbers]
+
+
+def erased_rows(connection: Connection, table: str) -> set[int]:
+    """The rows of a table from which a recorded erasure took the person."""
+    rows = connection.execute("SELECT row_id FROM erased_rows WHERE table_name = %s", (table,))
+    return {row[0] for row in rows}
+
+
+def unlogged_events(connection: Connection) -> list[int]:
+    """Events without a leaf that come before the last sealed one: sealing takes them in order."""
+    rows = connection.execute(
+        "SELECT e.event_id FROM events AS e, (SELECT s.xact, s.event_id FROM log_leaves AS l"
+        " JOIN events AS s ON s.event_id = -l.transaction_id WHERE l.leaf_kind > 3"
+        " ORDER BY l.log_index DESC LIMIT 1) AS last"
+        " WHERE (e.xact, e.event_id) < (last.xact, last.event_id) AND NOT EXISTS"
+        " (SELECT FROM log_leaves AS l WHERE l.transaction_id = -e.event_id) ORDER BY e.event_id"
+    )
+    return [row[0] for row in rows]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nodes.anchoring import queries
+from nodes.anchoring.events import ERASED_COLUMNS, is_erased
 from nodes.anchoring.leaf import Leaf
 from nodes.anchoring.model import TRANSFER_COLUMNS, LedgerRow, Value
 from nodes.anchoring.rules import (
@@ -48,6 +49,8 @@ class RowCheck:
         self._extra: list[tuple[int, Mapping[str, Value]]] = []
         #: Numbers that rows had or got, and that are explained by a finding.
         self.explained: set[int] = set()
+        self._erased = reads.erased_rows(connection, "transactions")
+        self._erased_here: set[int] = set()
 
     def check(self, entries: Sequence[LogEntry]) -> dict[int, LedgerRow]:
         """Compare the rows behind log entries; those that are as they were, by transaction_id."""
@@ -66,7 +69,7 @@ class RowCheck:
             if numbered is not None and numbered not in candidates:
                 candidates.append(numbered)
             self._check_one(entry, candidates)
-        changed = {entry.transaction_id for entry in odd}
+        changed = {entry.transaction_id for entry in odd} - self._erased_here
         return {number: row for number, row in by_id.items() if number not in changed}
 
     def finish(self) -> None:
@@ -111,7 +114,7 @@ class RowCheck:
     def _judge_by_fields(
         self, entry: LogEntry, leaf: Leaf, candidates: Sequence[LedgerRow]
     ) -> None:
-        judged = [(changed_columns(r, leaf, entry.shared, entry.private), r) for r in candidates]
+        judged = [(self._changed(r, entry, leaf), r) for r in candidates]
         columns, row = min(judged, key=lambda pair: len(pair[0]))
         key = {"transaction_id": row.transaction_id}
         if row.transaction_id != entry.transaction_id:
@@ -127,6 +130,16 @@ class RowCheck:
             self._report.add("transactions", key, Change.ALTERED, column)
         if SALT_COLUMN not in columns:
             self._check_transfers(entry, row, leaf.txid)
+
+    def _changed(self, row: LedgerRow, entry: LogEntry, leaf: Leaf) -> list[str]:
+        """The changed columns; what a recorded erasure took away is not among them."""
+        columns = changed_columns(row, leaf, entry.shared, entry.private)
+        if row.transaction_id in self._erased and is_erased(row.values, entry.shared):
+            columns = [column for column in columns if column not in ERASED_COLUMNS]
+            if not columns:
+                self._erased_here.add(row.transaction_id)
+                self._report.erased_rows += 1
+        return columns
 
     def _judge_by_roots(self, leaf: Leaf, row: LedgerRow) -> None:
         """The log's field hashes were altered, not the leaf: C and P judge the row as a whole."""

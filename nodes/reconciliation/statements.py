@@ -20,6 +20,10 @@ LEDGER_TABLES = (
     "batches",
     "batch_totals",
     "chain_binding",
+    "events",
+    "promises",
+    "erasures",
+    "erased_rows",
 )
 
 #: Transactions after the last sealed one: few, and found by index.
@@ -391,8 +395,11 @@ LOG: tuple[tuple[int, str, str], ...] = (
         " UNION ALL SELECT format('transaction %s: %s leaves', transaction_id, count(*))"
         " FROM log_leaves GROUP BY transaction_id HAVING count(*) > 1"
         " UNION ALL SELECT format('leaf %s: no transaction %s', l.log_index, l.transaction_id)"
-        " FROM log_leaves AS l WHERE NOT EXISTS (SELECT FROM transactions AS t"
-        " WHERE t.transaction_id = l.transaction_id)",
+        " FROM log_leaves AS l WHERE l.leaf_kind <= 3 AND NOT EXISTS (SELECT FROM transactions AS t"
+        " WHERE t.transaction_id = l.transaction_id)"
+        " UNION ALL SELECT format('leaf %s: no event %s', l.log_index, -l.transaction_id)"
+        " FROM log_leaves AS l WHERE l.leaf_kind > 3 AND NOT EXISTS (SELECT FROM events AS e"
+        " WHERE e.event_id = -l.transaction_id)",
     ),
     (
         12,
@@ -458,8 +465,8 @@ GUARDS: tuple[tuple[int, str, str], ...] = (
         " (VALUES ('UPDATE', 16), ('DELETE', 8), ('TRUNCATE', 32)) AS kinds (what, bit)"
         " WHERE (top OR what <> 'TRUNCATE') AND NOT EXISTS (SELECT FROM pg_trigger AS g"
         " JOIN pg_proc AS p ON p.oid = g.tgfoid WHERE g.tgrelid = tables.id"
-        " AND p.proname = 'refuse_change' AND g.tgenabled IN ('O', 'A') AND g.tgtype & bit <> 0"
-        " AND g.tgtype & 2 <> 0)"
+        " AND p.proname IN ('refuse_change', 'refuse_change_but_erasure')"
+        " AND g.tgenabled IN ('O', 'A') AND g.tgtype & bit <> 0 AND g.tgtype & 2 <> 0)"
         " UNION ALL SELECT format('%s has no active trigger %s', t, f) FROM (VALUES"
         " ('account_versions', 'require_previous_version'), ('transfers', 'require_one_currency'))"
         " AS w (t, f) WHERE NOT EXISTS (SELECT FROM pg_trigger AS g JOIN pg_proc AS p"

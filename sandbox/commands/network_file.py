@@ -15,6 +15,8 @@ class Described:
 
     rpc_url: str = ""
     anchor_registry: str = ""
+    omission_registry: str = ""
+    close_registry: str = ""
     dsns: tuple[tuple[str, str], ...] = ()
 
     def dsn(self, member_id: str) -> str:
@@ -37,9 +39,12 @@ def read_network(path: Path | None) -> Described:
         return Described()
     try:
         document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        contracts = document["chain"]["contracts"]
         return Described(
             rpc_url=document["chain"]["rpc"],
-            anchor_registry=document["chain"]["contracts"]["AnchorRegistry"]["address"],
+            anchor_registry=contracts["AnchorRegistry"]["address"],
+            omission_registry=contracts.get("OmissionRegistry", {}).get("address", ""),
+            close_registry=contracts.get("CloseRegistry", {}).get("address", ""),
             dsns=tuple((member["id"], member["dsn"]) for member in document["members"]),
         )
     except OSError as error:

@@ -9,7 +9,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from nodes.anchoring.bundle import MAX_BYTES
-from nodes.anchoring.chain_view import TrustedChain
+from nodes.anchoring.cached_roots import parse_roots
+from nodes.anchoring.chain_view import CachedChain, TrustedChain
 from nodes.anchoring.verifier import Verdict
 from nodes.anchoring.verifier import verify as judge
 from nodes.authorization.model import Kind, Outcome
@@ -31,6 +32,9 @@ def verify(
     network: Annotated[
         Path | None, typer.Option(help="network.json, for what isn't given.")
     ] = None,
+    roots: Annotated[
+        Path | None, typer.Option(help="File of cached roots: nothing is asked of any chain.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Verify the proof of one transaction.
@@ -41,14 +45,17 @@ def verify(
     """
     try:
         described = read_network(network)
+        cached = None if roots is None else parse_roots(roots.read_bytes())
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        _cannot(f"{file}: {error.strerror}" if isinstance(error, OSError) else str(error))
+        named = error.filename if isinstance(error, OSError) else ""
+        _cannot(f"{named}: {error.strerror}" if isinstance(error, OSError) else str(error))
     url = rpc or described.rpc_url
     address = anchor_registry or described.anchor_registry or _NO_ADDRESS
     try:
-        verdict = judge(raw, TrustedChain(ChainClient(url or "http://127.0.0.1:1"), address))
+        client = ChainClient(url or "http://127.0.0.1:1")
+        verdict = judge(raw, CachedChain(cached) if cached else TrustedChain(client, address))
     except ChainError as error:
         _cannot(f"the chain at {url} can't be asked: {error}" if url else "no chain: give --rpc")
     except ValueError as error:

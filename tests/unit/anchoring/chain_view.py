@@ -34,6 +34,7 @@ class OnChain:
     block_number: int = 9
     block_hash: bytes = b"b" * 32
     tx_hash: bytes = b"x" * 32
+    timestamp: int = 1_800_000_100
 
 
 @dataclass

@@ -14,13 +14,10 @@ from hypothesis import strategies as st
 
 import nodes
 from nodes.anchoring.bundle import AnchorEvidence, Bundle, BundleMalformed, parse_bundle
-from nodes.anchoring.leaf import decode_leaf, encode_leaf
 from nodes.anchoring.note import NoteSigner
 from nodes.anchoring.verifier import Reason, verify
-from nodes.crypto.commitment import Opening
 from tests.unit.anchoring.chain_view import MEMBER, REGISTRY, SIGNER, View, digest, make_log
-
-BUNDLES, VIEW = make_log(5)
+from tests.unit.anchoring.lies import BUNDLES, CASES, VIEW, altered, with_evidence
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8])
@@ -85,60 +82,6 @@ def test_any_other_extra_is_malformed(document: bytes) -> None:
     line = b"extra " + base64.b64encode(document)
     parts = BUNDLES[0].split(b"\n")
     assert verify(b"\n".join([parts[0], line, *parts[2:]]), VIEW).reason is Reason.MALFORMED
-
-
-def altered(change: Callable[[Bundle], Bundle], index: int = 0) -> bytes:
-    return change(parse_bundle(BUNDLES[index])).encode()
-
-
-def with_leaf(**change: object) -> Callable[[Bundle], Bundle]:
-    def apply(bundle: Bundle) -> Bundle:
-        leaf = replace(decode_leaf(bundle.leaf), **change)  # type: ignore[arg-type]
-        return replace(bundle, leaf=encode_leaf(leaf))
-
-    return apply
-
-
-def with_evidence(**change: object) -> Callable[[Bundle], Bundle]:
-    def apply(bundle: Bundle) -> Bundle:
-        return replace(bundle, evidence=replace(bundle.evidence, **change))  # type: ignore[arg-type]
-
-    return apply
-
-
-def with_value(number: int, value: bytes) -> Callable[[Bundle], Bundle]:
-    def apply(bundle: Bundle) -> Bundle:
-        disclosed = dict(bundle.opening.disclosed)
-        disclosed[number] = (disclosed[number][0], value)
-        return replace(bundle, opening=Opening(disclosed, bundle.opening.hidden))
-
-    return apply
-
-
-NOTE = parse_bundle(BUNDLES[0]).note
-CASES: list[tuple[Reason, Callable[[Bundle], Bundle]]] = [
-    (Reason.LEAF_MALFORMED, lambda b: replace(b, leaf=bytes(31) + b"\x02" + b.leaf[32:])),
-    (Reason.COMMITMENT_MISMATCH, with_value(1, bytes(31) + b"\x01")),
-    (Reason.COMMITMENT_MISMATCH, with_leaf(commitment=bytes(32))),
-    (Reason.NOTE_MALFORMED, lambda b: replace(b, note=NOTE + "\n")),
-    (Reason.NOTE_MALFORMED, lambda b: replace(b, note=NOTE.replace("\n5\n", "\n05\n"))),
-    (Reason.LEAF_MISMATCH, with_leaf(member_id="borealis")),
-    (Reason.WRONG_CHAIN, lambda b: replace(b, note=NOTE.replace("/31337/", "/31338/"))),
-    (Reason.UNTRUSTED_REGISTRY, lambda b: replace(b, note=NOTE.replace("ab" * 20, "cd" * 20))),
-    (Reason.NOT_ANCHORED, with_evidence(seq=2)),
-    (Reason.SIZE_MISMATCH, lambda b: replace(b, note=NOTE.replace("\n5\n", "\n6\n"))),
-    (Reason.ANCHOR_MISMATCH, with_evidence(block_number=10)),
-    (Reason.ANCHOR_MISMATCH, with_evidence(tx_hash=bytes(32))),
-    (Reason.ANCHOR_MISMATCH, with_evidence(block_hash=bytes(32))),
-    (Reason.META_MISMATCH, with_evidence(sealed_us=6)),
-    (Reason.META_MISMATCH, with_evidence(totals_hash=bytes(32))),
-    (Reason.NOT_INCLUDED, with_leaf(private_commitment=bytes(32))),
-    (Reason.NOT_INCLUDED, with_leaf(txid=bytes(32))),
-    (Reason.NOT_INCLUDED, lambda b: replace(b, index=1)),
-    (Reason.NOT_INCLUDED, lambda b: replace(b, index=9)),
-    (Reason.NOT_INCLUDED, lambda b: replace(b, path=b.path[:-1])),
-    (Reason.NOT_INCLUDED, lambda b: replace(b, path=(*b.path, bytes(32)))),
-]
 
 
 @pytest.mark.parametrize(("reason", "change"), CASES)

@@ -1,0 +1,94 @@
+"""SQL of events: what is to be sealed, and its leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nodes.anchoring.events import EVENT_COLUMNS, EventRow
+from nodes.anchoring.model import Batch, RowEvidence
+from nodes.anchoring.queries import AnyConnection
+from nodes.anchoring.store import Connection, driver
+from nodes.db.copy import copy_columns
+
+_COLUMNS = ", ".join(
+    f"e.{column}::text" if column == "xact" else f"e.{column}" for column in EVENT_COLUMNS
+)
+_LEAVES = {
+    "log_index": "bigint",
+    "batch_seq": "bigint",
+    "leaf_kind": "smallint",
+    "transaction_id": "bigint",
+    "txid": "bytea",
+    "leaf": "bytea",
+    "leaf_hash": "bytea",
+    "shared_leaves": "bytea",
+    "private_leaves": "bytea",
+}
+
+
+def events_to_seal(connection: AnyConnection, limit: int) -> list[EventRow]:
+    """Committed events after the last sealed one, in (xact, event_id) order, below the horizon of
+    running transactions: none can still appear before them."""
+    return _rows(
+        connection,
+        "WHERE e.xact < pg_snapshot_xmin(pg_current_snapshot()) AND (e.xact, e.event_id) > ("
+        " SELECT coalesce(max(s.xact::text), '0')::xid8, coalesce(max(s.event_id), 0)"
+        " FROM (SELECT transaction_id FROM log_leaves WHERE leaf_kind > 3"
+        " ORDER BY log_index DESC LIMIT 1) AS l JOIN events AS s ON s.event_id = -l.transaction_id)"
+        " ORDER BY e.xact, e.event_id LIMIT %s",
+        (limit,),
+    )
+
+
+def events_by_id(connection: AnyConnection, event_ids: Sequence[int]) -> dict[int, EventRow]:
+    """Events by their numbers."""
+    rows = _rows(connection, "WHERE e.event_id = ANY(%s::bigint[])", (list(event_ids),))
+    return {int(str(row["event_id"])): row for row in rows}
+
+
+def _rows(
+    connection: AnyConnection, condition: str, parameters: tuple[object, ...]
+) -> list[EventRow]:
+    found = driver(connection).execute(
+        f"SELECT {_COLUMNS} FROM events AS e {condition}", parameters
+    )
+    return [
+        dict(zip(EVENT_COLUMNS, (*record[:-1], int(record[-1])), strict=True)) for record in found
+    ]
+
+
+def insert_event_leaves(
+    connection: Connection, batch: Batch, rows: Sequence[EventRow], evidence: Sequence[RowEvidence]
+) -> None:
+    """The batch's leaves. In `log_leaves.transaction_id` an event has its number, negative."""
+    columns: list[Sequence[Any]] = [
+        range(batch.first_index, batch.size),
+        [batch.seq] * len(rows),
+        [int(entry.leaf.kind) for entry in evidence],
+        [-entry.leaf.terminal_seq for entry in evidence],
+        [entry.leaf.txid for entry in evidence],
+        [entry.encoded for entry in evidence],
+        [entry.leaf_hash for entry in evidence],
+        [entry.shared_leaves for entry in evidence],
+        [entry.private_leaves for entry in evidence],
+    ]
+    copy_columns(connection, "log_leaves", _LEAVES, columns)
+
+
+def record_event(
+    connection: Connection,
+    kind: str,
+    action: str,
+    *,
+    subject: str = "",
+    actor: str = "",
+    detail: str = "",
+    card_token: bytes | None = None,
+) -> int:
+    """Write one event; its number. What the database's own triggers don't see comes this way."""
+    row = connection.execute(
+        "SELECT record_event(%s, %s, %s, %s, %s, %s)",
+        (kind, action, subject, actor, detail, card_token),
+    ).fetchone()
+    return int(row[0]) if row else 0

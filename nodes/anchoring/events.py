@@ -1,0 +1,187 @@
+"""Events of a member's own business (cards, merchants, settlements, keys, audit) as log leaves.
+
+    reference = SHA-256("countersign/event/1" || member word || uint64 event_id), as the leaf's txid
+    C: the root over eight field leaves as a transaction's (nodes.crypto.commitment), the fields
+       1 kind, 2 action (text), 3 occurred_ms, 4 SHA-256(subject), 5 SHA-256(actor),
+       6 SHA-256(detail), 7 zero (under salt_fin), 8 card token (under salt_pii)
+    P: over PRIVATE_COLUMNS, under salt_private
+    leaf: kind 4 to 8, no pair, no terminal, terminal_seq = event_id
+
+Erasing a person takes the card token and salt_pii away; card_token_leaf then stands in for the
+eighth field, so that C is as it was. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from nodes import ids
+from nodes.anchoring.leaf import ZERO_WORD, EventKind, Leaf, encode_leaf
+from nodes.anchoring.model import RowEvidence, Value
+from nodes.anchoring.rules import RowUnsound, value_bytes
+from nodes.crypto.commitment import (
+    SharedField,
+    field_leaf,
+    field_salt,
+    field_salts,
+    private_field_leaves,
+    private_root,
+    shared_root,
+    uint_word,
+)
+from nodes.crypto.merkle import leaf_hash
+
+#: The columns of `events` in the order of the schema.
+EVENT_COLUMNS = (
+    "event_id",
+    "kind",
+    "action",
+    "subject",
+    "actor",
+    "detail",
+    "occurred_ms",
+    "card_token",
+    "salt_fin",
+    "salt_pii",
+    "card_token_leaf",
+    "salt_private",
+    "xact",
+)
+#: P's fields, from 1 on. Erasure takes card_token and salt_pii away; see ERASED_COLUMNS.
+PRIVATE_COLUMNS = (
+    "event_id",
+    "kind",
+    "action",
+    "subject",
+    "actor",
+    "detail",
+    "occurred_ms",
+    "card_token",
+    "salt_fin",
+    "salt_pii",
+    "xact",
+)
+#: What erasing a person changes in a row of `events` or `transactions`, and nothing else.
+ERASED_COLUMNS = frozenset({"card_token", "salt_pii", "card_token_leaf"})
+
+EventRow = Mapping[str, Value]
+_KINDS = {kind.side: kind for kind in EventKind}
+
+
+def event_ref(member_id: str, event_id: int) -> bytes:
+    """An event's identity in its member's log (32 bytes)."""
+    return hashlib.sha256(
+        b"countersign/event/1" + ids.member_word(member_id) + event_id.to_bytes(8, "big")
+    ).digest()
+
+
+def event_evidence(member_id: str, row: EventRow) -> RowEvidence:
+    """The leaf of an event that is about to be sealed. RowUnsound if it can't be one."""
+    number = _number(row)
+    reference = event_ref(member_id, number)
+    shared, private = shared_fields(row, reference), private_fields(row, reference)
+    leaf = Leaf(
+        kind=_KINDS[str(row["kind"])],
+        member_id=member_id,
+        txid=reference,
+        commitment=shared_root(shared),
+        private_commitment=private_root(private),
+        pair_id=ZERO_WORD,
+        pair_seq=0,
+        terminal_id="",
+        terminal_seq=number,
+    )
+    encoded = encode_leaf(leaf)
+    return RowEvidence(leaf, encoded, leaf_hash(encoded), b"".join(shared), b"".join(private))
+
+
+def shared_fields(row: EventRow, reference: bytes) -> list[bytes]:
+    """The eight field leaf hashes of an event's C."""
+    event_id = _number(row)
+    kind, salt_fin, salt_pii = _KINDS.get(str(row["kind"])), row["salt_fin"], row["salt_pii"]
+    if kind is None:
+        raise RowUnsound(event_id, "kind", "is none of an event's")
+    if not isinstance(salt_fin, bytes) or len(salt_fin) != 32:
+        raise RowUnsound(event_id, "salt_fin", "is not 32 bytes")
+    try:
+        words = (
+            uint_word(int(kind)),
+            ids.ascii_word(str(row["action"])),
+            uint_word(int(str(row["occurred_ms"]))),
+            _text_hash(row["subject"]),
+            _text_hash(row["actor"]),
+            _text_hash(row["detail"]),
+            ZERO_WORD,
+        )
+    except (ValueError, OverflowError):
+        raise RowUnsound(event_id, "action", "or its moment has no word in C") from None
+    salts = field_salts(salt_fin, reference, len(words))
+    leaves = [
+        field_leaf(n, salt, word)
+        for n, (salt, word) in enumerate(zip(salts, words, strict=True), 1)
+    ]
+    return [*leaves, _person_leaf(row, reference, salt_pii)]
+
+
+def _person_leaf(row: EventRow, reference: bytes, salt_pii: Value) -> bytes:
+    """Field 8, or after an erasure what stands in for it."""
+    token, stand_in = row["card_token"], row["card_token_leaf"]
+    if isinstance(salt_pii, bytes):
+        word = token.ljust(32, b"\0") if isinstance(token, bytes) else ZERO_WORD
+        own = field_salt(salt_pii, reference, SharedField.CARD_TOKEN)
+        return field_leaf(SharedField.CARD_TOKEN, own, word)
+    if not isinstance(stand_in, bytes) or len(stand_in) != 32:
+        raise RowUnsound(_number(row), "card_token_leaf", "doesn't stand in for the card token")
+    return stand_in
+
+
+def private_fields(row: EventRow, reference: bytes) -> list[bytes]:
+    """The field hashes of an event's P."""
+    salt = row["salt_private"]
+    if not isinstance(salt, bytes):
+        raise RowUnsound(_number(row), "salt_private", "is not there")
+    return private_field_leaves(reference, salt, [value_bytes(row[c]) for c in PRIVATE_COLUMNS])
+
+
+def changed_columns(
+    row: EventRow, reference: bytes, shared: Sequence[bytes], private: Sequence[bytes]
+) -> list[str]:
+    """The columns in which an event differs from its anchored field hashes (`shared`, `private`).
+
+    If salt_private was changed, it alone is named. An erased row is no changed one: it lacks card
+    token and salt_pii, and what stands in for the eighth field is the anchored hash.
+    """
+    try:
+        now = private_fields(row, reference)
+    except RowUnsound:
+        return ["salt_private"]
+    pairs = zip(PRIVATE_COLUMNS, now, private, strict=True)
+    differing = [column for column, mine, theirs in pairs if mine != theirs]
+    if len(differing) == len(PRIVATE_COLUMNS):
+        return ["salt_private"]
+    if is_erased(row, shared):
+        differing = [column for column in differing if column not in ERASED_COLUMNS]
+    elif row["card_token_leaf"] is not None:
+        differing.append("card_token_leaf")
+    return differing
+
+
+def is_erased(row: EventRow, shared: Sequence[bytes]) -> bool:
+    """Whether a row (of events or transactions) has lost its person and nothing else of C."""
+    return (
+        row["card_token"] is None
+        and row["salt_pii"] is None
+        and row["card_token_leaf"] == shared[SharedField.CARD_TOKEN - 1]
+    )
+
+
+def _number(row: EventRow) -> int:
+    number = row["event_id"]
+    if not isinstance(number, int):
+        raise TypeError("event_id is a number")
+    return number
+
+
+def _text_hash(value: Value) -> bytes:
+    return hashlib.sha256(str(value).encode()).digest()

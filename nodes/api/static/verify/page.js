@@ -1,0 +1,219 @@
+"use strict";
+// The page: puts files and inputs together, and shows a verdict. Text only ever as text.
+
+(() => {
+  const get = (id) => document.getElementById(id);
+  const NUMBERS = { 1: "amount", 3: "kind", 4: "transmitted_ms", 6: "outcome" };
+  const TEXTS = { 2: "currency", 5: "merchant" };
+  const KINDS = ["{{kinds}}"];
+  const OUTCOMES = {"{{outcomes}}": 0};
+  // told: the roots are this node's word, to be asked for anew with each proof.
+  const state = { roots: null, raw: null, told: false };
+
+  /** The trusted look at the chain; CannotCheck if nothing was given to trust. */
+  function trusted() {
+    if (state.roots) return state.roots;
+    const [url, registry, omissions] = ["rpc", "registry", "omissions"].map((id) => get(id).value.trim());
+    if (!url) throw new CannotCheck("Give a file of cached roots, or a chain node and the contract.");
+    for (const address of omissions ? [registry, omissions] : [registry]) {
+      if (!/^0x[0-9a-fA-F]{40}$/.test(address)) throw new CannotCheck("An address is 0x and 40 digits.");
+    }
+    return new RpcView(url, registry, omissions);
+  }
+
+  function promiseText() {
+    return get("promise").value.trim().replace(/^.*#/s, "");
+  }
+
+  function proofBytes() {
+    if (state.raw) return state.raw;
+    const pasted = get("proof").value;
+    return pasted ? Bytes.utf8(pasted) : null;
+  }
+
+  async function check() {
+    try {
+      const [text, raw] = [promiseText(), proofBytes()];
+      if (!text && !raw) throw new CannotCheck("Give a proof or a receipt's promise.");
+      const view = trusted();
+      const nowS = Math.floor(Date.now() / 1000);
+      show(text ? await Receipt.judge(text, raw, view, nowS) : await Bundle.verify(raw, view));
+    } catch (error) {
+      if (!(error instanceof CannotCheck)) throw error;
+      show({ ok: null, reason: null, detail: error.message });
+    }
+    const native = Ed25519.isNative() ? "the browser's own Ed25519" : "its own Ed25519";
+    get("footer").textContent = `Checked with ${native}.`;
+  }
+
+  function show(verdict) {
+    const waits = verdict.reason === "PROMISE_PENDING";
+    const head = get("verdict");
+    head.className = `verdict ${verdict.ok ? "good" : verdict.ok === null || waits ? "wait" : "bad"}`;
+    head.dataset.ok = String(verdict.ok);
+    head.dataset.reason = verdict.reason || "";
+    head.textContent = verdict.ok
+      ? "PROVEN"
+      : verdict.ok === null
+        ? "CAN'T BE CHECKED"
+        : `${waits ? "NOT YET" : "REFUSED"} ${verdict.reason}`;
+    get("reason").textContent = verdict.ok
+      ? verdict.late
+        ? "It was anchored after the promised deadline."
+        : ""
+      : verdict.detail;
+    get("steps").replaceChildren(...stepsOf(verdict));
+    get("details").replaceChildren(...detailsOf(verdict));
+    get("result").hidden = false;
+  }
+
+  function stepsOf(verdict) {
+    if (verdict.ok === null) return [];
+    const failed = STEPS.findIndex(([, reasons]) => reasons.includes(verdict.reason));
+    const aboutPromise = !verdict.ok && failed < 0;
+    if (aboutPromise && verdict.reason !== "PROMISE_MISMATCH") return [];
+    return STEPS.map(([title], place) => {
+      const passed = verdict.ok || aboutPromise || place < failed;
+      const tried = passed || place === failed;
+      const item = document.createElement("li");
+      const mark = document.createElement("span");
+      mark.className = `mark ${passed ? "good" : tried ? "bad" : "soft"}`;
+      mark.textContent = passed ? "\u2713" : tried ? "\u2717" : "\u2013";
+      const text = document.createElement("span");
+      text.textContent = tried ? title : `${title} (not tried)`;
+      if (tried && !passed) text.textContent = `${title}: ${verdict.reason}`;
+      item.append(mark, text);
+      return item;
+    });
+  }
+
+  function detailsOf(verdict) {
+    const rows = [];
+    if (verdict.promise) {
+      const { memberId, txid, mergeDeadline } = verdict.promise;
+      rows.push(["promised by", memberId], ["transaction", Bytes.hex(txid)]);
+      rows.push(["to be anchored by", new Date(mergeDeadline * 1000).toISOString()]);
+    }
+    if (verdict.ok) rows.push(...provenRows(verdict));
+    return rows.flatMap(([name, value]) => {
+      const [term, data] = [document.createElement("dt"), document.createElement("dd")];
+      term.textContent = name;
+      data.textContent = String(value);
+      return [term, data];
+    });
+  }
+
+  function provenRows({ bundle, leaf, note, anchor }) {
+    const rows = [];
+    for (let number = 1; number <= 8; number++) {
+      const { value } = bundle.fields[number];
+      if (!value) continue;
+      if (NUMBERS[number]) rows.push(readable(NUMBERS[number], Bytes.number(value)));
+      else if (TEXTS[number]) rows.push([TEXTS[number], Bundle.textOf(value) ?? Bytes.hex(value)]);
+      else if (Bytes.number(value)) rows.push([number === 7 ? "original" : "card_token", Bytes.hex(value)]);
+    }
+    return [
+      ["member", `${leaf.memberId} (${leaf.side})`],
+      ["txid", Bytes.hex(leaf.txid)],
+      ...rows,
+      ["pair_seq", leaf.pairSeq],
+      ["terminal", `${leaf.terminalId} ${leaf.terminalSeq}`],
+      ["place in the log", `${bundle.index} of ${note.size}`],
+      ["root", Bytes.hex(note.root)],
+      ["anchor", `${anchor.seq} in block ${anchor.blockNumber}`],
+      ["transaction on chain", `0x${anchor.txHash}`],
+      ["finality", "DEV_FINALITY: that the block is final is the word of whoever told the roots"],
+    ];
+  }
+
+  function readable(name, number) {
+    if (name === "kind") return [name, KINDS[Number(number) - 1] ?? number];
+    if (name === "outcome") return [name, OUTCOMES[Number(number)] ?? number];
+    if (name === "transmitted_ms" && number < 1n << 52n) {
+      return ["transmitted", new Date(Number(number)).toISOString()];
+    }
+    return name === "amount" ? ["amount (minor units)", number] : [name, number];
+  }
+
+  async function takeRoots(file) {
+    try {
+      state.roots = new RootsView(await file.text());
+      state.told = false;
+      const members = Object.keys(state.roots.roots.members).join(", ");
+      get("roots-told").textContent = `${file.name}: chain ${state.roots.roots.chain_id}; ${members}`;
+    } catch (error) {
+      if (!(error instanceof CannotCheck)) throw error;
+      state.roots = null;
+      get("roots-told").textContent = error.message;
+    }
+  }
+
+  async function takeProof(file) {
+    state.raw = new Uint8Array(await file.slice(0, Bundle.MAX_BYTES + 1).arrayBuffer());
+    get("proof").value = "";
+    get("proof").placeholder = file.name;
+    await check();
+  }
+
+  function accept(zone, input, take) {
+    input.addEventListener("change", () => input.files[0] && take(input.files[0]));
+    zone.addEventListener("dragover", (event) => {
+      event.preventDefault();
+      zone.classList.add("over");
+    });
+    zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+    zone.addEventListener("drop", (event) => {
+      event.preventDefault();
+      zone.classList.remove("over");
+      if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+    });
+  }
+
+  /** What the node says of the transaction; null if it has no such thing or can't be reached. */
+  async function ask(promise, what) {
+    const key = await Receipt.accessKey(promise);
+    const path = `v1/receipts/${Bytes.hex(promise.txid)}/${what}?key=${key}`;
+    const address = new URL(path, location.href);
+    const response = await fetch(address, { credentials: "omit" }).catch(() => null);
+    return response && response.ok ? response : null;
+  }
+
+  /** The node that serves this page hands out the proof to whoever holds the receipt. */
+  async function fetchProof() {
+    let promise;
+    try {
+      promise = Receipt.parse(promiseText());
+    } catch {
+      return check();
+    }
+    const response = await ask(promise, "proof");
+    state.raw = response ? new Uint8Array(await response.arrayBuffer()) : null;
+    get("proof").value = "";
+    get("proof").placeholder = state.raw ? "the node's proof" : "the node has no proof";
+    if (state.told || (!state.roots && !get("rpc").value)) await fetchRoots(promise);
+    return check();
+  }
+
+  /** Without roots of the reader's own: the node's word, and the page says so. */
+  async function fetchRoots(promise) {
+    const response = await ask(promise, "roots");
+    if (!response) return;
+    state.roots = new RootsView(await response.text());
+    state.told = true;
+    get("roots-told").textContent =
+      `The roots are the word of ${location.host}. For a proof without its word give roots of your own.`;
+  }
+
+  get("check").addEventListener("click", check);
+  get("fetch").addEventListener("click", fetchProof);
+  get("proof").addEventListener("input", () => (state.raw = null));
+  accept(get("roots-drop"), get("roots-file"), takeRoots);
+  accept(get("proof-drop"), get("proof-file"), takeProof);
+  if (location.protocol.startsWith("http")) get("fetch").hidden = false;
+  if (location.hash.length > 1) {
+    get("promise").value = location.hash.slice(1);
+    if (location.protocol.startsWith("http")) fetchProof();
+  }
+  // For tests, and for whoever wants to check many.
+  window.countersign = { Bytes, Hashes, Ed25519, Secp256k1, Merkle, Bundle, Receipt, RpcView, RootsView };
+})();

@@ -1,0 +1,219 @@
+"""`countersign receipt PROMISE`: was the promise on this receipt kept? If not: to the chain."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+from urllib.parse import urlsplit
+
+import httpx
+import typer
+
+from nodes.anchoring.bundle import MAX_BYTES
+from nodes.anchoring.cached_roots import parse_roots
+from nodes.anchoring.chain_view import CachedChain, TrustedChain
+from nodes.anchoring.receipt import (
+    Promise,
+    PromiseMalformed,
+    ReceiptReason,
+    ReceiptVerdict,
+    access_key,
+    judge_receipt,
+    parse_promise,
+)
+from nodes.chain.challenges import ClaimState, OmissionRegistry, claim_id_of
+from nodes.chain.client import ChainClient
+from nodes.chain.errors import ChainError, ChainReverted
+from nodes.chain.signer import LocalSigner
+from sandbox.commands.network_file import Described, read_network
+
+_PENDING = 3
+#: What a simulation on the newest block's time may say of a deadline that is over by now.
+_EARLY = ("PromiseNotDue", "AnswerPending")
+
+
+def receipt(
+    promise: Annotated[str, typer.Argument(help="The receipt's code, or what stands after its #.")],
+    proof: Annotated[
+        Path | None, typer.Option(help="The proof, if you have it; else the node is asked.")
+    ] = None,
+    node: Annotated[str, typer.Option(help="The node to ask, if not the one of the code.")] = "",
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no node.")] = False,
+    roots: Annotated[
+        Path | None, typer.Option(help="File of cached roots: nothing is asked of any chain.")
+    ] = None,
+    rpc: Annotated[str, typer.Option(help="URL of a chain node that you trust.")] = "",
+    anchor_registry: Annotated[str, typer.Option(help="The anchor contract you trust.")] = "",
+    omission_registry: Annotated[str, typer.Option(help="The omission contract you trust.")] = "",
+    network: Annotated[
+        Path | None, typer.Option(help="network.json, for what isn't given.")
+    ] = None,
+    challenge: Annotated[
+        bool, typer.Option("--challenge", help="Take an overdue promise to the chain.")
+    ] = False,
+    key_file: Annotated[
+        Path | None, typer.Option(help="Your chain key, hex, to pay for the challenge.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Judge the promise on a receipt, and the proof that it leads to.
+
+    Exit status: 0 kept and proven; 1 refused or overdue, with the reason's name; 3 not due yet;
+    2 can't be checked. With --challenge an overdue promise becomes a claim on the chain: once the
+    accused's time to answer is over, the same command writes OmissionProven.
+    """
+    try:
+        described = _described(network, rpc, anchor_registry, omission_registry)
+        text, home = _text_of(promise)
+        raw = _proof(text, proof, "" if offline else node or home)
+        view: CachedChain | TrustedChain
+        if roots is not None:
+            view = CachedChain(parse_roots(roots.read_bytes()))
+        else:
+            client = ChainClient(described.rpc_url or "http://127.0.0.1:1")
+            address = described.anchor_registry or "0x" + "0" * 40
+            view = TrustedChain(client, address, described.omission_registry)
+        verdict = judge_receipt(text, raw, view, int(time.time()))
+    except OSError as error:
+        _cannot(f"{error.filename}: {error.strerror}")
+    except ChainError as error:
+        _cannot(f"the chain can't be asked: {error}")
+    except ValueError as error:
+        _cannot(str(error))
+    _print(verdict, as_json)
+    if challenge and verdict.reason is ReceiptReason.PROMISE_OVERDUE and verdict.promise:
+        _challenge(verdict.promise, described, key_file)
+    if not verdict.ok:
+        raise typer.Exit(_PENDING if verdict.reason is ReceiptReason.PROMISE_PENDING else 1)
+
+
+def _described(
+    network: Path | None, rpc: str, anchor_registry: str, omission_registry: str
+) -> Described:
+    found = read_network(network)
+    return Described(
+        rpc_url=rpc or found.rpc_url,
+        anchor_registry=anchor_registry or found.anchor_registry,
+        omission_registry=omission_registry or found.omission_registry,
+    )
+
+
+def _text_of(code: str) -> tuple[str, str]:
+    """The promise's text, and the node of the code's URL (empty if it is no URL)."""
+    address, mark, text = code.strip().partition("#")
+    if not mark:
+        return address, ""
+    parts = urlsplit(address)
+    return text, f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+
+
+def _proof(text: str, file: Path | None, node: str) -> bytes | None:
+    """The proof's bytes from a file or a node; None if there is none yet or nobody to ask."""
+    if file is not None:
+        with file.open("rb") as stream:
+            return stream.read(MAX_BYTES + 1)
+    if not node:
+        return None
+    try:
+        parsed = parse_promise(text)
+    except PromiseMalformed:
+        return None  # the verdict says so
+    key = access_key(parsed.salt_fin, parsed.txid).hex()
+    url = f"{node.rstrip('/')}/v1/receipts/{parsed.txid.hex()}/proof"
+    try:
+        answer = httpx.get(url, params={"key": key}, timeout=10, trust_env=False)
+    except httpx.HTTPError as error:
+        typer.echo(f"the node {node} can't be asked ({type(error).__name__})", err=True)
+        return None
+    return answer.content if answer.status_code == 200 else None
+
+
+def _cannot(why: str) -> NoReturn:
+    typer.echo(f"CANNOT CHECK: {why}", err=True)
+    raise typer.Exit(2)
+
+
+def _print(verdict: ReceiptVerdict, as_json: bool) -> None:
+    promise, inner = verdict.promise, verdict.verdict
+    details: dict[str, object] = {}
+    if promise is not None:
+        due = datetime.fromtimestamp(promise.merge_deadline, UTC)
+        details = {
+            "promised_by": promise.member_id,
+            "txid": promise.txid.hex(),
+            "commitment": promise.commitment.hex(),
+            "to_be_anchored_by": due.isoformat(),
+        }
+    if verdict.ok and inner is not None:
+        details |= inner.details | {"late": verdict.late}
+    said = "" if verdict.reason is None else verdict.reason.meaning
+    if as_json:
+        reason = verdict.reason.value if verdict.reason else None
+        typer.echo(json.dumps({"ok": verdict.ok, "reason": reason, "details": details}))
+        return
+    if verdict.ok:
+        typer.echo("PROVEN" + (" (anchored after the deadline)" if verdict.late else ""))
+    else:
+        waits = verdict.reason is ReceiptReason.PROMISE_PENDING
+        typer.echo(f"{'NOT YET' if waits else 'REFUSED'} {verdict.reason}: {said}")
+    width = max((len(name) for name in details), default=0)
+    for name, value in details.items():
+        typer.echo(f"  {name.ljust(width)}  {value}")
+
+
+def _check(omissions: OmissionRegistry, built: dict[str, Any], due: int) -> None:
+    """Refuse what the contract would refuse, unless only because no block was made since `due`."""
+    try:
+        omissions.check_tx(built)
+    except ChainReverted as refused:
+        if refused.reason not in _EARLY or time.time() <= due + 1:
+            raise
+
+
+def _challenge(promise: Promise, described: Described, key_file: Path | None) -> None:
+    """Claim the omission; where the claim is there and its time over, conclude it."""
+    if key_file is None or not (described.rpc_url and described.omission_registry):
+        _cannot("a challenge needs --key-file, --rpc and --omission-registry (or a network.json)")
+    try:
+        signer = LocalSigner(bytes.fromhex(key_file.read_text("ascii").strip().removeprefix("0x")))
+        client = ChainClient(described.rpc_url)
+        omissions = OmissionRegistry(client, described.omission_registry)
+        claim = omissions.claim(promise.member_id, promise.txid, promise.commitment)
+        nonce = client.nonce(signer.address)
+        if claim is None:
+            built = omissions.build_claim_tx(
+                sender=signer.address,
+                nonce=nonce,
+                member_id=promise.member_id,
+                txid=promise.txid,
+                commitment=promise.commitment,
+                merge_deadline=promise.merge_deadline,
+                signature=promise.signature,
+            )
+        elif claim.state is ClaimState.CLAIMED:
+            built = omissions.build_conclude_tx(
+                sender=signer.address, nonce=nonce, claim_id=claim.claim_id
+            )
+        else:
+            typer.echo(f"the claim stands as {claim.state.name}")
+            return
+        due = claim.answer_deadline if claim else promise.merge_deadline
+        _check(omissions, built, due)
+        raw, tx_hash = signer.sign_transaction(built)
+        if not client.wait_for_receipt(client.send_raw(raw)).ok:
+            raise client.revert_of(tx_hash)
+        now = omissions.claim(promise.member_id, promise.txid, promise.commitment)
+    except (OSError, ValueError):
+        _cannot(f"{key_file}: not a chain key in hex")
+    except ChainReverted as refused:
+        typer.echo(f"the chain refuses it: {refused.reason}")
+        return
+    except ChainError as error:
+        _cannot(f"the chain can't be asked: {error}")
+    claim_id = claim_id_of(promise.member_id, promise.txid, promise.commitment).hex()
+    until = datetime.fromtimestamp(now.answer_deadline, UTC).isoformat() if now else "?"
+    state = now.state.name if now else "?"
+    typer.echo(f"claim {claim_id}: {state}; the accused may answer until {until}")

@@ -1,0 +1,211 @@
+"""The page behind a receipt's code: it asks the node that serves it, and judges for itself."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from nodes.anchoring import queries
+from nodes.anchoring.chain_view import CachedChain
+from nodes.anchoring.receipt import judge_receipt
+from nodes.anchoring.roots_reader import read_roots
+from nodes.anchoring.store import transaction
+from tests.browser.conftest import Watch
+from tests.browser.test_verify_page import FILE
+from tests.conftest import NodeDatabase
+from tests.factories.chain import ChainFixture, start_chain
+from tests.factories.evidence import LogMember, make_member
+from tests.factories.ledger import LedgerFactory
+from tests.factories.receipts import Promising, make_promising
+from tests.integration.api.running import RunningNode
+from tests.integration.api.served_log import served
+
+
+@pytest.fixture(scope="module")
+def receipt_chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainFixture]:
+    chain = start_chain(tmp_path_factory.mktemp("receipt-chain"))
+    yield chain
+    chain.stop()
+
+
+@pytest.fixture
+def member(database: NodeDatabase, receipt_chain: ChainFixture) -> LogMember:
+    return make_member(database, receipt_chain, ("acquirer",))
+
+
+@contextmanager
+def promising_node(member: LogMember, promising: Promising) -> Iterator[RunningNode]:
+    address = member.chain.omission_registry
+    with served(
+        member, secrets={"promise": promising.key}, omission_registry=address, merge_delay_s=600
+    ) as node:
+        yield node
+
+
+@contextmanager
+def browsers_door(rpc_url: str) -> Iterator[str]:
+    """What an operator puts before a chain node that browsers may ask: the same, with CORS."""
+
+    class Door(http.server.BaseHTTPRequestHandler):
+        def do_OPTIONS(self) -> None:
+            self.send_response(204)
+            self._allow()
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            request = urllib.request.Request(rpc_url, body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request) as answer:
+                raw = answer.read()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self._allow()
+            self.wfile.write(raw)
+
+        def _allow(self) -> None:
+            self.send_header("Access-Control-Allow-Origin", "*")
+            self.send_header("Access-Control-Allow-Headers", "content-type")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Door)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_receipts_code_leads_to_its_proof(member: LogMember, page: Page, watch: Watch) -> None:
+    promising = make_promising(member)
+    record = LedgerFactory(member.database.engine, "acquirer").add(2)[0]
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    with promising_node(member, promising) as node, node.http("operator") as client:
+        path = f"/v1/transactions/{record.txid.hex()}/promise"
+        assert client.get(path).status_code == 404
+        made = client.post(path, json={})
+        assert made.status_code == 200, made.text
+        assert client.get(path).json() == client.post(path, json={}).json() == made.json()
+        url = made.json()["url"]
+        assert url.startswith(f"{node.url}/r#")
+        # The node has no proof yet: the browser's console says 409.
+        watch.expected = ["409"]
+        page.goto(url)
+        verdict = page.locator("#verdict")
+        expect(verdict).to_have_text("NOT YET PROMISE_PENDING")
+        member.anchor_all()
+        page.get_by_role("button", name="Ask this node for the proof").click()
+        expect(verdict).to_have_text("PROVEN")
+        expect(page.locator("#details")).to_contain_text(record.txid.hex())
+        expect(page.locator("#roots-told")).to_contain_text("word of 127.0.0.1")
+    promise = made.json()["promise"]
+    assert all("#" not in url for url in asked if "/v1/" in url)
+    assert not any(promise[40:] in url for url in asked if "/v1/" in url)
+    assert not any(record.salt_fin.hex() in url for url in asked)
+
+
+def test_only_the_receipts_holder_gets_the_proof(member: LogMember) -> None:
+    promising = make_promising(member)
+    record = LedgerFactory(member.database.engine, "acquirer").add(1)[0]
+    member.anchor_all()
+    with promising_node(member, promising) as node, node.http(None) as public:
+        for what in ("proof", "roots"):
+            path = f"/v1/receipts/{record.txid.hex()}/{what}"
+            assert public.get(path).status_code == 422
+            for key in ("", "00", "00" * 32, "zz"):
+                assert public.get(path, params={"key": key}).status_code == 404
+            unknown = public.get(f"/v1/receipts/{'0' * 64}/{what}", params={"key": "00" * 32})
+            assert unknown.status_code == 404
+        path = f"/v1/transactions/{record.txid.hex()}/promise"
+        assert public.get(path).status_code == 401
+        with node.http("reader") as reader:
+            assert reader.post(path, json={}).status_code == 403
+
+
+def test_without_a_registered_key_nothing_is_promised(member: LogMember) -> None:
+    promising = make_promising(member)
+    record = LedgerFactory(member.database.engine, "acquirer").add(1)[0]
+    path = f"/v1/transactions/{record.txid.hex()}/promise"
+    stranger = Promising(bytes(31) + b"\x01", promising.promiser)
+    with promising_node(member, stranger) as node, node.http("operator") as client:
+        refused = client.post(path, json={})
+        assert refused.status_code == 409
+        assert refused.json()["type"].endswith("promises-not-made")
+
+
+def test_the_page_asks_the_chain_itself(member: LogMember, page: Page) -> None:
+    """From a file, over RPC, with the reader's own trust; page and command agree on the promise."""
+    promising = make_promising(member)
+    record = LedgerFactory(member.database.engine, "acquirer").add(3)[1]
+    member.anchor_all()
+    promise = promising.promiser.promise(record.txid, record.commitment, record.salt_fin)
+    with transaction(member.database.engine) as connection:
+        proof = queries.proof_bundle(connection, record.txid, "acquirer")
+    chain = member.chain
+    with browsers_door(chain.rpc_url) as rpc:
+        page.goto(FILE.as_uri())
+        page.get_by_label("Chain node (URL)").fill(rpc)
+        page.get_by_label("Anchor contract").fill(chain.anchor_registry)
+        page.get_by_label("Omission contract").fill(chain.omission_registry)
+        page.locator("#promise").fill(promise.encode())
+        page.get_by_label("Or paste it").fill(proof.decode())
+        page.get_by_role("button", name="Check", exact=True).click()
+        verdict = page.locator("#verdict")
+        expect(verdict).to_have_text("PROVEN")
+        spoiled = promise.encode()[:-2] + "AA"
+        page.locator("#promise").fill(spoiled)
+        page.get_by_role("button", name="Check", exact=True).click()
+        expect(verdict).to_have_text("REFUSED PROMISE_KEY_UNKNOWN")
+        page.locator("#promise").fill("")
+        page.get_by_label("Anchor contract").fill("0x" + "cd" * 20)
+        page.get_by_role("button", name="Check", exact=True).click()
+        expect(verdict).to_have_text("REFUSED UNTRUSTED_REGISTRY")
+
+
+def test_page_and_command_agree_on_altered_promises(member: LogMember, page: Page) -> None:
+    promising = make_promising(member)
+    records = LedgerFactory(member.database.engine, "acquirer").add(2)
+    member.anchor_all()
+    record = records[0]
+    promise = promising.promiser.promise(record.txid, record.commitment, record.salt_fin)
+    with transaction(member.database.engine) as connection:
+        proof = queries.proof_bundle(connection, record.txid, "acquirer")
+    chain = member.chain
+    roots = read_roots(chain.client(), chain.anchor_registry, chain.omission_registry)
+    text, now_s = promise.encode(), int(time.time())
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    texts = [text, text + "A", text[:-4], "", "=", text.replace(text[0], "B", 1)]
+    for place in range(0, len(text), 3):
+        letter = alphabet[alphabet.index(text[place]) ^ (1 << place % 6)]
+        texts.append(text[:place] + letter + text[place + 1 :])
+    cached = CachedChain(roots)
+    expected = [judge_receipt(each, proof, cached, now_s).reason for each in texts]
+    expected += [judge_receipt(text, None, cached, now_s + d).reason for d in (0, 10**9)]
+    page.goto(FILE.as_uri())
+    found = page.evaluate(
+        """async ([texts, text, proof, roots, now]) => {
+          const { Bytes, Receipt, RootsView } = window.countersign;
+          const view = new RootsView(roots);
+          const raw = Bytes.utf8(proof);
+          const reasons = [];
+          for (const each of texts) {
+            reasons.push((await Receipt.judge(each, raw, view, now)).reason);
+          }
+          for (const d of [0, 10 ** 9]) {
+            reasons.push((await Receipt.judge(text, null, view, now + d)).reason);
+          }
+          return reasons;
+        }""",
+        [texts, text, proof.decode(), roots.encode(), now_s],
+    )
+    assert found == expected
+    assert len(set(expected)) >= 5

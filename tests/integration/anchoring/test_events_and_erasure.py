@@ -1,0 +1,303 @@
+"""Events are leaves like transactions; a person can be erased, and the proofs stay."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+from psycopg import sql
+from typer.testing import CliRunner
+
+from nodes.anchoring import queries
+from nodes.anchoring.chain_view import TrustedChain
+from nodes.anchoring.leaf import EventKind, decode_leaf
+from nodes.anchoring.operations.event_sealing import seal_events
+from nodes.anchoring.store import transaction
+from nodes.anchoring.verifier import Reason, verify
+from nodes.authorization.model import Outcome
+from nodes.db.engine import make_engine
+from nodes.reconciliation.findings import Report
+from nodes.reconciliation.ledger_check import check_ledger
+from sandbox.cli import make_app
+from tests.conftest import Cluster, NodeDatabase
+from tests.factories.chain import ChainFixture
+from tests.factories.evidence import LogMember, make_member
+from tests.factories.network import Network
+from tests.factories.tampering import unguarded
+
+
+@dataclass
+class Books:
+    """Issuer's and acquirer's databases with some business, each with its log on a chain."""
+
+    network: Network
+    issuer: LogMember
+    acquirer: LogMember
+
+
+@pytest.fixture
+def books(cluster: Cluster, log_chain: ChainFixture) -> Iterator[Books]:
+    databases = cluster.new_database(), cluster.new_database()
+    network = Network(*databases)
+    yield Books(
+        network,
+        make_member(databases[0], log_chain, ("issuer",)),
+        make_member(databases[1], log_chain, ("acquirer",)),
+    )
+    network.close()
+    for database in databases:
+        cluster.drop(database)
+
+
+def seal_all(member: LogMember) -> None:
+    while member.seal():
+        pass
+    identity = member.context.identity
+    while seal_events(member.database.engine, identity, member.signer, member.clock):
+        pass
+    member.settle()
+
+
+def check(member: LogMember) -> Report:
+    view = TrustedChain(member.chain.client(), member.chain.anchor_registry)
+    auditor = make_engine(member.database.reader_dsn)
+    try:
+        return check_ledger(
+            auditor,
+            member.context.identity.origin,
+            view.registry,
+            lambda block: view.note_key(member.member_id, block or 1 << 40),
+        )
+    finally:
+        auditor.dispose()
+
+
+def leaves_of(member: LogMember) -> list[tuple[int, str]]:
+    with transaction(member.database.engine) as connection:
+        entries = queries.log_entries(connection, 0, 1 << 40)
+    return [(int(decode_leaf(leaf).kind), decode_leaf(leaf).kind.name) for _, leaf, _, _ in entries]
+
+
+def purchase(books: Books, amount: int = 500) -> tuple[bytes, bytes]:
+    """A card that has paid; its token and the purchase's txid."""
+    card = books.network.card(100_000)
+    answer = books.network.one(books.network.request(card, amount))
+    assert answer.outcome is Outcome.APPROVED
+    with books.acquirer.database.engine.connect() as connection:
+        txid = connection.exec_driver_sql(
+            "SELECT txid FROM transactions ORDER BY transaction_id DESC LIMIT 1"
+        ).scalar_one()
+    return card.card_token, txid
+
+
+def test_what_people_and_nodes_do_stands_in_the_log(books: Books) -> None:
+    purchase(books)
+    for member in (books.issuer, books.acquirer):
+        seal_all(member)
+        assert check(member).findings == []
+    assert {EventKind.CARD.name, "ISSUER"} <= {name for _, name in leaves_of(books.issuer)}
+    names = [name for _, name in leaves_of(books.acquirer)]
+    assert names.count(EventKind.MERCHANT.name) == 2  # a merchant and a terminal
+    assert names.count("ACQUIRER") == 1
+    # A purchase moves a terminal's counter, which is no event.
+    purchase(books)
+    identity = books.acquirer.context.identity
+    member = books.acquirer
+    assert seal_events(member.database.engine, identity, member.signer, member.clock) is None
+
+
+def test_an_event_is_no_transactions_proof(books: Books) -> None:
+    _, txid = purchase(books)
+    seal_all(books.acquirer)
+    with transaction(books.acquirer.database.engine) as connection:
+        proof = queries.proof_bundle(connection, txid, "acquirer")
+        event = next(
+            leaf
+            for _, leaf, _, _ in queries.log_entries(connection, 0, 100)
+            if isinstance(decode_leaf(leaf).kind, EventKind)
+        )
+    from dataclasses import replace
+
+    from nodes.anchoring.bundle import parse_bundle
+
+    view = TrustedChain(books.acquirer.chain.client(), books.acquirer.chain.anchor_registry)
+    assert verify(proof, view).ok
+    swapped = replace(parse_bundle(proof), leaf=event).encode()
+    assert verify(swapped, view).reason is Reason.LEAF_MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("UPDATE events SET actor = 'nobody' WHERE event_id = 1", ("events", "actor")),
+        ("UPDATE events SET detail = detail || ' ' WHERE event_id = 1", ("events", "detail")),
+        ("UPDATE events SET occurred_ms = occurred_ms + 1", ("events", "occurred_ms")),
+        ("DELETE FROM events WHERE event_id = 1", ("events", None)),
+        (
+            "INSERT INTO events OVERRIDING SYSTEM VALUE SELECT 1000, kind, action, subject, actor,"
+            " detail, occurred_ms, card_token, salt_fin, salt_pii, card_token_leaf, salt_private,"
+            " '3'::xid8 FROM events WHERE event_id = 1",
+            ("events", None),
+        ),
+        (
+            "UPDATE events SET card_token = NULL, salt_pii = NULL, card_token_leaf = (SELECT"
+            " substr(shared_leaves, 225, 32) FROM log_leaves WHERE transaction_id = -event_id)",
+            ("events", "card_token"),
+        ),
+    ],
+)
+def test_a_tampered_event_is_found(
+    books: Books, statement: str, found: tuple[str, str | None]
+) -> None:
+    seal_all(books.acquirer)
+    from nodes.reconciliation.ledger_check import check_tables, read_anchors
+
+    member = books.acquirer
+    anchors = read_anchors(member.context.registry, member.member_id)
+    with unguarded(member.database) as owner:
+        owner.execute(statement)
+        report = check_tables(
+            owner, member.context.identity.origin, anchors, lambda _: member.signer.public_key
+        )
+    assert {(finding.table, finding.column) for finding in report.findings} == {found}
+
+
+def erase(database: NodeDatabase, member: str, token: bytes) -> tuple[int, dict[str, object]]:
+    done = CliRunner().invoke(
+        make_app(),
+        [
+            *("erase", "--member", member, "--card-token", token.hex(), "--by", "dpo"),
+            *("--reason", "asked for it", "--dsn", database.owner_dsn, "--yes", "--json"),
+        ],
+    )
+    return done.exit_code, json.loads(done.stdout) if done.stdout else {}
+
+
+def places_of(database: NodeDatabase, secrets_: list[bytes]) -> set[str]:
+    """Tables in which a secret stands in any row, raw, in hex or in base64."""
+    found = set()
+    with psycopg.connect(database.admin_dsn) as connection:
+        tables = connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        ).fetchall()
+        for (table,) in tables:
+            query = sql.SQL("SELECT row_to_json(t)::text FROM {} AS t").format(
+                sql.Identifier(table)
+            )
+            for (text,) in connection.execute(query):
+                for secret in secrets_:
+                    forms = [secret.hex(), base64.b64encode(secret).decode()]
+                    forms += [form.encode().hex() for form in forms]
+                    if any(form in text for form in forms):
+                        found.add(table)
+    return found
+
+
+def salts_of(database: NodeDatabase, token: bytes) -> list[bytes]:
+    with psycopg.connect(database.admin_dsn) as connection:
+        rows = connection.execute(
+            "SELECT salt_pii FROM transactions WHERE card_token = %s UNION ALL"
+            " SELECT salt_pii FROM events WHERE card_token = %s",
+            (token, token),
+        ).fetchall()
+    return [row[0] for row in rows]
+
+
+def end_card(books: Books, token: bytes) -> None:
+    with psycopg.connect(books.issuer.database.admin_dsn) as connection:
+        connection.execute("UPDATE cards SET status = 'cancelled' WHERE card_token = %s", (token,))
+
+
+def test_a_person_is_erased_and_the_proofs_stay(books: Books) -> None:
+    token, txid = purchase(books)
+    other, other_txid = purchase(books)
+    for member, side in ((books.issuer, "issuer"), (books.acquirer, "acquirer")):
+        seal_all(member)
+        view = TrustedChain(member.chain.client(), member.chain.anchor_registry)
+        with transaction(member.database.engine) as connection:
+            before = queries.proof_bundle(connection, txid, side)
+        known = [token, *salts_of(member.database, token)]
+        assert "transactions" in places_of(member.database, known)
+        if side == "issuer":
+            assert erase(member.database, member.member_id, token)[1]["outcome"] == "card_live"
+            end_card(books, token)
+        status, done = erase(member.database, member.member_id, token)
+        assert (status, done["outcome"]) == (0, "done")
+        assert places_of(member.database, known) == set()
+        # The same bytes prove the same amount: of field 8 there was never more than a hash.
+        with transaction(member.database.engine) as connection:
+            after = queries.proof_bundle(connection, txid, side)
+            untouched = queries.rows_by_txid(connection, [other_txid])[0]
+        assert after == before
+        verdict = verify(after, view)
+        assert verdict.ok
+        assert verdict.details["amount"] == 500
+        assert untouched.values["card_token"] == other
+        seal_all(member)
+        report = check(member)
+        assert report.findings == []
+        assert report.erased_rows >= 1
+        assert (EventKind.AUDIT.value, "AUDIT") in leaves_of(member)
+        assert erase(member.database, member.member_id, token)[1]["outcome"] == "unknown"
+
+
+def test_an_unsealed_row_may_be_erased_too(books: Books) -> None:
+    token, txid = purchase(books)
+    end_card(books, token)
+    assert erase(books.issuer.database, books.issuer.member_id, token)[0] == 0
+    seal_all(books.issuer)
+    view = TrustedChain(books.issuer.chain.client(), books.issuer.chain.anchor_registry)
+    with transaction(books.issuer.database.engine) as connection:
+        assert verify(queries.proof_bundle(connection, txid, "issuer"), view).ok
+    assert check(books.issuer).findings == []
+
+
+def test_taking_a_token_away_without_an_erasure_is_tampering(books: Books) -> None:
+    from nodes.reconciliation.ledger_check import check_tables, read_anchors
+
+    purchase(books)
+    member = books.acquirer
+    seal_all(member)
+    anchors = read_anchors(member.context.registry, member.member_id)
+    with unguarded(member.database) as owner:
+        owner.execute(
+            "UPDATE transactions AS t SET card_token = NULL, salt_pii = NULL, card_token_leaf ="
+            " (SELECT substr(shared_leaves, 225, 32) FROM log_leaves AS l"
+            " WHERE l.transaction_id = t.transaction_id)"
+        )
+        report = check_tables(
+            owner, member.context.identity.origin, anchors, lambda _: member.signer.public_key
+        )
+    columns = {finding.column for finding in report.findings}
+    assert {"card_token", "salt_pii"} <= columns
+
+
+def test_no_login_of_a_node_erases(books: Books) -> None:
+    token, _ = purchase(books)
+    for dsn in (books.acquirer.database.dsn, books.acquirer.database.worker_dsn):
+        done = CliRunner().invoke(
+            make_app(),
+            [
+                *("erase", "--member", "meridian", "--card-token", token.hex(), "--by", "x"),
+                *("--reason", "y", "--dsn", dsn, "--yes"),
+            ],
+        )
+        assert done.exit_code == 2
+    with psycopg.connect(books.acquirer.database.owner_dsn) as owner:
+        with pytest.raises(psycopg.errors.RestrictViolation, match="append-only"):
+            owner.execute("UPDATE transactions SET card_token = NULL")
+    with psycopg.connect(books.acquirer.database.owner_dsn) as owner:
+        owner.execute("SET countersign.erasing = 'on'")
+        with pytest.raises(psycopg.errors.RestrictViolation, match="append-only"):
+            owner.execute("UPDATE transactions SET amount = amount + 1")
+
+
+def test_a_token_of_nobody_is_unknown(books: Books) -> None:
+    token = secrets.token_bytes(16)
+    status, said = erase(books.issuer.database, books.issuer.member_id, token)
+    assert (status, said["outcome"]) == (1, "unknown")
