@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 from nodes.chain.governance import Action
 from nodes.ids import member_word
 from tests.contracts.council import DAY, GOVERNORS, Council, appoint, call, founded, rename
-from tests.contracts.machine import Answer, error_names, machine_settings
+from tests.contracts.machine import Answer, error_names, evenly, machine_settings
 from tests.contracts.world import (
     GOVERNANCE,
     STRANGER,
@@ -199,22 +199,22 @@ class QuorumMachine(RuleBasedStateMachine):
         self.council = founded().fork()
         self.model = Model(GOVERNORS[:3], 2)
 
-    @rule(seconds=st.sampled_from([1, DAY, DAY + 1]))
+    @rule(seconds=evenly([1, DAY, DAY + 1]))
     def time_passes(self, seconds: int) -> None:
         self.council.world.evm.pass_time(seconds)
 
     @rule(
         data=st.data(),
-        what=st.sampled_from(["rename", "rename", "appoint", "nobody", "empty"]),
-        nonce=st.sampled_from([0] * 6 + [-1, 1]),
-        age=st.sampled_from([0] * 6 + [DAY + 1]),
-        how=st.sampled_from(["right"] * 6 + ["short", "high", "other chain"]),
+        what=evenly(["rename", "rename", "appoint", "nobody", "empty"]),
+        nonce=evenly([0] * 6 + [-1, 1]),
+        age=evenly([0] * 6 + [DAY + 1]),
+        how=evenly(["right"] * 6 + ["short", "high", "other chain"]),
     )
     def execute(self, data: st.DataObject, what: str, nonce: int, age: int, how: str) -> None:
         right = self.model.governors[: self.model.needed]
-        drawn = st.lists(st.sampled_from([*GOVERNORS, "stranger"]), max_size=4)
+        drawn = st.lists(evenly([*GOVERNORS, "stranger"]), max_size=4)
         labels = data.draw(st.one_of(st.just(right), st.just(self.model.governors), drawn))
-        fresh = data.draw(st.lists(st.sampled_from(GOVERNORS), max_size=4, unique=True))
+        fresh = data.draw(st.lists(evenly(GOVERNORS), max_size=4, unique=True))
         fresh.sort(key=address_of)
         needed = data.draw(st.integers(0, 3))
         target, content, effect = b"", rename("aurora", word(repr(fresh)).hex()[:20]), ""
@@ -243,7 +243,7 @@ class QuorumMachine(RuleBasedStateMachine):
             if what == "rename":
                 self.model.names["aurora"] = word(repr(fresh)).hex()[:20]
 
-    @rule(label=st.sampled_from([*GOVERNORS, "stranger", "governance"]))
+    @rule(label=evenly([*GOVERNORS, "stranger", "governance"]))
     def nobody_governs_alone(self, label: str) -> None:
         answer = self.council.quorum.send(address_of(label), "setGovernors", [], 1)
         assert answer.refusal == "NotSelf"
