@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from nodes.authorization.batching import Batcher, Connection, LedgerUnavailable
-from nodes.authorization.engine import AcquiringEngine, IssuingEngine
+from nodes.authorization.engine import AcquirerMemory, AcquiringEngine, IssuingEngine
 from nodes.authorization.model import (
     AuthorizationAnswer,
     AuthorizationRequest,
@@ -63,13 +63,21 @@ class Authorizer:
         self._link = link
         self._issuing: IssuingEngine | None = None
         self._route: Callable[[str], str | None] = lambda pan: None
+        # Of the event loop; threads have their own.
+        acquirer = make_acquirer() if make_acquirer is not None else None
+        memory = AcquirerMemory()
         if make_issuer is not None:
-            acquirer = make_acquirer() if make_acquirer is not None else None
-            self._issuing = IssuingEngine(dsn, make_issuer(), acquirer=acquirer)
+            self._issuing = IssuingEngine(
+                dsn,
+                make_issuer(),
+                acquirer=acquirer,
+                careful_acquirer=make_acquirer() if make_acquirer is not None else None,
+                memory=memory,
+            )
             if acquirer is not None:
                 self._route = acquirer.route
         self._acquiring: AcquiringEngine | None = None
-        if make_acquirer is not None:
+        if make_acquirer is not None and acquirer is not None:
             acquirers = _PerThread(make_acquirer)
             opening: Batcher[TerminalRequest, TerminalAnswer | Forward] = Batcher(
                 dsn,
@@ -86,7 +94,7 @@ class Authorizer:
                 max_waiting=None,
             )
             self._acquiring = AcquiringEngine(
-                dsn, make_acquirer(), opening=opening, closing=closing
+                dsn, acquirer, memory, opening=opening, closing=closing
             )
 
     async def authorize(

@@ -89,11 +89,6 @@ class DayItems:
     def __iter__(self) -> Iterator[Item]:
         return map(Item._make, _ITEM.iter_unpack(self.blob))
 
-    def leaves(self) -> Iterator[bytes]:
-        """The close's leaves, txid || C, in order."""
-        blob = self.blob
-        return (blob[at : at + LEAF_SIZE] for at in range(0, len(blob), ITEM_SIZE))
-
 
 @dataclass(frozen=True, slots=True)
 class Totals:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -62,7 +62,8 @@ def move_scan(
 ) -> None:
     """How far rows and the chain's events were looked through; never moves back."""
     connection.execute(
-        "UPDATE close_scan SET next_xact = greatest(next_xact, coalesce(%s::text::xid8, next_xact)),"
+        "UPDATE close_scan SET"
+        " next_xact = greatest(next_xact, coalesce(%s::text::xid8, next_xact)),"
         " next_block = greatest(next_block, coalesce(%s, next_block))",
         (None if next_xact is None else str(next_xact), next_block),
     )
@@ -94,6 +95,17 @@ def insert_close(connection: Connection, close: Close, at: datetime) -> int:
     assert row is not None
     enter_stage(connection, row[0], CloseStage.PREPARED, at)
     return int(row[0])
+
+
+def insert_duplicates(
+    connection: Connection, close_id: int, duplicates: Mapping[bytes, bytes]
+) -> None:
+    """Repeated messages of a close: the later one's txid by the first's."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO close_duplicates (close_id, txid, first_txid) VALUES (%s, %s, %s)",
+            [(close_id, later, first) for later, first in duplicates.items()],
+        )
 
 
 def enter_stage(
@@ -144,8 +156,8 @@ def insert_break(
 ) -> None:
     """A break, without its case's events; a second call changes nothing."""
     connection.execute(
-        "INSERT INTO breaks (break_ref, close_id, kind, txid, fields, pair_seq, lacking, other_date,"
-        " first_txid, late_until, due_at, opened_at, detail)"
+        "INSERT INTO breaks (break_ref, close_id, kind, txid, fields, pair_seq, lacking,"
+        " other_date, first_txid, late_until, due_at, opened_at, detail)"
         " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
         " ON CONFLICT (break_ref) DO NOTHING",
         (

@@ -18,13 +18,17 @@ from nodes.reconciliation.ranges import RangeIndex
 
 
 class CloseBooks:
-    """The books behind one close. Reads by index, but for the day's repeated messages."""
+    """The books behind one close. All but the items is read by index, as it is asked for."""
 
     def __init__(self, engine: Engine, close: Close) -> None:
         self._engine = engine
         self.close = close
-        with transaction(engine) as connection:
-            self.index = RangeIndex(queries.day_items(connection, close))
+
+    @cached_property
+    def index(self) -> RangeIndex:
+        """The close's items; loaded when they are first asked for."""
+        with transaction(self._engine) as connection:
+            return RangeIndex(queries.day_items(connection, self.close))
 
     @cached_property
     def _repeats(self) -> dict[bytes, bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import structlog
@@ -68,7 +69,12 @@ def compare(
     if alike:
         differences = Differences([], [], books.close.close_root)
     else:
-        differences = find_differences(books.index, subject, exchange)
+        # Both sides load their items at the same time: the first question says nothing else.
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            loading = pool.submit(lambda: books.index)
+            exchange(subject.question())
+            index = loading.result()
+        differences = find_differences(index, subject, exchange)
         if other_root is not None and differences.their_root != other_root:
             raise ComparisonFailed("the other party's list is not the one that it has revealed")
     evidence = gather(differences, books, subject, exchange)

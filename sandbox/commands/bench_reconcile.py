@@ -19,7 +19,7 @@ def bench_reconcile(
         "var/bench-reconcile.json"
     ),
 ) -> None:
-    """Plant breaks of every class into a large day and compare it over HTTP (docs/reconciliation.md).
+    """Plant breaks of every class into a large day, compare it over HTTP (docs/reconciliation.md).
 
     Exit status: 0 exactly the planted breaks were found, in both books; 1 others or fewer.
     """

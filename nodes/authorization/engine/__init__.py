@@ -2,5 +2,6 @@
 
 from nodes.authorization.engine.acquiring import AcquiringEngine
 from nodes.authorization.engine.issuing import IssuingEngine
+from nodes.authorization.engine.memory import AcquirerMemory
 
-__all__ = ["AcquiringEngine", "IssuingEngine"]
+__all__ = ["AcquirerMemory", "AcquiringEngine", "IssuingEngine"]

@@ -9,18 +9,14 @@ to look something up (reversals, follow-ups, answers that don't fit), goes by th
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import msgspec
 import psycopg
 import structlog
 
-from nodes.acquiring.model import Terminal
-from nodes.acquiring.store import read_terminals
 from nodes.authorization.batching import (
     REFUSED,
     Batcher,
@@ -29,6 +25,7 @@ from nodes.authorization.batching import (
     Worker,
     connect,
 )
+from nodes.authorization.engine.memory import AcquirerMemory
 from nodes.authorization.model import FOLLOW_UPS, TerminalAnswer, TerminalRequest
 from nodes.authorization.operations.accepting import (
     Acquirer,
@@ -37,7 +34,6 @@ from nodes.authorization.operations.accepting import (
 )
 from nodes.authorization.operations.pending import Closing, Forward
 from nodes.authorization.operations.recording import Recording, open_settlement_accounts
-from nodes.authorization.store.requests import StoredRequest
 from nodes.db.link import Link, LinkBroken
 from nodes.db.writes import Writes
 
@@ -47,12 +43,6 @@ Connection = psycopg.Connection[Any]
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-#: Terminals are read again after so many seconds: merchants' names may change. That they are in
-#: use is checked by each commit.
-_REFRESH_S = 60.0
-#: So many terminals, and so many recent requests, are kept in memory.
-_TERMINALS_KEPT = 50_000
-_REQUESTS_KEPT = 20_000
 #: Commits under way on one connection: while one waits for the disk, the next is computed.
 _UNDER_WAY = 2
 
@@ -119,21 +109,19 @@ class AcquiringEngine:
         self,
         dsn: str,
         acquirer: Acquirer,
+        memory: AcquirerMemory,
         *,
         opening: Batcher[TerminalRequest, TerminalAnswer | Forward],
         closing: Batcher[Closing, TerminalAnswer],
         max_batch: int = 256,
         max_waiting: int = 20_000,
     ) -> None:
-        self._acquirer = acquirer
+        self._acquirer, self._memory = acquirer, memory
         self._opening, self._closing = opening, closing
         self._requests: _Queue[TerminalRequest, TerminalAnswer | Forward]
         self._requests = _Queue(max_batch, max_waiting)
         # The issuer has decided: to refuse these for overload would be untrue.
         self._answers: _Queue[Closing, TerminalAnswer] = _Queue(max_batch, None)
-        self._terminals: dict[str, Terminal] = {}
-        self._refreshed = 0.0
-        self._recent: OrderedDict[bytes, StoredRequest] = OrderedDict()
         self._reader = Worker(dsn, "accepting reads")
         self._open_link = Link(lambda: connect(dsn, "accepting commits"), "accepting commits")
         self._close_link = Link(lambda: connect(dsn, "recording commits"), "recording commits")
@@ -181,47 +169,24 @@ class AcquiringEngine:
             calls = self._requests.take()
             self._requests.under_way += 1
             requests = [request for call in calls for request in call.items]
-            if self._open_link.ready() and not self._lacks(requests):
+            if self._open_link.ready() and not self._memory.lacks(self._acquirer, requests):
                 self._begin_opening(calls, requests)
             else:
                 self._spawn(self._read_and_open(calls, requests))
-
-    def _lacks(self, requests: Sequence[TerminalRequest]) -> bool:
-        if time.monotonic() - self._refreshed > _REFRESH_S:
-            return True
-        if self._acquirer.lacks_numbers(len(requests)):
-            return True
-        known = self._terminals
-        return any(r.terminal_id not in known or not known[r.terminal_id].in_use for r in requests)
 
     async def _read_and_open(
         self,
         calls: list[_Call[TerminalRequest, TerminalAnswer | Forward]],
         requests: Sequence[TerminalRequest],
     ) -> None:
-        wanted = {r.terminal_id for r in requests}
-
-        def read(connection: Connection) -> dict[str, Terminal]:
-            self._acquirer.supply_numbers(connection, len(requests))
-            return read_terminals(connection, wanted)
-
         try:
             await self._open_link.open()
-            now = time.monotonic()
-            if now - self._refreshed > _REFRESH_S or len(self._terminals) > _TERMINALS_KEPT:
-                self._refreshed = now
-                self._terminals.clear()
-            found = await self._reader.run(read)
+            await self._reader.run(lambda c: self._memory.load(c, self._acquirer, requests))
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear of it
             self._requests.under_way -= 1
             _fail(calls, error)
             self._start_opening()
             return
-        for name, terminal in found.items():
-            known = self._terminals.get(name)
-            # What was given out from memory stays given out: it may be under way.
-            last = terminal.last_seq if known is None else max(known.last_seq, terminal.last_seq)
-            self._terminals[name] = msgspec.structs.replace(terminal, last_seq=last)
         self._begin_opening(calls, requests)
 
     def _begin_opening(
@@ -235,17 +200,16 @@ class AcquiringEngine:
             self._spawn(self._open_again(calls, requests))
             return
         try:
-            opening = open_from_memory(self._acquirer, requests, self._terminals, self._recent)
+            opening = open_from_memory(
+                self._acquirer, requests, self._memory.terminals, self._memory.recent
+            )
             if not opening.writes_anything:
                 self._requests.under_way -= 1
                 _give(calls, opening.results)
                 return
             writes = Writes()
             opening.stage(writes, {})
-            for name, last in opening.last_seqs.items():
-                self._terminals[name] = msgspec.structs.replace(
-                    self._terminals[name], last_seq=last
-                )
+            self._memory.numbered(opening)
             committed = self._open_link.begin(writes)
         except Exception as error:  # noqa: BLE001 - found by the careful way
             log.error("batch not staged", error=type(error).__name__)
@@ -263,13 +227,12 @@ class AcquiringEngine:
         error = done.exception()
         if error is None:
             self._requests.under_way -= 1
-            for row in opening.waiting:
-                self._keep(row)
+            self._memory.opened(opening)
             _give(calls, opening.results)
             self._start_opening()
         elif isinstance(error, LinkBroken):
             self._requests.under_way -= 1
-            self._terminals.clear()
+            self._memory.drop(requests)
             _fail(calls, LedgerUnavailable(str(error)))
             self._start_opening()
         else:
@@ -299,13 +262,7 @@ class AcquiringEngine:
         try:
             return await self._opening.submit(requests)
         finally:
-            for request in requests:
-                self._terminals.pop(request.terminal_id, None)
-
-    def _keep(self, row: StoredRequest) -> None:
-        self._recent[row.key] = row
-        if len(self._recent) > _REQUESTS_KEPT:
-            self._recent.popitem(last=False)
+            self._memory.drop(requests)
 
     # --- closing -------------------------------------------------------------------------------
 
@@ -355,10 +312,7 @@ class AcquiringEngine:
         if error is None:
             self._answers.under_way -= 1
             recording.committed()
-            for key, (_, told) in recording.answers.items():
-                known = self._recent.get(key)
-                if known is not None:
-                    self._recent[key] = msgspec.structs.replace(known, request=None, answer=told)
+            self._memory.recorded(recording)
             _give(calls, recording.told)
             self._start_closing()
         elif isinstance(error, LinkBroken):

@@ -52,7 +52,7 @@ from nodes.ledger.store import TransactionIds, open_transaction_ids
 #: How long after a deadline the store-and-forward queue takes a reversal over.
 _HAND_OVER_MS = 1_000
 #: Retrieval references that are fetched at once; those left at the end of a process are lost.
-_RRNS = 1_024
+_RRNS = 8_192
 _NO_RRN = "0" * 12
 #: The kinds that a follow-up's original may have, by the follow-up's.
 ORIGINALS_OF = {

@@ -177,6 +177,8 @@ class Recording:
         self.told: list[TerminalAnswer] = []
         #: New answers by key: business date, exact answer.
         self.answers: dict[bytes, tuple[date, bytes]] = {}
+        #: New answers by key, exact: also those that stand with their requests (on us).
+        self.told_by_key: dict[bytes, bytes] = {}
         #: Answers that stand in the books already.
         self.standing: dict[bytes, TerminalAnswer] = {}
         #: txids that stand in the acquirer's books already, or will with this.
@@ -213,7 +215,9 @@ class Recording:
             if told is None:
                 told = self._close_one(closing)
                 self.standing[forward.key] = told
-                self.answers[forward.key] = (forward.business_date, encode_told(told))
+                exact = encode_told(told)
+                self.answers[forward.key] = (forward.business_date, exact)
+                self.told_by_key[forward.key] = exact
             self.told.append(told)
             if forward.open_batch is not None:
                 self._closed[forward.open_batch] += 1

@@ -1,4 +1,4 @@
-"""Closing days: each institution by itself, of its own books, once the day and its grace are over."""
+"""Closing days: each institution by itself, of its own books, once a day and its grace are over."""
 
 from __future__ import annotations
 
@@ -102,5 +102,7 @@ def make_close(
         closed_ms=clock.now_ms(),
     )
     number = store.insert_close(connection, close, to_datetime(close.closed_ms))
+    repeats = queries.find_duplicates(connection, key, party, below)
+    store.insert_duplicates(connection, number, repeats)
     log.info("day_closed", close=str(key), revision=revision, items=totals.count)
     return replace(close, close_id=number)

@@ -18,7 +18,15 @@ from zoneinfo import ZoneInfo
 
 from nodes import clock
 from nodes.authorization.model import Kind, Outcome
-from nodes.clearing.model import Break, DayItems, DayKey, Item, Totals
+from nodes.clearing.model import (
+    ITEM_SIZE,
+    LEAF_SIZE,
+    Break,
+    DayItems,
+    DayKey,
+    Item,
+    Totals,
+)
 from nodes.crypto.commitment import uint_word
 from nodes.crypto.merkle import root_of
 
@@ -52,8 +60,13 @@ def effect(kind: str, outcome: str, amount: int, original: tuple[str, str] | Non
 
 def close_root(items: DayItems) -> bytes:
     """The root over a close's items."""
-    hashed = sha256
-    return root_of([hashed(b"\0" + leaf).digest() for leaf in items.leaves()])
+    hashed, blob = sha256, items.blob
+    return root_of(
+        [
+            hashed(b"\0" + blob[at : at + LEAF_SIZE]).digest()
+            for at in range(0, len(blob), ITEM_SIZE)
+        ]
+    )
 
 
 def totals_of(items: DayItems) -> Totals:

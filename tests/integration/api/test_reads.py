@@ -557,6 +557,8 @@ def test_every_operation_with_every_caller(nodes: TwoNodes, schema: dict[str, An
                 rule_id="rule-0",
                 level=0,
                 place="000",
+                close_id=1,
+                break_ref="0" * 64,
             )
             nodes.issuer.server.front.keeper.forget_failures()
             if path == "/v1/transactions/stream":

@@ -61,6 +61,15 @@ CREATE TABLE closes (
     CHECK (last_pair_seq >= after_pair_seq)
 );
 
+-- Repeated terminal messages of a close, found when it was made: later than `first_txid`.
+CREATE TABLE close_duplicates (
+    close_id        bigint NOT NULL REFERENCES closes,
+    txid            bytea  NOT NULL CHECK (octet_length(txid) = 32),
+    first_txid      bytea  NOT NULL CHECK (octet_length(first_txid) = 32),
+    PRIMARY KEY (close_id, txid),
+    CHECK (txid <> first_txid)
+);
+
 -- How far a close is, a row a stage. CONFIRMED and BROKEN are the chain's word.
 CREATE TABLE close_stages (
     close_id        bigint NOT NULL REFERENCES closes,
@@ -240,7 +249,7 @@ DO $$
 DECLARE
     t text;
 BEGIN
-    FOREACH t IN ARRAY ARRAY['unsigned_answers', 'closes', 'close_stages', 'comparisons', 'breaks',
+    FOREACH t IN ARRAY ARRAY['unsigned_answers', 'closes', 'close_duplicates', 'close_stages', 'comparisons', 'breaks',
                              'case_events', 'close_corrections'] LOOP
         EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE OR DELETE ON %I FOR EACH ROW EXECUTE FUNCTION refuse_change()',
                        t || '_unchanging', t);
@@ -249,10 +258,10 @@ BEGIN
     END LOOP;
 END $$;
 
-GRANT SELECT ON unsigned_answers, close_days, close_scan, closes, close_stages, chain_outbox,
+GRANT SELECT ON unsigned_answers, close_days, close_scan, closes, close_duplicates, close_stages, chain_outbox,
     comparisons, breaks, case_events, close_corrections, case_cursors
     TO countersign_app, countersign_anchor;
-GRANT SELECT ON close_days, close_stages, comparisons, case_events, close_corrections, unsigned_answers
+GRANT SELECT ON close_days, close_duplicates, close_stages, comparisons, case_events, close_corrections, unsigned_answers
     TO countersign_reader;
 -- Without `blind` and the salts in `detail`.
 GRANT SELECT (close_id, acquirer, issuer, currency, business_date, revision, party, horizon, item_count,
@@ -260,7 +269,7 @@ GRANT SELECT (close_id, acquirer, issuer, currency, business_date, revision, par
     ON closes TO countersign_reader;
 GRANT SELECT (break_id, break_ref, close_id, kind, txid, fields, pair_seq, lacking, other_date, first_txid,
     late_until, due_at, opened_at) ON breaks TO countersign_reader;
-GRANT INSERT ON unsigned_answers, close_days, closes, close_stages, chain_outbox, comparisons, breaks,
+GRANT INSERT ON unsigned_answers, close_days, closes, close_duplicates, close_stages, chain_outbox, comparisons, breaks,
     case_events, close_corrections, case_cursors TO countersign_app;
 GRANT UPDATE (last_xact, opened_revision) ON close_days TO countersign_app;
 GRANT UPDATE (next_xact, next_block) ON close_scan TO countersign_app;
