@@ -6,10 +6,11 @@ state; a refused one changes nothing and comes back by the name of its error.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from eth.constants import BLANK_ROOT_HASH, CREATE_CONTRACT_ADDRESS
 from eth.db.atomic import AtomicDB
@@ -22,6 +23,7 @@ from eth.vm.spoof import SpoofTransaction
 from eth_abi.abi import decode, encode
 from eth_hash.auto import keccak
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 from nodes.chain.contracts import artifact, decode_revert, signature
 
@@ -29,6 +31,7 @@ from nodes.chain.contracts import artifact, decode_revert, signature
 SCALE = float(os.environ.get("COUNTERSIGN_MACHINE_SCALE", "1"))
 GAS = 5_000_000
 START = 1_790_000_000
+T = TypeVar("T")
 Refusal = tuple[str, dict[str, object]]
 
 
@@ -40,6 +43,18 @@ def machine_settings(examples: int, steps: int) -> settings:
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
+
+
+def evenly(choices: Sequence[T]) -> st.SearchStrategy[T]:
+    """One of the choices, each about as often as another. Hypothesis's own sampled_from repeats
+    itself on purpose, which leaves the rarer paths of a small run unseen."""
+    listed = list(choices)
+
+    def pick(number: int) -> T:
+        mixed = hashlib.sha256(number.to_bytes(8, "big")).digest()
+        return listed[int.from_bytes(mixed[:4], "big") % len(listed)]
+
+    return st.integers(0, 2**64 - 1).map(pick)
 
 
 @dataclass(frozen=True)
