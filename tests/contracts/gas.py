@@ -15,10 +15,10 @@ from nodes.ids import member_word
 from tests.contracts import omitting, settling
 from tests.contracts.closing import KEY, OPENING, TOTALS
 from tests.contracts.closing import founded as closing_founded
+from tests.contracts.council import GOVERNORS, rename
+from tests.contracts.council import founded as council_founded
 from tests.contracts.machine import Answer, Evm
 from tests.contracts.settling import DISPUTE_S, JUDGES, SIGN_S
-from tests.contracts.test_quorum_machine import GOVERNORS, rename
-from tests.contracts.test_quorum_machine import founded as council_founded
 from tests.contracts.world import GOVERNANCE, STRANGER, World, address_of, word
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "contracts.md"

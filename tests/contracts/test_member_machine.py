@@ -424,4 +424,4 @@ class MemberMachine(RuleBasedStateMachine):
 
 
 def test_contract_and_model_agree_on_any_calls() -> None:
-    run_state_machine_as_test(MemberMachine, settings=machine_settings(20, 35))
+    run_state_machine_as_test(MemberMachine, settings=machine_settings(18, 30))

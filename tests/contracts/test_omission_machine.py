@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -148,6 +149,11 @@ class OmissionMachine(RuleBasedStateMachine):
         own = [label for label, use in self.model.keys.items() if use.member == member]
         others = [*self.model.keys, "stranger", "meridian-operator-0"]
         label = data.draw(st.sampled_from([*(own * 8 or others), *others]))
+        self._claim(member, txid, commitment, ago, label, how)
+
+    def _claim(
+        self, member: str, txid: bytes, commitment: bytes, ago: int, label: str, how: str
+    ) -> None:
         now = self.evm.now
         claim = Claim(member, txid, commitment, now - ago, now + ANSWER_S)
         digest = self.court.digest(
@@ -165,6 +171,7 @@ class OmissionMachine(RuleBasedStateMachine):
         if answer.ok:
             self.model.claims[claim_id_of(member, txid, commitment)] = claim
 
+    @precondition(lambda self: self.model.claims)
     @rule(
         data=st.data(),
         whose=st.sampled_from(["meridian", "meridian", "aurora"]),
@@ -172,16 +179,42 @@ class OmissionMachine(RuleBasedStateMachine):
         seq=st.sampled_from([1] * 6 + [0, 2]),
     )
     def answer(self, data: st.DataObject, whose: str, leaf: int, seq: int) -> None:
-        claim_id = self._draw_claim(data)
+        self._answer(self._draw_claim(data), whose, leaf, seq)
+
+    def _answer(self, claim_id: bytes, whose: str, leaf: int, seq: int) -> None:
         expected = self.model.refuses_answer(claim_id, whose, leaf, seq, self.evm.now)
         answer = self.court.answer(claim_id, self.court.evidence(whose, leaf, seq))
         self._judge(answer, expected)
         if answer.ok:
             self.model.claims[claim_id].state = ANSWERED
 
+    @rule(
+        ago=st.sampled_from([1, MERGE_S]),
+        commitment=st.sampled_from([C, C, OTHER_C]),
+        then=st.sampled_from(["answer", "late answer", "nothing", "leaf without anchor"]),
+    )
+    def a_whole_challenge(self, ago: int, commitment: bytes, then: str) -> None:
+        """A promise as it should be, and an answer or none."""
+        txid = OPEN if then == "leaf without anchor" else THERE
+        label = next(k for k, use in self.model.keys.items() if use.until is None)
+        self._claim("meridian", txid, commitment, ago, label, "right")
+        claim_id = claim_id_of("meridian", txid, commitment)
+        if claim_id not in self.model.claims:
+            return
+        if then == "late answer":
+            self.evm.pass_time(ANSWER_S + 1)
+        if then != "nothing":
+            self._answer(claim_id, "meridian", 4 if txid == OPEN else 0, 1)
+        self._conclude(claim_id)
+        self.evm.pass_time(ANSWER_S + 1)
+        self._conclude(claim_id)
+
+    @precondition(lambda self: self.model.claims)
     @rule(data=st.data())
     def conclude(self, data: st.DataObject) -> None:
-        claim_id = self._draw_claim(data)
+        self._conclude(self._draw_claim(data))
+
+    def _conclude(self, claim_id: bytes) -> None:
         expected = self.model.refuses_conclusion(claim_id, self.evm.now)
         answer = self.court.conclude(claim_id)
         self._judge(answer, expected)
@@ -190,7 +223,7 @@ class OmissionMachine(RuleBasedStateMachine):
 
     def _draw_claim(self, data: st.DataObject) -> bytes:
         known = list(self.model.claims)
-        return data.draw(st.sampled_from([*known * 3, word("none")]))
+        return data.draw(st.sampled_from([*known[-3:] * 6, *known, word("none")]))
 
     def _judge(self, answer: Answer, expected: str) -> None:
         assert answer.refusal == expected, answer
@@ -209,4 +242,4 @@ class OmissionMachine(RuleBasedStateMachine):
 
 
 def test_contract_and_model_agree_on_any_calls() -> None:
-    run_state_machine_as_test(OmissionMachine, settings=machine_settings(20, 30))
+    run_state_machine_as_test(OmissionMachine, settings=machine_settings(15, 25))
