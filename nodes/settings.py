@@ -49,7 +49,15 @@ class NodeSettings(BaseModel):
     gateways: dict[str, str] = {}
     api_keys: list[ApiKey] = []
     seal_interval_s: float = Field(default=2.0, gt=0)
+    #: Under load, rows may wait for so long to be sealed: terminals come first.
+    seal_patience_s: float = Field(default=10.0, ge=0)
     business_time_zone: str = "Asia/Shanghai"
+    #: A business date is closed so long after its end (seconds).
+    close_grace_s: float = Field(default=1800.0, ge=0)
+    #: What one side lacks may arrive so long after its transmission; then it is missing.
+    late_after_s: float = Field(default=3600.0, ge=0)
+    #: A break's case is due so long after it was opened.
+    case_due_s: float = Field(default=48 * 3600.0, gt=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("member_id")

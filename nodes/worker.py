@@ -20,7 +20,7 @@ from celery import Celery
 from celery.beat import EmbeddedService, Scheduler
 from pgmq.install import get_embedded_install_sql
 
-from nodes.anchoring import feed_queries
+from nodes.anchoring import feed_queries, queries
 from nodes.anchoring.model import LogIdentity
 from nodes.anchoring.note import NoteSigner
 from nodes.anchoring.operations import (
@@ -35,7 +35,7 @@ from nodes.anchoring.operations import (
     record_feed,
     seal,
 )
-from nodes.anchoring.rules import RowUnsound
+from nodes.anchoring.rules import BUSY_ROWS, RowUnsound, may_wait
 from nodes.anchoring.store import transaction
 from nodes.api.client import NodeClient, NodePeer, NodeRefused, NodeUnreachable
 from nodes.authorization.model import AuthorizationAnswer
@@ -52,13 +52,20 @@ from nodes.authorization.store.acquirer import QueuedReversal
 from nodes.bootstrap import Node
 from nodes.chain.directory import Member
 from nodes.chain.errors import ChainError
+from nodes.clearing.operations.cases import CaseRefused
+from nodes.clearing.operations.posting import CloseFenced
 from nodes.crypto.http_signatures import MessageSigner
+from nodes.day_jobs import DayJobs
+from nodes.reconciliation.comparing import ComparisonFailed
+from nodes.reconciliation.protocol import MessageRefused
 
 log = structlog.get_logger(__name__)
 
 QUEUE = "countersign"
 #: Every job is rung at least this often, whatever happened to its messages.
 SWEEP_S = 2.0
+#: Days end once a day: looking for them more often would only cost.
+_CLOSE_S = 10.0
 _ISSUER_TIMEOUT_MS = 5_000
 _FEED_PAGE = 200
 #: Outages, which pass: the next ring tries again.
@@ -72,7 +79,16 @@ _OUTAGES = (
     sqlalchemy.exc.TimeoutError,
 )
 #: States of the data that a person must look into; the job stands still until then.
-_ALARMS = (LogFenced, LogDamaged, RowUnsound, FeedRefused)
+_ALARMS = (
+    LogFenced,
+    LogDamaged,
+    RowUnsound,
+    FeedRefused,
+    CloseFenced,
+    CaseRefused,
+    ComparisonFailed,
+    MessageRefused,
+)
 
 
 class Jobs:
@@ -87,6 +103,7 @@ class Jobs:
         self._message_signer = MessageSigner(node.member_id, node.keystore.secret("message"))
         self._context: AnchorContext | None = None
         self._acquirer = node.make_acquirer() if "acquirer" in settings.roles else None
+        self._days = DayJobs(node, self._runner)
 
     def close(self) -> None:
         """Close the connections to other nodes."""
@@ -117,8 +134,12 @@ class Jobs:
         return self._context
 
     def seal(self) -> bool:
-        """Seal all committed rows; whether there were any."""
+        """Seal all committed rows; whether there were any. Under load they may wait a little."""
         context, sealed = self.context(), False
+        with context.engine.connect() as connection:
+            oldest_s, recent_s = queries.sealing_pressure(connection, BUSY_ROWS)
+        if may_wait(oldest_s, recent_s, self._node.settings.seal_patience_s):
+            return False
         while seal(context.engine, context.identity, self._note_signer, context.clock):
             sealed = True
         return sealed
@@ -166,6 +187,18 @@ class Jobs:
         if issuer == self._node.member_id:
             return await self._node.authorizer.authorize(requests)
         return await self._node.link.authorize(issuer, requests, deadline_ms)
+
+    def close_days(self) -> int:
+        """Close the business dates that are over; how many."""
+        return self._days.close()
+
+    def post_closes(self) -> int:
+        """Bring closes further on the chain; how many steps."""
+        return self._days.post()
+
+    def reconcile(self) -> int:
+        """Compare closes with the other side's, and bring the cases of breaks further."""
+        return self._days.reconcile()
 
     def expire_holds(self) -> int:
         """Release holds whose time is over on quiet accounts; how many accounts had any."""
@@ -239,6 +272,9 @@ def make_celery(node: Node, jobs: Jobs) -> Celery:
     _add_task(app, "recover_pending", jobs.recover_pending)
     _add_task(app, "expire_holds", jobs.expire_holds)
     _add_task(app, "pull_feed", jobs.pull_feed)
+    _add_task(app, "close_days", jobs.close_days, then="post_closes")
+    _add_task(app, "post_closes", jobs.post_closes, then="reconcile")
+    _add_task(app, "reconcile", jobs.reconcile, then="close_days")
     return app
 
 
@@ -261,6 +297,8 @@ def _configuration(node: Node) -> dict[str, Any]:
         periods |= {"expire_holds": SWEEP_S}
     if "merchant" in settings.roles:
         periods |= {"pull_feed": SWEEP_S}
+    if {"acquirer", "issuer"} & set(settings.roles):
+        periods |= {"close_days": _CLOSE_S, "post_closes": SWEEP_S, "reconcile": SWEEP_S}
     return {
         "broker_url": settings.jobs_url,
         "broker_transport_options": _transport_options(settings.jobs_url),

@@ -17,8 +17,10 @@ def make_app() -> typer.Typer:
     import typer
 
     from sandbox.commands.bench import bench
+    from sandbox.commands.bench_reconcile import bench_reconcile
     from sandbox.commands.check_invariants import check_invariants
     from sandbox.commands.demo import demo
+    from sandbox.commands.reconcile import reconcile
     from sandbox.commands.verify import verify
     from sandbox.commands.verify_ledger import verify_ledger
 
@@ -33,7 +35,9 @@ def make_app() -> typer.Typer:
     app.command()(verify)
     app.command("verify-ledger")(verify_ledger)
     app.command("check-invariants")(check_invariants)
+    app.command()(reconcile)
     app.command()(bench)
+    app.command("bench-reconcile")(bench_reconcile)
     return app
 
 

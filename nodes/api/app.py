@@ -28,6 +28,9 @@ from nodes.api import (
     adjustments,
     batches,
     cards,
+    clearing_client,
+    closes,
+    comparing,
     controls,
     hot,
     members,
@@ -40,7 +43,14 @@ from nodes.api import (
 )
 from nodes.api import log as log_routes
 from nodes.api.auth import Gatekeeper, head_of
-from nodes.api.bodies import MAX_BODY, RECEIVE_TIMEOUT_S, ClientGone, read_body, require_json
+from nodes.api.bodies import (
+    MAX_BATCH_BODY,
+    MAX_BODY,
+    RECEIVE_TIMEOUT_S,
+    ClientGone,
+    read_body,
+    require_json,
+)
 from nodes.api.issuer_link import HttpIssuerLink
 from nodes.api.metrics import NodeMetrics
 from nodes.api.node import ApiNode
@@ -48,6 +58,7 @@ from nodes.api.problems import MEDIA_TYPE, Problem, problem_of
 from nodes.api.stream import TransactionStream
 from nodes.chain.errors import ChainError
 from nodes.crypto.http_signatures import MessageSigner, SignatureHead, SignatureRefused
+from nodes.reconciliation.protocol import MEDIA_TYPE as COMPARISON
 
 _STATIC = Path(__file__).with_name("static")
 _SECURITY_HEADERS = [
@@ -138,12 +149,17 @@ class Front:
             if length not in (None, b"0") or b"transfer-encoding" in headers:
                 raise Problem(400, "body-unexpected", headers={"Connection": "close"})
             return receive
-        body = await read_body(receive, length, MAX_BODY, self._receive_timeout_s)
-        require_json(headers.get(b"content-type"), headers.get(b"content-encoding"))
-        try:
-            strict_json.loads(body)
-        except strict_json.JsonRefused as refusal:
-            raise hot.json_problem(refusal) from None
+        if scope["path"] == clearing_client.COMPARISONS:
+            body = await read_body(receive, length, MAX_BATCH_BODY, self._receive_timeout_s)
+            if headers.get(b"content-type") != COMPARISON.encode():
+                raise Problem(415, "media-type-unsupported", f"The body must be {COMPARISON}.")
+        else:
+            body = await read_body(receive, length, MAX_BODY, self._receive_timeout_s)
+            require_json(headers.get(b"content-type"), headers.get(b"content-encoding"))
+            try:
+                strict_json.loads(body)
+            except strict_json.JsonRefused as refusal:
+                raise hot.json_problem(refusal) from None
         pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
@@ -250,12 +266,16 @@ def build_api(
     api.state.metrics = metrics
     api.state.stream = stream
     api.state.chain_id = _ChainId(node)
+    api.state.responders = comparing.Responders(node)
     for router in (
         transactions.router,
         batches.router,
         log_routes.router,
         cards.router,
         adjustments.router,
+        closes.closes,
+        closes.breaks,
+        comparing.router,
         controls.products,
         controls.rules,
         simulations.router,

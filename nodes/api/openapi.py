@@ -23,7 +23,7 @@ from nodes.authorization.model import (
 )
 
 _PUBLIC = {"/v1/health", "/v1/ready"}
-_MEMBERS_ONLY = {"/v1/feed"}
+_MEMBERS_ONLY = {"/v1/feed", "/v1/comparisons", "/v1/case-events", "/v1/case-steps"}
 _MEMBERS_TOO = {
     "/v1/members",
     "/v1/info",

@@ -11,7 +11,9 @@ from typing import Literal
 
 import msgspec
 
-AccountKind = Literal["cardholder", "funding", "settlement", "merchant", "receivable", "adjustment"]
+AccountKind = Literal[
+    "cardholder", "funding", "settlement", "merchant", "receivable", "adjustment", "clearing"
+]
 Side = Literal["issuer", "acquirer", "merchant"]
 
 

@@ -97,7 +97,10 @@ MONEY: tuple[tuple[int, str, str], ...] = (
         # The merchant takes a reversal that came before its original as a pair without effect.
         " AND NOT (e.side = 'merchant' AND (m.transaction_id IS NULL OR EXISTS (SELECT"
         " FROM transactions AS r WHERE r.original_txid = e.txid AND r.side = 'merchant'"
-        " AND r.transaction_id < e.transaction_id)))",
+        " AND r.transaction_id < e.transaction_id)))"
+        # A correcting entry moves settlement by what two institutions have countersigned.
+        " AND NOT (e.kind = 'adjustment' AND abs(coalesce(m.settlement, 0)) = e.adjusted"
+        " AND EXISTS (SELECT FROM close_corrections AS k WHERE k.entry_txid = e.txid))",
     ),
     (
         2,
@@ -258,7 +261,10 @@ ONCE: tuple[tuple[int, str, str], ...] = (
         " FROM reversal_queue AS q WHERE q.original_txid = t.original_txid))"
         # The issuer's own: time asks for an expiry, people for a correction.
         " AND NOT (t.side = 'issuer' AND (t.kind = 'expiry' OR (t.kind = 'adjustment'"
-        " AND EXISTS (SELECT FROM adjustments AS j WHERE j.txid = t.txid))))",
+        " AND EXISTS (SELECT FROM adjustments AS j WHERE j.txid = t.txid))))"
+        # Both sides' own: what a countersigned break corrects.
+        " AND NOT (t.kind = 'adjustment' AND EXISTS (SELECT FROM close_corrections AS k"
+        " WHERE k.entry_txid = t.txid))",
     ),
     (
         8,

@@ -14,6 +14,7 @@ from nodes.authorization.operations.controlling import ControlOutcome
 from nodes.authorization.operations.own import LoadOutcome, TransferOutcome
 from nodes.authorization.operations.standing import AccountOutcome
 from nodes.cards.model import CardOutcome
+from nodes.clearing.model import CaseOutcome
 from nodes.crypto.http_signatures import SignatureFault
 
 SOURCES = Path(nodes.api.__file__).parent
@@ -30,6 +31,7 @@ def _kinds() -> set[str]:
     outcomes: tuple[type[Enum], ...] = (
         AcquiringOutcome,
         CardOutcome,
+        CaseOutcome,
         LoadOutcome,
         TransferOutcome,
         AccountOutcome,

@@ -1,0 +1,1 @@
+"""What closes and cases decide by; pure."""

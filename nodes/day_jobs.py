@@ -1,0 +1,165 @@
+"""What a worker does for closes: close, post, compare, correct, follow. Each job can be repeated.
+
+The acquirer's node compares and keeps the cases; the issuer's takes them over and reports what it
+has corrected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import structlog
+
+from nodes.api.clearing_client import ClearingClient, case_events_since, clearing_client
+from nodes.api.client import NodeRefused, NodeUnreachable
+from nodes.bootstrap import Node
+from nodes.chain.closes import CloseRegistry
+from nodes.clearing import queries
+from nodes.clearing.model import CaseOutcome, CaseStep
+from nodes.clearing.operations.cases import NODE, advance_late, end_cases, take_over
+from nodes.clearing.operations.closing import ClosingTerms, close_days
+from nodes.clearing.operations.correcting import correct_cases
+from nodes.clearing.operations.posting import (
+    PostingContext,
+    post_closes,
+    watch_closes,
+)
+from nodes.clock import to_datetime
+from nodes.crypto.http_signatures import MessageSigner
+from nodes.db.engine import transaction
+from nodes.reconciliation.day_comparison import CountedExchange, compare_close
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class DayJobs:
+    """The jobs of one node. Used by one thread, on the loop of its runner."""
+
+    def __init__(self, node: Node, runner: asyncio.Runner) -> None:
+        settings = node.settings
+        self._node = node
+        self._runner = runner
+        self._signer = MessageSigner(node.member_id, node.keystore.secret("message"))
+        self.terms = ClosingTerms(
+            settings.business_time_zone,
+            settings.close_grace_s,
+            settings.late_after_s,
+            settings.case_due_s,
+        )
+        self._posting: PostingContext | None = None
+        if settings.close_registry:
+            self._posting = PostingContext(
+                node.engine,
+                node.member_id,
+                node.chain,
+                CloseRegistry(node.chain, settings.close_registry),
+                node.signer,
+                node.clock,
+            )
+
+    def close(self) -> int:
+        """Close the days that are due; how many closes were made."""
+        if self._posting is not None:
+            watch_closes(self._posting)
+        node = self._node
+        return len(close_days(node.engine, node.member_id, node.clock, self.terms))
+
+    def post(self) -> int:
+        """Bring closes further on the chain; how many steps."""
+        return post_closes(self._posting) if self._posting is not None else 0
+
+    def reconcile(self) -> int:
+        """Compare what the chain has judged, and bring cases further; how many things were done."""
+        node = self._node
+        done = self._compare() + self._follow()
+        now = to_datetime(node.clock.now_ms())
+        for ref, entry in correct_cases(
+            node.engine, node.member_id, now, node.settings.business_time_zone
+        ):
+            done += self._report(ref, CaseStep.CORRECTED, entry)
+        for ref, step in advance_late(node.engine, node.member_id, now):
+            done += self._report(ref, step, None)
+        return done + end_cases(node.engine, node.member_id, now)
+
+    def _compare(self) -> int:
+        node, done = self._node, 0
+        with transaction(node.engine) as connection:
+            waiting = queries.uncompared(connection)
+        for staged in waiting:
+            client = self._client(staged.close.key.issuer)
+            if client is None:
+                continue
+
+            def send(question: bytes, client: ClearingClient = client) -> bytes:
+                return self._run(client.compare(question))
+
+            try:
+                compare_close(
+                    node.engine,
+                    node.member_id,
+                    staged.close,
+                    staged.stage,
+                    CountedExchange(send),
+                    node.clock,
+                    self.terms,
+                )
+                done += 1
+            except (NodeUnreachable, NodeRefused) as error:
+                log.warning("comparison_put_off", close=str(staged.close.key), why=str(error))
+            finally:
+                self._run(client.close())
+        return done
+
+    def _follow(self) -> int:
+        """Take over the cases that acquirers keep."""
+        node, taken = self._node, 0
+        with transaction(node.engine) as connection:
+            acquirers = queries.acquirers_with_closes(connection)
+        for acquirer in acquirers:
+            client = self._client(acquirer)
+            if client is None:
+                continue
+            with transaction(node.engine) as connection:
+                after = queries.case_cursor(connection, acquirer)
+            try:
+                events = self._run(case_events_since(client, after))
+            except (NodeUnreachable, NodeRefused) as error:
+                log.warning("cases_not_taken", acquirer=acquirer, why=str(error))
+                continue
+            finally:
+                self._run(client.close())
+            taken += take_over(node.engine, node.member_id, acquirer, events)
+        return taken
+
+    def _report(self, ref: bytes, step: CaseStep, entry: bytes | None) -> int:
+        """Tell the keeper of a case what these books have done; 1 once it has taken it."""
+        with transaction(self._node.engine) as connection:
+            files = queries.case_files(connection, refs=[ref])
+            staged = queries.close_by_id(connection, files[0].found["close_id"]) if files else None
+        client = self._client(staged.close.key.acquirer) if staged else None
+        if client is None:
+            return 0
+        call = client.case_step(
+            ref, step, actor=NODE, idempotency_key=f"{step.value}-{ref.hex()}", entry_txid=entry
+        )
+        try:
+            outcome = self._run(call)
+        except (NodeUnreachable, NodeRefused) as error:
+            log.warning("step_not_taken", step=step.value, why=str(error))
+            return 0
+        finally:
+            self._run(client.close())
+        return int(outcome is CaseOutcome.DONE)
+
+    def _client(self, member_id: str) -> ClearingClient | None:
+        client = clearing_client(self._node.directory, self._signer, member_id)
+        if client is None:
+            log.warning("member_away", member=member_id)
+        return client
+
+    def _run(self, call: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(call)

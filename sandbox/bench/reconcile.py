@@ -1,0 +1,318 @@
+"""How many bytes and seconds the comparison of a large day takes, over real HTTP.
+
+Two databases, two node processes, and between them a relay that counts every byte of the
+connections, heads and signatures included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import multiprocessing
+import secrets
+import shutil
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy import Engine
+
+from nodes.api.app import create_app
+from nodes.api.clearing_client import ClearingClient, case_events_since
+from nodes.api.client import NodePeer
+from nodes.api.server import server
+from nodes.chain.directory import Member
+from nodes.clearing import queries, store
+from nodes.clearing.model import Close, CloseStage
+from nodes.clearing.operations.cases import take_over
+from nodes.clearing.operations.closing import ClosingTerms, make_close
+from nodes.clock import SystemClock, to_datetime
+from nodes.crypto.http_signatures import MessageSigner
+from nodes.crypto.keystore import Keystore
+from nodes.db.engine import make_engine, migrate, transaction
+from nodes.db.provision import LOGINS, provision
+from nodes.reconciliation.day_comparison import CountedExchange, compare_close
+from nodes.settings import NodeSettings
+from sandbox.bench.reconcile_days import KEY, Name, broken_day, write_side
+from sandbox.postgres import EmbeddedPostgres
+
+_SEEDS = {name: hashlib.sha256(name.encode()).digest() for name in (KEY.acquirer, KEY.issuer)}
+_TERMS = ClosingTerms("Asia/Shanghai")
+
+
+@dataclass
+class Relay:
+    """Passes bytes on to a port, both ways, and counts them."""
+
+    target: int
+    up: int = 0
+    down: int = 0
+
+    def __post_init__(self) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            near, _ = self._listening.accept()
+            far = socket.create_connection(("127.0.0.1", self.target))
+            for one, other, name in ((near, far, "up"), (far, near, "down")):
+                threading.Thread(target=self._pass, args=(one, other, name), daemon=True).start()
+
+    def _pass(self, one: socket.socket, other: socket.socket, name: str) -> None:
+        while data := one.recv(1 << 16):
+            setattr(self, name, getattr(self, name) + len(data))
+            other.sendall(data)
+        other.shutdown(socket.SHUT_WR)
+
+    @property
+    def total(self) -> int:
+        return self.up + self.down
+
+
+@dataclass
+class _Directory:
+    urls: dict[str, str]
+
+    def member(self, member_id: str) -> Member | None:
+        if member_id not in self.urls:
+            return None
+        role = "acquirer" if member_id == KEY.acquirer else "issuer"
+        return Member(
+            member_id=member_id,
+            name=member_id.title(),
+            roles=frozenset({role}),
+            api_url=self.urls[member_id],
+            bins=(),
+            operator="0x" + "11" * 20,
+            note_key=bytes(32),
+            message_key=_public(member_id),
+            active=True,
+        )
+
+    def members(self) -> tuple[Member, ...]:
+        return tuple(found for name in self.urls if (found := self.member(name)))
+
+
+class _Chain:
+    def chain_id(self) -> int:
+        return 1
+
+
+@dataclass
+class _Served:
+    """A node without chain and authorizations: what closes and cases need."""
+
+    settings: NodeSettings
+    engine: Engine
+    keystore: Keystore
+    directory: _Directory
+    chain: _Chain
+    clock: SystemClock
+    authorizer: Any = None
+
+    def make_hsm(self) -> Any:
+        raise NotImplementedError("no PIN in this benchmark")
+
+    def make_vault(self) -> Any:
+        raise NotImplementedError("no card in this benchmark")
+
+
+def _public(member_id: str) -> bytes:
+    key = Ed25519PrivateKey.from_private_bytes(_SEEDS[member_id])
+    return key.public_key().public_bytes_raw()
+
+
+def _serve(member_id: str, dsns: dict[str, str], port: int, urls: dict[str, str]) -> None:
+    settings = NodeSettings(
+        member_id=member_id,
+        roles=["acquirer" if member_id == KEY.acquirer else "issuer"],
+        port=port,
+        api_url=urls[member_id],
+        dsn=dsns["app"],
+        worker_dsn=dsns["worker"],
+        jobs_url="",
+        rpc_url="http://127.0.0.1:1",
+        member_registry="0x" + "aa" * 20,
+        anchor_registry="0x" + "bb" * 20,
+        keystore=Path("unused"),
+        passphrase_file=Path("unused"),
+    )
+    keystore = Keystore({"message": _SEEDS[member_id], "note": bytes(32)}, "bench")
+    engine = make_engine(dsns["app"])
+    node = _Served(settings, engine, keystore, _Directory(urls), _Chain(), SystemClock())
+    server(create_app(node), "127.0.0.1", port).run()
+
+
+def run_reconcile(directory: Path, rows: int, breaks: int, seed: int, output: Path) -> int:
+    """Measure; 0 if exactly the planted breaks were found."""
+    console = Console(stderr=True)
+    shutil.rmtree(directory, ignore_errors=True)
+    postgres = EmbeddedPostgres(directory / "postgres", durable=False)
+    running = postgres.start()
+    children: list[Any] = []
+    try:
+        now_ms = SystemClock().now_ms()
+        without, (mine, theirs, names, unsigned) = broken_day(rows, breaks, now_ms, seed)
+        parts = {KEY.acquirer: (mine, unsigned), KEY.issuer: (theirs, list[bytes]())}
+        dsns: dict[str, dict[str, str]] = {}
+        with Progress(
+            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console
+        ) as bar:
+            for member_id, (records, notes) in parts.items():
+                passwords = {login: secrets.token_hex(8) for login in LOGINS}
+                dsns[member_id] = provision(
+                    running.superuser_dsn("postgres"), f"bench_{member_id}", passwords
+                )
+                migrate(dsns[member_id]["owner"])
+                side = "acquirer" if member_id == KEY.acquirer else "issuer"
+                task = bar.add_task(f"Rows of {member_id}", total=rows)
+                write_side(
+                    dsns[member_id]["owner"],
+                    side,  # type: ignore[arg-type]
+                    rows,
+                    without,
+                    records,
+                    notes,
+                    lambda done, task=task: bar.update(task, completed=done),  # type: ignore[misc]
+                )
+        urls, relays, ports = _relays()
+        context = multiprocessing.get_context("spawn")
+        for member_id in dsns:
+            child = context.Process(
+                target=_serve,
+                args=(member_id, dsns[member_id], ports[member_id], urls),
+                daemon=True,
+            )
+            child.start()
+            children.append(child)
+        for port in ports.values():
+            _wait(port)
+        result = _measure(dsns, urls, relays, names, console)
+    finally:
+        for child in children:
+            child.terminate()
+            child.join(10)
+        running.delete()
+    result |= {"rows_a_side": rows, "breaks_planted": len(names), "seed": seed}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+    return 0 if result["exact"] else 1
+
+
+def _relays() -> tuple[dict[str, str], dict[str, Relay], dict[str, int]]:
+    urls: dict[str, str] = {}
+    relays: dict[str, Relay] = {}
+    ports: dict[str, int] = {}
+    for member_id in (KEY.acquirer, KEY.issuer):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            ports[member_id] = free.getsockname()[1]
+        relays[member_id] = Relay(ports[member_id])
+        urls[member_id] = f"http://127.0.0.1:{relays[member_id].port}"
+    return urls, relays, ports
+
+
+def _wait(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def _measure(
+    dsns: dict[str, dict[str, str]],
+    urls: dict[str, str],
+    relays: dict[str, Relay],
+    names: set[Name],
+    console: Console,
+) -> dict[str, Any]:
+    engines = {name: make_engine(found["worker"]) for name, found in dsns.items()}
+    closes, closing = _broken(engines)
+    runner, directory = asyncio.Runner(), _Directory(urls)
+    client = _client(KEY.acquirer, KEY.issuer, directory)
+    exchange = CountedExchange(lambda question: runner.run(client.compare(question)))
+    console.print("Comparing")
+    started = time.perf_counter()
+    compare_close(
+        engines[KEY.acquirer],
+        KEY.acquirer,
+        closes[KEY.acquirer],
+        CloseStage.BROKEN,
+        exchange,
+        SystemClock(),
+        _TERMS,
+    )
+    seconds = time.perf_counter() - started
+    runner.run(client.close())
+    wire = relays[KEY.issuer].total
+    client = _client(KEY.issuer, KEY.acquirer, directory)
+    started = time.perf_counter()
+    events = runner.run(case_events_since(client, 0))
+    taken = take_over(engines[KEY.issuer], KEY.issuer, KEY.acquirer, events)
+    opening = time.perf_counter() - started
+    runner.run(client.close())
+    found = {name: _names(engine) for name, engine in engines.items()}
+    for engine in engines.values():
+        engine.dispose()
+    return {
+        "exact": found[KEY.acquirer] == found[KEY.issuer] == names,
+        "breaks_found": len(found[KEY.acquirer]),
+        "cases_opened_at_issuer": taken,
+        "comparison_s": round(seconds, 2),
+        "comparison_rounds": exchange.rounds,
+        "comparison_message_bytes": exchange.sent + exchange.received,
+        "comparison_wire_bytes": wire,
+        "cases_s": round(opening, 2),
+        "cases_wire_bytes": relays[KEY.acquirer].total,
+        "all_wire_bytes": wire + relays[KEY.acquirer].total,
+        "close_s": {name: round(took, 2) for name, took in closing.items()},
+    }
+
+
+def _broken(engines: dict[str, Engine]) -> tuple[dict[str, Close], dict[str, float]]:
+    """Both sides' closes, at the stage at which the chain has judged them."""
+    closes: dict[str, Close] = {}
+    took: dict[str, float] = {}
+    for name, engine in engines.items():
+        started = time.perf_counter()
+        with transaction(engine) as connection:
+            closes[name] = make_close(connection, KEY, 0, name, SystemClock())
+        took[name] = time.perf_counter() - started
+    at = to_datetime(SystemClock().now_ms())
+    for name, engine in engines.items():
+        other = closes[KEY.other(name)]
+        number = closes[name].close_id
+        with transaction(engine) as connection:
+            store.enter_stage(connection, number, CloseStage.COMMITTED, at)
+            store.enter_stage(connection, number, CloseStage.REVEALED, at)
+            revealed = (other.close_root, other.totals_hash)
+            store.enter_stage(connection, number, CloseStage.BROKEN, at, revealed)
+    return closes, took
+
+
+def _client(caller: str, called: str, directory: _Directory) -> ClearingClient:
+    member = directory.member(called)
+    assert member is not None
+    signer = MessageSigner(caller, _SEEDS[caller])
+    peer = NodePeer(called, member.message_key)
+    return ClearingClient(member.api_url, signer=signer, peer=peer, timeout_s=120.0)
+
+
+def _names(engine: Engine) -> set[Name]:
+    with transaction(engine) as connection:
+        rows = [file.found for file in queries.case_files(connection)]
+    return {(row["kind"], row["txid"], tuple(row["fields"]), row["pair_seq"]) for row in rows}
