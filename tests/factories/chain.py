@@ -215,10 +215,10 @@ def deploy_on(
     )
 
 
-def open_engine(name: str, tmp: Path) -> ChainFixture:
+def open_engine(name: str, tmp: Path, *, terms: Terms | None = None) -> ChainFixture:
     """The contracts, freshly deployed on one of `ENGINES`."""
     if name == "embedded":
-        return start_chain(tmp)
+        return start_chain(tmp, terms=terms)
     key = EVM_DEPLOYER_KEY.removeprefix("0x")
     deployer = LocalSigner(bytes.fromhex(key) if key else secrets.token_bytes(32))
-    return deploy_on(EVM_RPC_URL, deployer)
+    return deploy_on(EVM_RPC_URL, deployer, terms=terms)

@@ -129,22 +129,26 @@ def publish(context: AnchorContext, *, max_in_flight: int = MAX_IN_FLIGHT) -> in
         nonce = max([chain_nonce, *(number + 1 for number in taken)])
         to_send += _sign(context, connection, to_sign + fresh, nonce)
         if waiting and not to_send:
-            to_send += _fill_gap(context, connection, waiting)
+            to_send += _fill_gap(context, connection, waiting, taken)
     # Everything is durable: a crash from here on is healed by sending the same bytes again.
     return sum(_broadcast(context, entry) for entry in to_send)
 
 
 def _fill_gap(
-    context: AnchorContext, connection: store.Connection, waiting: list[Submission]
+    context: AnchorContext,
+    connection: store.Connection,
+    waiting: list[Submission],
+    taken: list[int],
 ) -> list[Submission]:
-    """Sign the next batch for a nonce that stands below all that wait, if there is one.
+    """Sign the next batch for the nonce that the chain waits for, if it is none of those `taken` by
+    signed transactions and they are above it.
 
     A reorganization can undo a transaction that a later one has replaced here (it had reverted).
     Nobody sends it again, and without its nonce nothing above is ever mined. Both transactions of
     the batch may be mined then; the contract takes the first and refuses the second.
     """
     nonce = context.client.next_nonce(context.signer.address)
-    if min(entry.nonce for entry in waiting) <= nonce:
+    if nonce in taken or max(taken) < nonce:
         return []
     log.warning("nonce_forgotten", nonce=nonce, seq=waiting[0].seq)
     return _sign(context, connection, [waiting[0].seq], nonce)

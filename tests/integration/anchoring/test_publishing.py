@@ -334,3 +334,26 @@ def test_a_nonce_that_the_chain_forgot_is_filled(
     assert member.settle() == 3
     assert anchors(member) == sealed(member)
     assert states(member) == ["ANCHORED"] * 4
+
+
+def test_a_nonce_that_a_close_holds_is_left_to_it(member: LogMember) -> None:
+    """The close's transaction is lost and its own job will send it again: anchors wait above it.
+    Once that job has given it up, nobody holds the nonce, and an anchor fills it."""
+    context = member.context
+    nonce = context.client.nonce(context.signer.address)
+    with transaction(member.database.engine) as connection:
+        connection.execute(
+            "INSERT INTO chain_outbox (purpose, subject, state, nonce, tx_hash, raw_tx,"
+            " submitted_at) VALUES ('close-commit', 'a day', 'SUBMITTED', %s, %s, '', now())",
+            (nonce, bytes(32)),
+        )
+    batches_with_rows(member, 2, 1)
+    assert member.settle() == 0
+    with transaction(member.database.engine) as connection:
+        held = [queries.submission(connection, seq) for seq in (1, 2)]
+    assert [entry.nonce for entry in held if entry] == [nonce + 1, nonce + 2]
+    assert (publish(context), anchors(member)) == (0, [])
+    with transaction(member.database.engine) as connection:
+        connection.execute("UPDATE chain_outbox SET state = 'FAILED'")
+    assert member.settle() == 2
+    assert anchors(member) == sealed(member)
