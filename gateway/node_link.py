@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
-from gateway.http.calls import Answer, Broken, Caller, NotSent
 from gateway.pos.dispatch import NodeNotReached, NodeUndecided
+from nodes.api.calls import Answer, Broken, Caller, NotSent
 from nodes.api.strict_json import would_overflow
 from nodes.authorization.model import (
     TerminalAnswer,

@@ -49,6 +49,8 @@ class NodeSettings(BaseModel):
     gateways: dict[str, str] = {}
     api_keys: list[ApiKey] = []
     seal_interval_s: float = Field(default=2.0, gt=0)
+    #: Under load, rows may wait for so long to be sealed: terminals come first.
+    seal_patience_s: float = Field(default=10.0, ge=0)
     business_time_zone: str = "Asia/Shanghai"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -20,7 +20,7 @@ from celery import Celery
 from celery.beat import EmbeddedService, Scheduler
 from pgmq.install import get_embedded_install_sql
 
-from nodes.anchoring import feed_queries
+from nodes.anchoring import feed_queries, queries
 from nodes.anchoring.model import LogIdentity
 from nodes.anchoring.note import NoteSigner
 from nodes.anchoring.operations import (
@@ -35,7 +35,7 @@ from nodes.anchoring.operations import (
     record_feed,
     seal,
 )
-from nodes.anchoring.rules import RowUnsound
+from nodes.anchoring.rules import BUSY_ROWS, RowUnsound, may_wait
 from nodes.anchoring.store import transaction
 from nodes.api.client import NodeClient, NodePeer, NodeRefused, NodeUnreachable
 from nodes.authorization.model import AuthorizationAnswer
@@ -117,8 +117,12 @@ class Jobs:
         return self._context
 
     def seal(self) -> bool:
-        """Seal all committed rows; whether there were any."""
+        """Seal all committed rows; whether there were any. Under load they may wait a little."""
         context, sealed = self.context(), False
+        with context.engine.connect() as connection:
+            oldest_s, recent_s = queries.sealing_pressure(connection, BUSY_ROWS)
+        if may_wait(oldest_s, recent_s, self._node.settings.seal_patience_s):
+            return False
         while seal(context.engine, context.identity, self._note_signer, context.clock):
             sealed = True
         return sealed

@@ -33,6 +33,11 @@ class Terminal(msgspec.Struct, frozen=True):
     merchant_account: int
     merchant_status: str
 
+    @property
+    def in_use(self) -> bool:
+        """Whether it may pay: it and its merchant are active."""
+        return self.terminal_status == "active" and self.merchant_status == "active"
+
 
 class AcquiringOutcome(StrEnum):
     """How a registration ends, in order of precedence."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import psycopg
 
 from nodes.acquiring.model import Merchant, Terminal
+from nodes.db.writes import Statement, Writes, array, boolean
 
 Connection = psycopg.Connection[Any]
 
@@ -46,28 +47,47 @@ def insert_terminal(connection: Connection, terminal_id: str, merchant_id: str) 
     return done.rowcount == 1
 
 
+_TERMINALS = (
+    "SELECT t.terminal_id, t.status, t.last_seq, m.merchant_id, m.name, m.mcc, m.country,"
+    " m.currency, m.account_id, m.status"
+    " FROM terminals t JOIN merchants m USING (merchant_id)"
+    " WHERE t.terminal_id = ANY(%s) ORDER BY t.terminal_id"
+)
+
+
 def lock_terminals(connection: Connection, terminal_ids: Iterable[str]) -> dict[str, Terminal]:
     """The terminals of these ids, their rows locked in the order of the id."""
-    rows = connection.execute(
-        "SELECT t.terminal_id, t.status, t.last_seq, m.merchant_id, m.name, m.mcc, m.country,"
-        " m.currency, m.account_id, m.status"
-        " FROM terminals t JOIN merchants m USING (merchant_id)"
-        " WHERE t.terminal_id = ANY(%s) ORDER BY t.terminal_id FOR NO KEY UPDATE OF t",
-        (sorted(set(terminal_ids)),),
-        prepare=True,
-    ).fetchall()
+    query = f"{_TERMINALS} FOR NO KEY UPDATE OF t"
+    rows = connection.execute(query, (sorted(set(terminal_ids)),), prepare=True).fetchall()
     return {row[0]: Terminal(*row) for row in rows}
 
 
-def write_sequences(connection: Connection, last_seqs: dict[str, int]) -> None:
-    """Set the last sequence numbers given out, of locked terminals."""
-    if not last_seqs:
-        return
-    ordered = sorted(last_seqs)
-    connection.execute(
-        "UPDATE terminals SET last_seq = new.last_seq"
-        " FROM unnest(%s::text[], %s::bigint[]) AS new (terminal_id, last_seq)"
-        " WHERE terminals.terminal_id = new.terminal_id",
-        (ordered, [last_seqs[name] for name in ordered]),
-        prepare=True,
-    )
+def read_terminals(connection: Connection, terminal_ids: Iterable[str]) -> dict[str, Terminal]:
+    """The terminals of these ids as they are now."""
+    rows = connection.execute(_TERMINALS, (sorted(set(terminal_ids)),), prepare=True).fetchall()
+    return {row[0]: Terminal(*row) for row in rows}
+
+
+_ADVANCE = Statement(
+    "advance terminals",
+    "SELECT advance_terminals($1::text[], $2::bigint[], $3::bigint[], $4::boolean)",
+)
+
+
+def advance_terminals(
+    writes: Writes, reached: Mapping[str, tuple[int, int]], *, in_use: bool
+) -> None:
+    """Set the last sequence numbers given out: by terminal the last before, and the last now.
+
+    SerializationFailure if one isn't as expected any more or, with `in_use`, if its terminal or
+    merchant isn't active.
+    """
+    if reached:
+        ordered = sorted(reached)
+        writes.call(
+            _ADVANCE,
+            array("text", ordered),
+            array("bigint", [reached[name][0] for name in ordered]),
+            array("bigint", [reached[name][1] for name in ordered]),
+            boolean(in_use),
+        )

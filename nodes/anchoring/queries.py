@@ -5,6 +5,7 @@ Each function takes a psycopg connection or an SQLAlchemy one, and reads within 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -90,6 +91,25 @@ def rows_to_seal(connection: AnyConnection, position: Position, limit: int) -> l
         " ORDER BY t.xact, t.transaction_id LIMIT %s",
         (str(position.xact), position.transaction_id, limit),
     )
+
+
+def sealing_pressure(connection: AnyConnection, recent: int) -> tuple[float, float]:
+    """How long the oldest row has waited to be sealed, in seconds (-1: none waits), and how long
+    ago the newest row but `recent` was recorded (infinite: there are fewer)."""
+    position = sealed_position(last_batch(connection))
+    age = "extract(epoch FROM clock_timestamp() - recorded_at)::float FROM transactions"
+    row = (
+        driver(connection)
+        .execute(
+            f"SELECT (SELECT {age} WHERE (xact, transaction_id) > (%s::text::xid8, %s)"
+            " ORDER BY xact, transaction_id LIMIT 1),"
+            f" (SELECT {age} ORDER BY xact DESC, transaction_id DESC OFFSET %s LIMIT 1)",
+            (str(position.xact), position.transaction_id, recent),
+        )
+        .fetchone()
+    )
+    oldest, newest = row or (None, None)
+    return (-1.0 if oldest is None else oldest, math.inf if newest is None else newest)
 
 
 def rows_after(connection: AnyConnection, position: Position, limit: int) -> list[LedgerRow]:

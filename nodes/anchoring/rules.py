@@ -86,6 +86,9 @@ TRANSFER_COUNT_FIELD = len(PRIVATE_COLUMNS) + 1
 #: A transaction has at most this many transfers, because field numbers end.
 MAX_TRANSFERS = (FIELD_LIMIT - 1 - TRANSFER_COUNT_FIELD) // len(TRANSFER_COLUMNS)
 SALT_COLUMN = "salt_private"
+#: More rows than this within BUSY_S: a load that sealing would take processor time from.
+BUSY_ROWS = 400
+BUSY_S = 1.0
 
 _KINDS = {kind.value: kind.word for kind in Kind}
 _OUTCOMES = {outcome.value: outcome.word for outcome in Outcome}
@@ -294,6 +297,15 @@ def row_evidence(member_id: str, row: LedgerRow) -> RowEvidence:
     except (ValueError, UnicodeEncodeError) as error:
         raise RowUnsound(number, "terminal_id", str(error)) from None
     return RowEvidence(leaf_value, encoded, leaf_hash(encoded), b"".join(shared), b"".join(private))
+
+
+def may_wait(oldest_s: float, recent_s: float, patience_s: float) -> bool:
+    """Whether sealing leaves the processors to terminals for now.
+
+    `oldest_s`: for how long the oldest row has waited; `recent_s`: how long ago the last rows
+    but BUSY_ROWS were recorded; `patience_s`: how long a row may wait at most.
+    """
+    return recent_s < BUSY_S and oldest_s < patience_s
 
 
 def batch_totals(rows: Sequence[LedgerRow]) -> tuple[Totals, ...]:

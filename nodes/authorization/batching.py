@@ -22,10 +22,12 @@ log = structlog.get_logger(__name__)
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+T = TypeVar("T")
 Connection = psycopg.Connection[Any]
 
 _RETRIES = 8
-_RETRIED = (
+#: Others were first: what was decided no longer holds, and is to be decided again.
+REFUSED = (
     psycopg.errors.UniqueViolation,
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
@@ -154,7 +156,7 @@ class Batcher(Generic[In, Out]):
             connection = self._connection()
             try:
                 return self._work(connection, items)
-            except _RETRIED as error:
+            except REFUSED as error:
                 if attempt == _RETRIES - 1:
                     raise
                 log.info("batch repeated", batcher=self._name, error=type(error).__name__)
@@ -177,6 +179,41 @@ class Batcher(Generic[In, Out]):
         if connection is not None:
             connection.close()
         self._local.connection = None
+
+
+class Worker:
+    """One connection in one thread."""
+
+    def __init__(self, dsn: str, name: str) -> None:
+        self._dsn = dsn
+        self._name = name
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._connection: Connection | None = None
+        # At once: the first terminal of the day shouldn't wait for it.
+        self._pool.submit(self._connect)
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """`work(connection)` in the thread; LedgerUnavailable if the database is out of reach."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._work, work)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True)
+
+    def _connect(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._dsn, self._name)
+        return self._connection
+
+    def _work(self, work: Callable[[Connection], T]) -> T:
+        connection = self._connect()
+        try:
+            return work(connection)
+        except REFUSED:
+            raise
+        except psycopg.OperationalError as error:
+            # Whether a commit took place isn't known: the caller asks again with its keys.
+            connection.close()
+            raise LedgerUnavailable(type(error).__name__) from None
 
 
 def connect(dsn: str, name: str) -> Connection:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from nodes.authorization.batching import Batcher, Connection, LedgerUnavailable
-from nodes.authorization.engine import IssuingEngine
+from nodes.authorization.engine import AcquirerMemory, AcquiringEngine, IssuingEngine
 from nodes.authorization.model import (
     AuthorizationAnswer,
     AuthorizationRequest,
@@ -63,28 +63,38 @@ class Authorizer:
         self._link = link
         self._issuing: IssuingEngine | None = None
         self._route: Callable[[str], str | None] = lambda pan: None
+        # Of the event loop; threads have their own.
+        acquirer = make_acquirer() if make_acquirer is not None else None
+        memory = AcquirerMemory()
         if make_issuer is not None:
-            acquirer = make_acquirer() if make_acquirer is not None else None
-            self._issuing = IssuingEngine(dsn, make_issuer(), acquirer=acquirer)
+            self._issuing = IssuingEngine(
+                dsn,
+                make_issuer(),
+                acquirer=acquirer,
+                careful_acquirer=make_acquirer() if make_acquirer is not None else None,
+                memory=memory,
+            )
             if acquirer is not None:
                 self._route = acquirer.route
-        self._opening: Batcher[TerminalRequest, TerminalAnswer | Forward] | None = None
-        self._closing: Batcher[Closing, TerminalAnswer] | None = None
-        if make_acquirer is not None:
+        self._acquiring: AcquiringEngine | None = None
+        if make_acquirer is not None and acquirer is not None:
             acquirers = _PerThread(make_acquirer)
-            self._opening = Batcher(
+            opening: Batcher[TerminalRequest, TerminalAnswer | Forward] = Batcher(
                 dsn,
                 lambda c, items: _open_in_waves(c, acquirers.get(), items),
                 _failed_request,
                 name="opening",
             )
-            self._closing = Batcher(
+            closing: Batcher[Closing, TerminalAnswer] = Batcher(
                 dsn,
                 lambda c, items: close_batch(c, acquirers.get(), items),
                 _failed_closing,
                 name="closing",
                 # The issuer has decided: to refuse these for overload would be untrue.
                 max_waiting=None,
+            )
+            self._acquiring = AcquiringEngine(
+                dsn, acquirer, memory, opening=opening, closing=closing
             )
 
     async def authorize(
@@ -99,7 +109,7 @@ class Authorizer:
         """What the acquirer's terminals are told. Raises NotThisRole, Overloaded,
         LedgerUnavailable (ask again with the same keys).
         """
-        if self._opening is None or self._closing is None:
+        if self._acquiring is None:
             raise NotThisRole("acquirer")
         own = [r for r in requests if self._is_on_us(r)]
         if not own:
@@ -123,9 +133,9 @@ class Authorizer:
         return [results[place] for place in range(len(requests))]
 
     async def _accept_others(self, requests: Sequence[TerminalRequest]) -> list[TerminalAnswer]:
-        if self._opening is None:
+        if self._acquiring is None:
             raise NotThisRole("acquirer")
-        opened = await self._opening.submit(requests)
+        opened = await self._acquiring.open(requests)
         forwards: dict[str, list[Forward]] = defaultdict(list)
         for result in opened:
             if isinstance(result, Forward):
@@ -140,7 +150,7 @@ class Authorizer:
 
     async def _ask(self, issuer: str, asked: list[Forward]) -> dict[bytes, TerminalAnswer]:
         """Send a batch to its issuer and close it with what comes back."""
-        if self._closing is None:
+        if self._acquiring is None:
             raise NotThisRole("acquirer")
         requests = [forward.request for forward in asked]
         answers: Sequence[AuthorizationAnswer | None]
@@ -155,12 +165,12 @@ class Authorizer:
         closings = [
             Closing(forward, answer) for forward, answer in zip(asked, answers, strict=True)
         ]
-        told = await self._closing.submit(closings)
+        told = await self._acquiring.close_requests(closings)
         return {forward.key: answer for forward, answer in zip(asked, told, strict=True)}
 
     def close(self) -> None:
         """Let running batches end."""
-        for part in (self._issuing, self._opening, self._closing):
+        for part in (self._issuing, self._acquiring):
             if part is not None:
                 part.close()
 

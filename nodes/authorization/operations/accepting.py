@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -18,7 +18,7 @@ import msgspec
 
 from nodes import clock, ids
 from nodes.acquiring.model import Terminal
-from nodes.acquiring.store import lock_terminals, write_sequences
+from nodes.acquiring.store import advance_terminals, lock_terminals
 from nodes.authorization import rules
 from nodes.authorization.model import (
     FOLLOW_UPS,
@@ -46,11 +46,13 @@ from nodes.authorization.store.acquirer import Connection, FoundOriginal, Queued
 from nodes.authorization.store.requests import StoredRequest, insert_requests, stored_requests
 from nodes.crypto.hsm import Hsm, PinBlockInvalid
 from nodes.crypto.pan import mask
+from nodes.db.writes import Writes, execute
+from nodes.ledger.store import TransactionIds, open_transaction_ids
 
 #: How long after a deadline the store-and-forward queue takes a reversal over.
 _HAND_OVER_MS = 1_000
 #: Retrieval references that are fetched at once; those left at the end of a process are lost.
-_RRNS = 1_024
+_RRNS = 8_192
 _NO_RRN = "0" * 12
 #: The kinds that a follow-up's original may have, by the follow-up's.
 ORIGINALS_OF = {
@@ -74,8 +76,27 @@ class Acquirer:
     settlement: dict[tuple[str, str], int] = field(default_factory=dict)
     #: Retrieval references in stock.
     rrns: deque[str] = field(default_factory=deque)
+    #: Ids of transactions and of open batches, once there was a connection.
+    ids: TransactionIds | None = None
     #: Open batches that have all their answers; the next commit forgets them.
     finished: list[int] = field(default_factory=list)
+
+    def lacks_numbers(self, count: int) -> bool:
+        """Whether there are too few for `count` requests."""
+        return len(self.rrns) < count or self.ids is None
+
+    def supply_numbers(self, connection: Connection, count: int) -> None:
+        """See that there are ids, and retrieval references for `count` requests."""
+        if len(self.rrns) < count:
+            self.rrns.extend(books.next_rrns(connection, max(_RRNS, count)))
+        if self.ids is None:
+            self.ids = open_transaction_ids(connection)
+
+    def take_ids(self, count: int) -> list[int]:
+        """Ids in the order of time; supply_numbers must have been called."""
+        if self.ids is None:
+            raise RuntimeError("no ids")
+        return self.ids.take(count)
 
 
 def open_batch(
@@ -88,7 +109,9 @@ def open_batch(
     """
     with connection.transaction():
         opening = read_opening(connection, acquirer, requests)
-        opening.write(connection, {})
+        writes = Writes()
+        opening.stage(writes, {})
+        execute(connection, writes)
     return opening.results
 
 
@@ -107,43 +130,54 @@ class Opening:
         self.originals: dict[tuple[str, str], list[FoundOriginal]] = {}
         self.queued: set[bytes] = set()
         self.batch = OpenBatch()
-        self._last_seqs: dict[str, int] = {}
+        #: The last number that each terminal is given.
+        self.last_seqs: dict[str, int] = {}
         self._rows: list[StoredRequest] = []
-        self._waiting: list[StoredRequest] = []
+        #: New requests that go on to their issuers.
+        self.waiting: list[StoredRequest] = []
         self._reversals: list[QueuedReversal] = []
         self._late: dict[bytes, tuple[date, bytes]] = {}
         self._random: Iterator[bytes] = iter(())
 
-    def write(self, connection: Connection, answers: dict[bytes, tuple[date, bytes]]) -> None:
-        """Append it in the caller's transaction.
+    def stage(self, writes: Writes, answers: dict[bytes, tuple[date, bytes]]) -> None:
+        """What it writes.
 
         `answers` (business date and exact answer by key): of requests that were decided in this
         very transaction (on us). Those that are stored here are taken out of it; they stand with
         their requests and wait in no open batch.
         """
-        books.insert_answers(connection, self._late)
+        advance_terminals(
+            writes,
+            {name: (self.terminals[name].last_seq, last) for name, last in self.last_seqs.items()},
+            in_use=True,
+        )
+        books.insert_answers(writes, self._late)
         rows = self._rows
         waiting: list[StoredRequest] = []
-        for row in self._waiting:
+        for row in self.waiting:
             answered = answers.pop(row.key, None)
             if answered is None:
                 waiting.append(row)
                 rows.append(row)
             else:
                 rows.append(msgspec.structs.replace(row, answer=answered[1]))
-        insert_requests(connection, "acquirer", rows)
-        books.queue_reversals(connection, self._reversals)
+        insert_requests(writes, "acquirer", rows)
+        books.queue_reversals(writes, self._reversals)
         number = None
         if waiting:
-            number = books.insert_open_batch(
-                connection,
+            [number] = self.acquirer.take_ids(1)
+            books.insert_open_batch(
+                writes,
+                number,
                 max(row.deadline_ms for row in waiting),
                 [(row.key, row.business_date) for row in waiting],
-                self._last_seqs,
             )
-        else:
-            write_sequences(connection, self._last_seqs)
-        self.batch.opened(number, len(self._waiting))
+        self.batch.opened(number, len(self.waiting))
+
+    @property
+    def writes_anything(self) -> bool:
+        """Whether there is something to commit."""
+        return bool(self._rows or self.waiting or self._reversals or self._late)
 
     # --- what one request comes to -------------------------------------------------------------
 
@@ -158,8 +192,8 @@ class Opening:
 
     def next_seq(self, terminal: Terminal) -> int:
         """The terminal's next number; it counts only with the commit."""
-        number = self._last_seqs.get(terminal.terminal_id, terminal.last_seq) + 1
-        self._last_seqs[terminal.terminal_id] = number
+        number = self.last_seqs.get(terminal.terminal_id, terminal.last_seq) + 1
+        self.last_seqs[terminal.terminal_id] = number
         return number
 
     def answer(
@@ -184,7 +218,7 @@ class Opening:
         """Store a new request that goes on to its issuer."""
         asked = kept.request
         blob = encode_pending(kept)
-        self._waiting.append(_row(key, request, asked.txid, asked.issuer, blob, None))
+        self.waiting.append(_row(key, request, asked.txid, asked.issuer, blob, None))
         return Forward(key, date_of(request.business_date), whole, kept, self.batch)
 
     def queue(self, kept: Pending, original: AuthorizationRequest) -> None:
@@ -206,7 +240,7 @@ def read_opening(
 ) -> Opening:
     """Lock the terminals, look up what is known, and say what each request comes to.
 
-    For Opening.write in the same transaction.
+    For Opening.stage in the same transaction.
     """
     state = Opening(acquirer)
     readable: list[tuple[TerminalRequest, bytes]] = []
@@ -218,6 +252,45 @@ def read_opening(
             readable.append((request, terminal_key(acquirer.member_id, request)))
     if readable:
         _read(connection, state, readable)
+    _open_all(state, requests, readable, refusals)
+    return state
+
+
+def open_from_memory(
+    acquirer: Acquirer,
+    requests: Sequence[TerminalRequest],
+    terminals: Mapping[str, Terminal],
+    known: Mapping[bytes, StoredRequest],
+) -> Opening:
+    """As read_opening, on what is known of terminals and of recent requests by key.
+
+    For payments, authorizations, balance inquiries and advices, which look nothing else up. The
+    commit of what Opening.stage says fails with SerializationFailure or UniqueViolation if a
+    terminal isn't as it was, or a key is taken: then open_batch is to be called.
+    """
+    state = Opening(acquirer)
+    readable: list[tuple[TerminalRequest, bytes]] = []
+    refusals: list[Outcome | None] = []
+    for request in requests:
+        refused = rules.refuse_at_acquirer(request)
+        refusals.append(refused)
+        if refused is not Outcome.MALFORMED:
+            readable.append((request, terminal_key(acquirer.member_id, request)))
+    state.terminals = {
+        r.terminal_id: terminals[r.terminal_id] for r, _ in readable if r.terminal_id in terminals
+    }
+    state.stored = {key: known[key] for _, key in readable if key in known}
+    state.expect(len(readable))
+    _open_all(state, requests, readable, refusals)
+    return state
+
+
+def _open_all(
+    state: Opening,
+    requests: Sequence[TerminalRequest],
+    readable: Sequence[tuple[TerminalRequest, bytes]],
+    refusals: Sequence[Outcome | None],
+) -> None:
     keys = iter(readable)
     for request, refused in zip(requests, refusals, strict=True):
         if refused is Outcome.MALFORMED:
@@ -225,7 +298,6 @@ def read_opening(
             state.results.append(_refusal(request, Outcome.MALFORMED, _NO_RRN))
         else:
             state.results.append(_open_one(state, request, next(keys)[1], refused))
-    return state
 
 
 def _read(
@@ -243,9 +315,7 @@ def _read(
         state.queued = books.queued_originals(connection, txids)
     named = [(r.merchant_id, r.rrn) for r, _ in readable if r.kind in ORIGINALS_OF and r.rrn]
     state.originals = books.approved_originals(connection, named)
-    rrns = state.acquirer.rrns
-    if len(rrns) < len(readable):
-        rrns.extend(books.next_rrns(connection, max(_RRNS, len(readable))))
+    state.acquirer.supply_numbers(connection, len(readable))
     state.expect(len(readable))
 
 

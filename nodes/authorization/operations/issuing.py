@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
 
@@ -15,12 +16,51 @@ from nodes.authorization.state import Progress
 from nodes.authorization.store import accounts, requests
 from nodes.authorization.store.accounts import Connection, NewVersion, Pair
 from nodes.authorization.store.requests import StoredRequest
+from nodes.db.writes import Writes, execute
 from nodes.ledger.model import Side, TransactionRecord, Transfer
-from nodes.ledger.store import ids_of_blocks, record_transactions, take_transaction_ids
+from nodes.ledger.store import TransactionIds, open_transaction_ids, record_transactions
 
-#: Ids that come with each pair's numbers (the sequence's increment).
-_BLOCK = 1000
 _ANSWERS = msgspec.json.Encoder()
+
+
+@dataclass
+class Numbers:
+    """What transactions are numbered with: the last number of each pair, and ids."""
+
+    last: dict[Pair, int] = field(default_factory=dict)
+    ids: TransactionIds | None = None
+
+    def give(self, decided: Sequence[Decided]) -> list[tuple[Pair, int, int]]:
+        """Number fresh decisions of a batch, in order; of each pair the last number before, and
+        how many were given. Nobody has seen the answers yet: their numbers come here, and stay.
+        """
+        given: dict[Pair, int] = {}
+        for one in decided:
+            request = one.asked.request
+            pair = (request.acquirer, request.issuer)
+            number = given[pair] = given.get(pair, self.last[pair]) + 1
+            msgspec.structs.force_setattr(one.answer, "pair_seq", number)
+        taken = [(pair, self.last[pair], given[pair] - self.last[pair]) for pair in sorted(given)]
+        self.last.update(given)
+        return taken
+
+    def lacks(self, asked: Sequence[Asked]) -> bool:
+        """Whether the database must be read before these can be numbered."""
+        return self.ids is None or any(
+            (one.request.acquirer, one.request.issuer) not in self.last for one in asked
+        )
+
+    def supply(self, connection: Connection, asked: Sequence[Asked]) -> None:
+        """Read what these lack."""
+        if self.ids is None:
+            self.ids = open_transaction_ids(connection)
+        pairs = {(one.request.acquirer, one.request.issuer) for one in asked}
+        self.last.update(accounts.last_numbers(connection, pairs - self.last.keys()))
+
+    def drop(self, asked: Sequence[Asked]) -> None:
+        """Others were first with these pairs' numbers, or they weren't used: read anew."""
+        for one in asked:
+            self.last.pop((one.request.acquirer, one.request.issuer), None)
 
 
 def write_batch(connection: Connection, decided: Sequence[Decided]) -> None:
@@ -32,17 +72,37 @@ def write_batch(connection: Connection, decided: Sequence[Decided]) -> None:
     fresh = [one for one in decided if one.record is not None]
     if not fresh:
         return
-    numbers = _number(connection, fresh)
+    pairs = {(one.asked.request.acquirer, one.asked.request.issuer) for one in fresh}
+    numbers = Numbers(accounts.lock_pairs(connection, pairs), open_transaction_ids(connection))
+    writes = Writes()
+    stage_batch(writes, decided, numbers)
+    execute(connection, writes)
+
+
+def stage_batch(writes: Writes, decided: Sequence[Decided], numbers: Numbers) -> None:
+    """What a batch's fresh decisions append; answers get their numbers.
+
+    The commit raises what write_batch does, also if the numbers were not the last.
+    There must be ids, and the last number of each pair.
+    """
+    fresh = [one for one in decided if one.record is not None]
+    if not fresh:
+        return
+    if numbers.ids is None:
+        raise RuntimeError("no ids")
+    ids = numbers.ids.take(len(fresh))
+    for pair, last, count in numbers.give(fresh):
+        accounts.advance_pair(writes, pair, last, count)
     salts = secrets.token_bytes(32 * len(fresh))
     records: list[TransactionRecord] = []
     versions: list[NewVersion] = []
     stored: list[StoredRequest] = []
     progress: list[tuple[bytes, int, Progress]] = []
-    for place, (one, number) in enumerate(zip(fresh, numbers, strict=True)):
+    for place, one in enumerate(fresh):
         row, answer, request = one.record, one.answer, one.asked.request
         if row is None:
             continue
-        decision = row.decision
+        decision, number = row.decision, ids[place]
         after = decision.account
         records.append(
             transaction_record(
@@ -66,29 +126,10 @@ def write_batch(connection: Connection, decided: Sequence[Decided]) -> None:
         stored.append(one.stored)
         if row.bar is not None:
             stored.append(row.bar)
-    record_transactions(connection, records)
-    accounts.append_versions(connection, versions)
-    requests.insert_requests(connection, "issuer", stored)
-    accounts.append_progress(connection, progress)
-
-
-def _number(connection: Connection, fresh: Sequence[Decided]) -> list[int]:
-    """Give each its number of the pair's sequence; the transactions' ids, in order."""
-    by_pair: dict[Pair, list[Decided]] = {}
-    for one in fresh:
-        request = one.asked.request
-        by_pair.setdefault((request.acquirer, request.issuer), []).append(one)
-    blocks: list[int] = []
-    for pair in sorted(by_pair):
-        of_pair = by_pair[pair]
-        last, block = accounts.advance_pair(connection, pair, len(of_pair))
-        blocks.append(block)
-        for offset, one in enumerate(of_pair, start=1):
-            # Nobody has seen the answer yet: its number comes here, and it stays as it is then.
-            msgspec.structs.force_setattr(one.answer, "pair_seq", last + offset)
-    if len(fresh) > _BLOCK * len(blocks):
-        return take_transaction_ids(connection, len(fresh))
-    return ids_of_blocks(blocks, len(fresh))
+    record_transactions(writes, records)
+    accounts.append_versions(writes, versions)
+    requests.insert_requests(writes, "issuer", stored)
+    accounts.append_progress(writes, progress)
 
 
 def stored_answer(asked: Asked, answer: AuthorizationAnswer) -> StoredRequest:

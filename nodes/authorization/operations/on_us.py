@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from nodes.authorization import rules
 from nodes.authorization.model import FOLLOW_UPS, Outcome, TerminalAnswer, TerminalRequest
-from nodes.authorization.operations.accepting import Acquirer, read_opening
+from nodes.authorization.operations.accepting import Acquirer, Opening, read_opening
 from nodes.authorization.operations.deciding import (
     Asked,
     Book,
@@ -20,12 +20,13 @@ from nodes.authorization.operations.deciding import (
     prepare,
     unrecorded,
 )
-from nodes.authorization.operations.issuing import write_batch
+from nodes.authorization.operations.issuing import Numbers, stage_batch, write_batch
 from nodes.authorization.operations.pending import Closing, Forward
-from nodes.authorization.operations.recording import record_closings
+from nodes.authorization.operations.recording import Recording, record_closings
 from nodes.authorization.state import Side
 from nodes.authorization.store.accounts import Connection, KnownOriginal
 from nodes.authorization.store.requests import StoredRequest
+from nodes.db.writes import Writes, execute
 
 #: Reads what the decisions on these need and the book lacks: stored requests and originals.
 Load = Callable[
@@ -47,9 +48,7 @@ def on_us_batch(
     batch, STAN). Raises UniqueViolation or SerializationFailure if others were first: forget the
     book and call again.
     """
-    for (side, owner, currency), number in book.sides.items():
-        if side is Side.SETTLEMENT and owner == issuer.member_id:
-            acquirer.settlement[owner, currency] = number
+    _know_settlement(acquirer, book)
     with connection.transaction():
         opening = read_opening(connection, acquirer, requests)
         forwards = [result for result in opening.results if isinstance(result, Forward)]
@@ -61,12 +60,47 @@ def on_us_batch(
         ]
         look = any(f.open_batch is None or f.request.kind in FOLLOW_UPS for f in forwards)
         recording = record_closings(connection, acquirer, closings, opening.now_ms, look=look)
-        opening.write(connection, recording.answers)
+        writes = Writes()
+        opening.stage(writes, recording.answers)
+        execute(connection, writes)
         recording.write(connection)
     recording.committed()
     told = iter(recording.told)
     answers = [next(told) if isinstance(r, Forward) else r for r in opening.results]
     return answers, decided
+
+
+def stage_on_us(
+    writes: Writes,
+    acquirer: Acquirer,
+    book: Book,
+    numbers: Numbers,
+    opening: Opening,
+    decided: Sequence[Decided],
+) -> Recording | None:
+    """As on_us_batch, without a look: what both sides write for requests that were opened from
+    memory, and the decisions on those that were to be decided (in order). None if that takes one.
+    """
+    if any(one.twin is not None or one.record is None for one in decided):
+        return None
+    _know_settlement(acquirer, book)
+    forwards = [result for result in opening.results if isinstance(result, Forward)]
+    if any(forward.open_batch is None for forward in forwards):
+        return None
+    stage_batch(writes, decided, numbers)
+    recording = Recording(acquirer, opening.now_ms)
+    recording.close([Closing(f, one.answer) for f, one in zip(forwards, decided, strict=True)])
+    if recording.needs_reads:
+        return None
+    opening.stage(writes, recording.answers)
+    recording.stage(writes)
+    return recording
+
+
+def _know_settlement(acquirer: Acquirer, book: Book) -> None:
+    for (side, owner, currency), number in book.sides.items():
+        if side is Side.SETTLEMENT and owner == acquirer.member_id:
+            acquirer.settlement[owner, currency] = number
 
 
 def _decide(

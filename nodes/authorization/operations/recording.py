@@ -17,7 +17,7 @@ import psycopg
 import structlog
 
 from nodes import clock
-from nodes.acquiring.store import lock_terminals, write_sequences
+from nodes.acquiring.store import advance_terminals, lock_terminals
 from nodes.authorization.model import (
     AuthorizationAnswer,
     AuthorizationRequest,
@@ -41,6 +41,7 @@ from nodes.authorization.store import acquirer as books
 from nodes.authorization.store.acquirer import Connection, QueuedReversal
 from nodes.authorization.store.requests import stored_requests
 from nodes.crypto.commitment import shared_commitment
+from nodes.db.writes import Writes, execute
 from nodes.ledger.model import AccountKey, TransactionRecord, Transfer
 from nodes.ledger.store import find_or_open_accounts, record_transactions
 
@@ -176,6 +177,8 @@ class Recording:
         self.told: list[TerminalAnswer] = []
         #: New answers by key: business date, exact answer.
         self.answers: dict[bytes, tuple[date, bytes]] = {}
+        #: New answers by key, exact: also those that stand with their requests (on us).
+        self.told_by_key: dict[bytes, bytes] = {}
         #: Answers that stand in the books already.
         self.standing: dict[bytes, TerminalAnswer] = {}
         #: txids that stand in the acquirer's books already, or will with this.
@@ -185,6 +188,7 @@ class Recording:
         self._settled: list[bytes] = []
         self._closed: Counter[OpenBatch] = Counter()
         self._deleted: set[OpenBatch] = set()
+        self._forgotten: list[int] = []
 
     def look(
         self,
@@ -211,7 +215,9 @@ class Recording:
             if told is None:
                 told = self._close_one(closing)
                 self.standing[forward.key] = told
-                self.answers[forward.key] = (forward.business_date, encode_told(told))
+                exact = encode_told(told)
+                self.answers[forward.key] = (forward.business_date, exact)
+                self.told_by_key[forward.key] = exact
             self.told.append(told)
             if forward.open_batch is not None:
                 self._closed[forward.open_batch] += 1
@@ -314,36 +320,55 @@ class Recording:
 
     # --- writing -------------------------------------------------------------------------------
 
+    @property
+    def needs_reads(self) -> bool:
+        """Whether something is to be reversed, or a reversal is settled: not stage, but write."""
+        return bool(self._to_reverse or self._settled)
+
     def write(self, connection: Connection) -> None:
         """Everything gathered, in the caller's transaction.
 
         In one order everywhere, so that no two can wait for each other: open batches, terminals,
         answers by key, transactions.
         """
+        self.acquirer.supply_numbers(connection, 0)
+        writes = Writes()
+        self._forget_batches(writes)
+        if self._to_reverse:
+            execute(connection, writes)
+            writes = Writes()
+            self._queue(connection, writes)
+        self._append(writes)
+        execute(connection, writes)
+        books.finish_reversals(connection, self._settled, self.now_ms)
+
+    def stage(self, writes: Writes) -> None:
+        """As write, with what else a commit does. The acquirer must have ids."""
+        self._forget_batches(writes)
+        self._append(writes)
+
+    def _forget_batches(self, writes: Writes) -> None:
         # Whose last answers these are is over with this commit.
         self._deleted = {batch for batch, count in self._closed.items() if batch.waiting == count}
         over = [batch.number for batch in self._deleted if batch.number is not None]
-        over += self.acquirer.finished
-        rows = self._rows(connection, over)
-        if self._to_reverse:
-            self._queue(connection)
-        books.insert_answers(connection, self.answers)
-        record_transactions(connection, rows)
-        books.finish_reversals(connection, self._settled, self.now_ms)
+        self._forgotten = list(self.acquirer.finished)
+        books.delete_open_batches(writes, over + self._forgotten)
+
+    def _append(self, writes: Writes) -> None:
+        books.insert_answers(writes, self.answers)
+        record_transactions(writes, self._rows())
 
     def committed(self) -> None:
         """Count the answers off their open batches, after the commit."""
-        self.acquirer.finished.clear()
+        gone = set(self._forgotten)
+        self.acquirer.finished[:] = [n for n in self.acquirer.finished if n not in gone]
         for batch, count in self._closed.items():
             if batch.closed(count) and batch not in self._deleted and batch.number is not None:
                 self.acquirer.finished.append(batch.number)
 
-    def _rows(self, connection: Connection, over: Sequence[int]) -> list[TransactionRecord]:
+    def _rows(self) -> list[TransactionRecord]:
         count = len(self._records)
-        if not count:
-            books.delete_open_batches(connection, over)
-            return []
-        numbers = books.take_ids_and_forget(connection, count, over)
+        numbers = self.acquirer.take_ids(count)
         salts = secrets.token_bytes(32 * count)
         rows = [
             transaction_record(
@@ -365,7 +390,7 @@ class Recording:
             rows.sort(key=lambda row: row.txid)
         return rows
 
-    def _queue(self, connection: Connection) -> None:
+    def _queue(self, connection: Connection, writes: Writes) -> None:
         terminals = lock_terminals(connection, {p.request.terminal_id for p, _ in self._to_reverse})
         last_seqs = {name: terminal.last_seq for name, terminal in terminals.items()}
         rows: list[QueuedReversal] = []
@@ -382,8 +407,12 @@ class Recording:
             rows.append(
                 QueuedReversal(asked.txid, asked.issuer, reason, encode_pending(kept), self.now_ms)
             )
-        books.queue_reversals(connection, rows)
-        write_sequences(connection, last_seqs)
+        advance_terminals(
+            writes,
+            {name: (terminals[name].last_seq, last) for name, last in last_seqs.items()},
+            in_use=False,
+        )
+        books.queue_reversals(writes, rows)
 
 
 def unavailable(request: AuthorizationRequest) -> TerminalAnswer:

@@ -22,7 +22,7 @@ from nodes.authorization.state import (
     Progress,
     Purse,
 )
-from nodes.db.copy import copy_rows
+from nodes.db.writes import Statement, Writes, append_rows, bigint, text
 from nodes.ledger.model import AccountKey
 from nodes.ledger.store import find_or_open_accounts
 
@@ -206,7 +206,7 @@ _VERSIONS = {
 }
 
 
-def append_versions(connection: Connection, versions: Sequence[NewVersion]) -> None:
+def append_versions(into: Connection | Writes, versions: Sequence[NewVersion]) -> None:
     """Append next versions. UniqueViolation, SerializationFailure: others' versions came first."""
     rows: list[tuple[Any, ...]] = []
     encode = _ENCODER.encode
@@ -235,8 +235,8 @@ def append_versions(connection: Connection, versions: Sequence[NewVersion]) -> N
             if line and was != now:
                 place = (account_id, version, line, now.account_id, number, new.at_ms)
                 rows.append((*place, now.balance, now.held, now.overdraft_limit, None, None))
-    copy_rows(connection, "account_versions", _VERSIONS, rows)
-    copy_rows(connection, "hold_deadlines", _DEADLINES, new_deadlines(versions))
+    append_rows(into, "account_versions", _VERSIONS, rows)
+    append_rows(into, "hold_deadlines", _DEADLINES, new_deadlines(versions))
 
 
 _DEADLINES = {"expires_ms": "bigint", "account_id": "bigint"}
@@ -264,11 +264,13 @@ _PROGRESS = {
 }
 
 
-def append_progress(connection: Connection, changes: Sequence[tuple[bytes, int, Progress]]) -> None:
+def append_progress(
+    into: Connection | Writes, changes: Sequence[tuple[bytes, int, Progress]]
+) -> None:
     """What became of originals: (txid, the account's version, progress). The last of a version."""
     last = {(txid, version): progress for txid, version, progress in changes}
-    copy_rows(
-        connection,
+    append_rows(
+        into,
         "payment_progress",
         _PROGRESS,
         [
@@ -354,24 +356,38 @@ def _known(row: Sequence[Any]) -> KnownOriginal:
     return KnownOriginal(original, answer)
 
 
-def advance_pair(connection: Connection, pair: Pair, count: int) -> tuple[int, int]:
-    """Take `count` numbers of a pair's sequence; the last before them, and a block of ids.
+def lock_pairs(connection: Connection, pairs: Iterable[Pair]) -> dict[Pair, int]:
+    """The last numbers of pairs' sequences; nobody else gets any until the transaction ends."""
+    return {pair: _pair(connection, pair, " FOR NO KEY UPDATE") for pair in sorted(set(pairs))}
 
-    Its row stays locked until the commit, which is all that the pair's batches wait for.
-    """
+
+def last_numbers(connection: Connection, pairs: Iterable[Pair]) -> dict[Pair, int]:
+    """The last numbers of pairs' sequences, as they are now."""
+    return {pair: _pair(connection, pair, "") for pair in sorted(set(pairs))}
+
+
+def _pair(connection: Connection, pair: Pair, locking: str) -> int:
     while True:
         row = connection.execute(
-            "UPDATE pair_counters SET last_seq = last_seq + %s WHERE acquirer = %s AND issuer = %s"
-            " RETURNING last_seq, nextval('transaction_ids')",
-            (count, *pair),
-            prepare=True,
+            f"SELECT last_seq FROM pair_counters WHERE acquirer = %s AND issuer = %s{locking}", pair
         ).fetchone()
         if row is not None:
-            return row[0] - count, row[1]
+            number: int = row[0]
+            return number
         connection.execute(
             "INSERT INTO pair_counters (acquirer, issuer) VALUES (%s, %s) ON CONFLICT DO NOTHING",
             pair,
         )
+
+
+_ADVANCE = Statement(
+    "advance pair", "SELECT advance_pair($1::text, $2::text, $3::bigint, $4::bigint)"
+)
+
+
+def advance_pair(writes: Writes, pair: Pair, last: int, count: int) -> None:
+    """Take the `count` numbers after `last`; SerializationFailure if it isn't the last any more."""
+    writes.call(_ADVANCE, text(pair[0]), text(pair[1]), bigint(last), bigint(count))
 
 
 def stored_rule(definition: str, ends_ms: int | None) -> Rule:

@@ -14,14 +14,11 @@ import msgspec
 import psycopg
 
 from nodes.authorization.model import Kind
-from nodes.db.copy import copy_rows
-from nodes.ledger.store import ids_of_blocks
+from nodes.db.writes import Statement, Writes, append_rows, array, bigint
 
 Connection = psycopg.Connection[Any]
 #: An idempotency key and the business date that it contains: together they find a request's row.
 DatedKey = tuple[bytes, date]
-#: The increment of the sequence transaction_ids.
-_IDS_A_CALL = 1000
 
 
 class FoundOriginal(msgspec.Struct, frozen=True):
@@ -53,63 +50,42 @@ class QueuedReversal(msgspec.Struct, frozen=True):
 _ANSWERS = {"idempotency_key": "bytea", "business_date": "date", "answer": "bytea"}
 
 
-def insert_answers(connection: Connection, answers: Mapping[bytes, tuple[date, bytes]]) -> None:
+def insert_answers(writes: Writes, answers: Mapping[bytes, tuple[date, bytes]]) -> None:
     """Give requests their answers, by key; UniqueViolation if one has got another meanwhile."""
     # In the order of the keys: two batches with the same keys wait for each other in one direction.
     rows = [(key, *answers[key]) for key in sorted(answers)]
-    copy_rows(connection, "authorization_answers", _ANSWERS, rows)
+    append_rows(writes, "authorization_answers", _ANSWERS, rows)
+
+
+_NOTE = Statement(
+    "note open batch",
+    "INSERT INTO open_batches (open_batch_id, deadline_ms, keys, dates)"
+    " VALUES ($1::bigint, $2::bigint, $3::bytea[], $4::date[])",
+)
 
 
 def insert_open_batch(
-    connection: Connection,
-    deadline_ms: int,
-    keys: Sequence[DatedKey],
-    last_seqs: Mapping[str, int],
-) -> int:
-    """Note requests that wait for their issuers until `deadline_ms`; the number of the note.
-
-    Sets the locked terminals' last sequence numbers with it: an idle path feels each statement.
-    """
-    row = connection.execute(
-        "WITH counted AS (UPDATE terminals SET last_seq = new.last_seq"
-        " FROM unnest(%s::text[], %b::bigint[]) AS new (terminal_id, last_seq)"
-        " WHERE terminals.terminal_id = new.terminal_id RETURNING 1)"
-        " INSERT INTO open_batches (deadline_ms, keys, dates) VALUES (%s, %b, %b)"
-        " RETURNING open_batch_id, (SELECT count(*) FROM counted)",
-        (
-            list(last_seqs),
-            list(last_seqs.values()),
-            deadline_ms,
-            [key for key, _ in keys],
-            [day for _, day in keys],
-        ),
-        prepare=True,
-    ).fetchone()
-    if row is None or row[1] != len(last_seqs):
-        raise RuntimeError("a locked terminal has gone")
-    number: int = row[0]
-    return number
+    writes: Writes, number: int, deadline_ms: int, keys: Sequence[DatedKey]
+) -> None:
+    """Note requests that wait for their issuers until `deadline_ms`, under an unused number."""
+    writes.call(
+        _NOTE,
+        bigint(number),
+        bigint(deadline_ms),
+        array("bytea", [key for key, _ in keys]),
+        array("date", [day for _, day in keys]),
+    )
 
 
-def delete_open_batches(connection: Connection, numbers: Sequence[int]) -> None:
+_FORGET = Statement(
+    "forget open batches", "DELETE FROM open_batches WHERE open_batch_id = ANY($1::bigint[])"
+)
+
+
+def delete_open_batches(writes: Writes, numbers: Sequence[int]) -> None:
     """Forget batches of which every request has its answer."""
     if numbers:
-        connection.execute(
-            "DELETE FROM open_batches WHERE open_batch_id = ANY(%b)", (list(numbers),), prepare=True
-        )
-
-
-def take_ids_and_forget(connection: Connection, count: int, numbers: Sequence[int]) -> list[int]:
-    """Ids for `count` transactions (as ledger.store.take_transaction_ids), and in the same
-    statement delete_open_batches: an idle path feels each one.
-    """
-    rows = connection.execute(
-        "WITH gone AS (DELETE FROM open_batches WHERE open_batch_id = ANY(%b))"
-        " SELECT nextval('transaction_ids') FROM generate_series(1, %s)",
-        (list(numbers), -(-count // _IDS_A_CALL)),
-        prepare=True,
-    ).fetchall()
-    return ids_of_blocks([row[0] for row in rows], count)
+        writes.call(_FORGET, array("bigint", numbers))
 
 
 def take_overdue_batches(connection: Connection, before_ms: int, limit: int) -> list[OverdueBatch]:
@@ -175,23 +151,25 @@ def approved_originals(
 # --- store-and-forward ---------------------------------------------------------------------------
 
 
-def queue_reversals(connection: Connection, rows: Sequence[QueuedReversal]) -> None:
+_QUEUE = Statement(
+    "queue reversals",
+    "INSERT INTO reversal_queue (original_txid, issuer, reason, request, next_attempt_ms)"
+    " SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bytea[], $5::bigint[])"
+    " ORDER BY 1 ON CONFLICT DO NOTHING",
+)
+
+
+def queue_reversals(writes: Writes, rows: Sequence[QueuedReversal]) -> None:
     """Take reversals into the queue; one an original, the first stays."""
-    if not rows:
-        return
-    connection.execute(
-        "INSERT INTO reversal_queue (original_txid, issuer, reason, request, next_attempt_ms)"
-        " SELECT * FROM unnest(%b::bytea[], %s::text[], %s::text[], %b::bytea[], %b::bigint[])"
-        " ORDER BY 1 ON CONFLICT DO NOTHING",
-        (
-            [row.original_txid for row in rows],
-            [row.issuer for row in rows],
-            [row.reason for row in rows],
-            [row.request for row in rows],
-            [row.next_attempt_ms for row in rows],
-        ),
-        prepare=True,
-    )
+    if rows:
+        writes.call(
+            _QUEUE,
+            array("bytea", [row.original_txid for row in rows]),
+            array("text", [row.issuer for row in rows]),
+            array("text", [row.reason for row in rows]),
+            array("bytea", [row.request for row in rows]),
+            array("bigint", [row.next_attempt_ms for row in rows]),
+        )
 
 
 def queued_originals(connection: Connection, txids: Sequence[bytes]) -> set[bytes]:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import psycopg
 
-from nodes.db.copy import copy_rows
+from nodes.db.writes import Writes, append_rows
 
 Connection = psycopg.Connection[Any]
 
@@ -82,10 +82,10 @@ def stored_requests(
     return found
 
 
-def insert_requests(connection: Connection, side: str, rows: Sequence[StoredRequest]) -> None:
+def insert_requests(into: Connection | Writes, side: str, rows: Sequence[StoredRequest]) -> None:
     """Append requests; UniqueViolation if a key is taken (another batch was first)."""
-    copy_rows(
-        connection,
+    append_rows(
+        into,
         "authorization_requests",
         _TYPES,
         [

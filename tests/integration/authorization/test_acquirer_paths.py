@@ -35,6 +35,7 @@ from nodes.authorization.operations.recording import (
     open_settlement_accounts,
     record_closings,
 )
+from nodes.db.writes import Writes, execute
 from tests.conftest import NodeDatabase
 from tests.factories.acquirer_books import NOW_MS, PAN, TERMINALS, Books
 
@@ -477,7 +478,9 @@ def test_both_steps_can_be_one_commit(books: Books) -> None:
         # The second one's answer isn't there yet.
         closings = [Closing(forwards[0], books.answer(forwards[0].pending))]
         recording = record_closings(books.connection, acquirer, closings, NOW_MS, look=False)
-        opening.write(books.connection, recording.answers)
+        writes = Writes()
+        opening.stage(writes, recording.answers)
+        execute(books.connection, writes)
         recording.write(books.connection)
     recording.committed()
     assert books.refusal(requests[0]) == recording.told[0]

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.http import calls
-from gateway.http.calls import Answer, Broken, Caller, NotSent
+from nodes.api import calls
+from nodes.api.calls import Answer, Broken, Caller, NotSent
 from tests.integration.gateway.running import play
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-One: a\r\n\r\nbody"

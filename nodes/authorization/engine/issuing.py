@@ -1,9 +1,10 @@
 """The issuer's engine: requests that wait share a batch, and a batch is decided while the one
 before it is being committed.
 
-One task decides, on snapshots in memory; one connection, in a thread of its own, commits. An answer
-leaves when its batch and all before it are durable. If the database refuses a batch (another
-process was first with a version or a key), what it is about is read anew and decided again.
+One task decides, on snapshots in memory; a commit is one round trip on a connection of the event
+loop. An answer leaves when its batch and all before it are durable. If the database refuses a batch
+(another process was first with a version, a number or a key), what it is about is read anew and
+decided again, in a thread.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,15 +20,23 @@ import psycopg
 import structlog
 
 from nodes.authorization import rules
-from nodes.authorization.batching import LedgerUnavailable, Overloaded, connect
+from nodes.authorization.batching import (
+    REFUSED,
+    LedgerUnavailable,
+    Overloaded,
+    Worker,
+    connect,
+)
+from nodes.authorization.engine.memory import AcquirerMemory
 from nodes.authorization.model import (
+    FOLLOW_UPS,
     AuthorizationAnswer,
     AuthorizationRequest,
     Outcome,
     TerminalAnswer,
     TerminalRequest,
 )
-from nodes.authorization.operations.accepting import Acquirer
+from nodes.authorization.operations.accepting import Acquirer, Opening, open_from_memory
 from nodes.authorization.operations.deciding import (
     Asked,
     Book,
@@ -38,12 +46,16 @@ from nodes.authorization.operations.deciding import (
     prepare,
     unrecorded,
 )
-from nodes.authorization.operations.issuing import write_batch
-from nodes.authorization.operations.on_us import on_us_batch
+from nodes.authorization.operations.issuing import Numbers, stage_batch, write_batch
+from nodes.authorization.operations.on_us import on_us_batch, stage_on_us
+from nodes.authorization.operations.pending import Forward
+from nodes.authorization.operations.recording import Recording
 from nodes.authorization.operations.supplying import BookReader, names_others
 from nodes.authorization.store import accounts
 from nodes.authorization.store.accounts import KnownOriginal
 from nodes.authorization.store.requests import StoredRequest
+from nodes.db.link import Link, LinkBroken
+from nodes.db.writes import Writes
 from nodes.money import CURRENCIES
 
 log = structlog.get_logger(__name__)
@@ -52,11 +64,9 @@ Connection = psycopg.Connection[Any]
 T = TypeVar("T")
 
 _ATTEMPTS = 24
-_REFUSED = (
-    psycopg.errors.UniqueViolation,
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.DeadlockDetected,
-)
+#: After a lost race so many batches take their numbers in the database first: another process of
+#: the institution is at work, and would win every other one.
+_CAREFUL = 64
 #: So many answers are kept in memory for repeats.
 _ANSWERS_KEPT = 20_000
 
@@ -79,13 +89,35 @@ class _OnUsCall:
 
 
 @dataclass
+class _OnUs:
+    """What a batch on us writes at the acquirer's side."""
+
+    requests: list[TerminalRequest]
+    opening: Opening
+    recording: Recording
+
+    def told(self) -> list[TerminalAnswer]:
+        """What the terminals are told."""
+        told = iter(self.recording.told)
+        return [next(told) if isinstance(r, Forward) else r for r in self.opening.results]
+
+
+@dataclass
 class _Work:
     """A batch under way."""
 
-    calls: list[_Call]
+    calls: Sequence[_Call | _OnUsCall]
     asked: list[Asked]
     decided: list[Decided] = field(default_factory=list)
+    #: What it writes, numbered from memory; None: to be numbered in the database.
+    staged: Writes | None = None
     written: asyncio.Future[None] | None = None
+    on_us: _OnUs | None = None
+
+    @property
+    def size(self) -> int:
+        """How many requests."""
+        return len(self.asked) if self.on_us is None else len(self.on_us.requests)
 
     def account_ids(self) -> list[int]:
         """The accounts that its decisions are about."""
@@ -105,12 +137,16 @@ class IssuingEngine:
         issuer: Issuer,
         *,
         acquirer: Acquirer | None = None,
+        careful_acquirer: Acquirer | None = None,
+        memory: AcquirerMemory | None = None,
         max_batch: int = 256,
         max_waiting: int = 20_000,
     ) -> None:
         self._dsn = dsn
         self._issuer = issuer
-        self._acquirer = acquirer
+        #: On us: of the event loop, and of the thread that takes what memory had wrong.
+        self._acquirer, self._careful_acquirer = acquirer, careful_acquirer
+        self._memory = memory or AcquirerMemory()
         self._book = Book()
         self._supply = BookReader(issuer, self._book)
         self._max_batch = max_batch
@@ -118,9 +154,12 @@ class IssuingEngine:
         self._waiting: deque[_Call | _OnUsCall] = deque()
         self._count = 0
         self._pump: asyncio.Task[None] | None = None
+        self._numbers = Numbers()
+        self._careful = 0
+        self._link = Link(lambda: connect(dsn, "issuing commits"), "issuing commits")
         # Reads for the next batch don't wait for the commit of the last one.
-        self._reader = _Worker(dsn, "issuing reads")
-        self._writer = _Worker(dsn, "issuing")
+        self._reader = Worker(dsn, "issuing reads")
+        self._writer = Worker(dsn, "issuing")
 
     async def submit(self, requests: Sequence[AuthorizationRequest]) -> list[AuthorizationAnswer]:
         """The answers, durable. Raises Overloaded, or LedgerUnavailable (ask again)."""
@@ -151,6 +190,7 @@ class IssuingEngine:
 
     def close(self) -> None:
         """Let a commit under way end, and the threads with it."""
+        self._link.close()
         self._reader.close()
         self._writer.close()
 
@@ -174,11 +214,25 @@ class IssuingEngine:
                 before = None
                 continue
             if isinstance(self._waiting[0], _OnUsCall):
-                await self._run_on_us(self._take_on_us())
-                continue
-            work = self._take()
+                calls = self._take_on_us()
+                staged = await self._try_on_us(calls, before)
+                if staged is None:
+                    if before is not None:
+                        await self._finish(before)
+                        before = None
+                    await self._run_on_us(calls)
+                    continue
+                work = staged
+            else:
+                work = self._take()
             try:
-                await self._decide(work, before)
+                if work.on_us is None:
+                    await self._decide(work, before)
+                    if not self._careful:
+                        work.staged = Writes()
+                        stage_batch(work.staged, work.decided, self._numbers)
+                if work.staged is not None and not self._link.ready():
+                    await self._link.open()
             except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear of it
                 self._fail(work.calls, error)
                 continue
@@ -187,7 +241,7 @@ class IssuingEngine:
                 self._drop(work)
                 before = None
                 self._waiting.extendleft(reversed(work.calls))
-                self._count += len(work.asked)
+                self._count += work.size
                 continue
             before = self._begin(work)
 
@@ -219,12 +273,45 @@ class IssuingEngine:
             names = {(r.terminal_id, r.business_date, r.batch, r.stan) for r in call.requests}
             if calls and (count + len(names) > self._max_batch or not seen.isdisjoint(names)):
                 break
+            if calls and _must_follow(call) != _must_follow(calls[0]):
+                break
             self._waiting.popleft()
             calls.append(call)
             seen |= names
             count += len(call.requests)
         self._count -= count
         return calls
+
+    async def _try_on_us(self, calls: Sequence[_OnUsCall], before: _Work | None) -> _Work | None:
+        """Open, decide and record from memory, without a look; None if that can't be done."""
+        acquirer, memory = self._acquirer, self._memory
+        requests = [request for call in calls for request in call.requests]
+        if acquirer is None or self._careful or any(r.kind in FOLLOW_UPS for r in requests):
+            return None
+        work: _Work | None = None
+        try:
+            if memory.lacks(acquirer, requests):
+                await self._reader.run(lambda c: memory.load(c, acquirer, requests))
+            opening = open_from_memory(acquirer, requests, memory.terminals, memory.recent)
+            forwards = [result for result in opening.results if isinstance(result, Forward)]
+            asked = [prepare(forward.request, self._issuer.vault) for forward in forwards]
+            if any(rules.malformed(one.request, self._issuer.member_id) for one in asked):
+                return None
+            work = _Work(calls, asked, staged=Writes())
+            await self._decide(work, before)
+            recording = stage_on_us(
+                work.staged or Writes(), acquirer, self._book, self._numbers, opening, work.decided
+            )
+            if recording is not None:
+                memory.numbered(opening)
+                work.on_us = _OnUs(requests, opening, recording)
+                return work
+        except Exception as error:  # noqa: BLE001 - found by the careful way
+            log.error("batch not staged", error=type(error).__name__)
+        if work is not None:
+            self._drop(work)
+        memory.drop(requests)
+        return None
 
     async def _run_on_us(self, calls: list[_OnUsCall]) -> None:
         requests = [request for call in calls for request in call.requests]
@@ -233,6 +320,10 @@ class IssuingEngine:
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear of it
             self._fail(calls, error)
             return
+        finally:
+            # The thread has taken numbers, of the pair and of the terminals.
+            self._numbers.last.clear()
+            self._memory.drop(requests)
         for call in calls:
             told = [next(answers) for _ in call.requests]
             if not call.future.done():
@@ -240,7 +331,7 @@ class IssuingEngine:
 
     async def _on_us(self, requests: Sequence[TerminalRequest]) -> list[TerminalAnswer]:
         """Both sides in one commit; again where others were first, alone where one row is bad."""
-        acquirer, member = self._acquirer, self._issuer.member_id
+        acquirer, member = self._careful_acquirer, self._issuer.member_id
         if acquirer is None:
             raise LedgerUnavailable("no acquirer")
         pairs = {(member, r.currency) for r in requests if r.currency in CURRENCIES}
@@ -262,9 +353,10 @@ class IssuingEngine:
 
             try:
                 return await self._writer.run(work)
-            except _REFUSED as error:
+            except REFUSED as error:
                 log.info("batch decided again", error=type(error).__name__)
                 self._book.forget()
+                self._numbers.last.clear()
                 await _pause(attempt)
             except LedgerUnavailable:
                 raise
@@ -291,10 +383,16 @@ class IssuingEngine:
         """Read what memory lacks, then decide. `thorough`: look every key up."""
         stored: dict[bytes, StoredRequest] = {}
         originals: dict[bytes, KnownOriginal] = {}
-        if thorough or self._supply.lacks(work.asked):
-            stored, originals = await self._reader.run(
-                lambda connection: self._supply.load(connection, work.asked, thorough)
-            )
+        lacking = thorough or self._supply.lacks(work.asked)
+        if lacking or (not self._careful and self._numbers.lacks(work.asked)):
+
+            def read(
+                connection: Connection,
+            ) -> tuple[dict[bytes, StoredRequest], dict[bytes, KnownOriginal]]:
+                self._numbers.supply(connection, work.asked)
+                return self._supply.load(connection, work.asked, thorough) if lacking else ({}, {})
+
+            stored, originals = await self._reader.run(read)
         in_flight = before.by_key() if before is not None else {}
         work.decided = decide_batch(
             self._issuer, self._book, work.asked, originals, stored, in_flight
@@ -305,7 +403,11 @@ class IssuingEngine:
             with connection.transaction():
                 write_batch(connection, work.decided)
 
-        work.written = asyncio.ensure_future(self._writer.run(write))
+        if work.staged is not None:
+            work.written = self._link.begin(work.staged)
+        else:
+            self._careful -= 1
+            work.written = asyncio.ensure_future(self._writer.run(write))
         return work
 
     async def _finish(self, work: _Work | None) -> bool:
@@ -314,14 +416,20 @@ class IssuingEngine:
             return True
         try:
             await work.written
-        except LedgerUnavailable as error:
-            self._fail(work.calls, error)
+        except (LedgerUnavailable, LinkBroken) as error:
+            self._fail(work.calls, LedgerUnavailable(str(error)))
             return False
         except Exception as error:  # noqa: BLE001 - refused, or one bad row: decided again
-            if not isinstance(error, _REFUSED):
+            if isinstance(error, REFUSED):
+                self._careful = _CAREFUL
+            else:
                 log.error("batch not written", error=type(error).__name__)
             try:
-                await self._again(work)
+                if work.on_us is None:
+                    await self._again(work)
+                else:
+                    self._drop(work)
+                    await self._run_on_us([c for c in work.calls if isinstance(c, _OnUsCall)])
             except Exception as last:  # noqa: BLE001
                 self._fail(work.calls, last)
             return False
@@ -351,7 +459,7 @@ class IssuingEngine:
             self._drop(work)
             try:
                 await self._writer.run(once_more)
-            except _REFUSED as error:
+            except REFUSED as error:
                 log.info("batch decided again", error=type(error).__name__)
                 await _pause(attempt)
                 continue
@@ -381,9 +489,22 @@ class IssuingEngine:
     def _give(self, work: _Work) -> None:
         """The batch is durable: remember its answers and let them out."""
         self._remember(work.decided)
+        if work.on_us is not None:
+            work.on_us.recording.committed()
+            self._memory.opened(work.on_us.opening)
+            self._memory.recorded(work.on_us.recording)
+            answered = iter(work.on_us.told())
+            for call in work.calls:
+                if isinstance(call, _OnUsCall):
+                    told = [next(answered) for _ in call.requests]
+                    if not call.future.done():
+                        call.future.set_result(told)
+            return
         answers = [one.twin.answer if one.twin else one.answer for one in work.decided]
         place = 0
         for call in work.calls:
+            if isinstance(call, _OnUsCall):
+                continue
             for position, _ in call.asked:
                 call.answers[position] = answers[place]
                 place += 1
@@ -401,18 +522,24 @@ class IssuingEngine:
     def _drop(self, work: _Work) -> None:
         """What memory has of these accounts is not what the database has."""
         self._book.drop((one.lookup for one in work.asked), work.account_ids())
+        self._numbers.drop(work.asked)
+        if work.on_us is not None:
+            self._memory.drop(work.on_us.requests)
 
     def _fail(self, calls: Sequence[_Call | _OnUsCall], error: Exception) -> None:
         """Whether it was committed isn't known: nothing in memory is trusted any more."""
         self._book.forget()
+        self._numbers.last.clear()
         for call in calls:
             if not call.future.done():
                 call.future.set_exception(error)
 
 
 def _must_follow(call: _Call | _OnUsCall) -> bool:
-    """A follow-up may name what is being written; on us reads and writes in one transaction."""
-    return isinstance(call, _OnUsCall) or names_others([one for _, one in call.asked])
+    """A follow-up may name what is being written."""
+    if isinstance(call, _OnUsCall):
+        return any(request.kind in FOLLOW_UPS for request in call.requests)
+    return names_others([one for _, one in call.asked])
 
 
 async def _pause(attempt: int) -> None:
@@ -424,38 +551,3 @@ def _keep(kept: OrderedDict[bytes, StoredRequest], key: bytes, value: StoredRequ
     kept[key] = value
     if len(kept) > _ANSWERS_KEPT:
         kept.popitem(last=False)
-
-
-class _Worker:
-    """One connection in one thread."""
-
-    def __init__(self, dsn: str, name: str) -> None:
-        self._dsn = dsn
-        self._name = name
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._connection: Connection | None = None
-        # At once: the first terminal of the day shouldn't wait for it.
-        self._pool.submit(self._connect)
-
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        """`work(connection)` in the thread; LedgerUnavailable if the database is out of reach."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._work, work)
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=True)
-
-    def _connect(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection = connect(self._dsn, self._name)
-        return self._connection
-
-    def _work(self, work: Callable[[Connection], T]) -> T:
-        connection = self._connect()
-        try:
-            return work(connection)
-        except _REFUSED:
-            raise
-        except psycopg.OperationalError as error:
-            # Whether a commit took place isn't known: the caller asks again with its keys.
-            connection.close()
-            raise LedgerUnavailable(type(error).__name__) from None

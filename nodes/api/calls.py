@@ -1,7 +1,7 @@
 """POST over kept-alive HTTP/1.1 connections: what a call to the node needs of HTTP, and no more.
 
-The gateway makes thousands of calls a second to one address. A general client's session, resolver,
-timers and streams cost about 450 microseconds of CPU a call; this costs about a tenth of that.
+Gateways and acquirers make thousands of calls a second to one address. A general client's session,
+resolver, timers and streams cost about 450 microseconds of CPU a call; this a tenth of that.
 """
 
 from __future__ import annotations
