@@ -546,4 +546,4 @@ class SettlementMachine(RuleBasedStateMachine):
 
 
 def test_contract_and_model_agree_on_any_calls() -> None:
-    run_state_machine_as_test(SettlementMachine, settings=machine_settings(16, 20))
+    run_state_machine_as_test(SettlementMachine, settings=machine_settings(10, 18))
