@@ -94,8 +94,20 @@ def _packed(connection: Connection, key: DayKey, party: Party, below: int, *, sa
     return bytes(row[0]) if row and row[0] is not None else b""
 
 
+def kept_items(connection: Connection, close: Close) -> DayItems:
+    """The items of a close as they were kept when it was made; read anew where they are gone."""
+    with connection.cursor(binary=True) as cursor:
+        parts = cursor.execute(
+            "SELECT items FROM close_items WHERE close_id = %s ORDER BY part", (close.close_id,)
+        ).fetchall()
+    blob = b"".join(part for (part,) in parts)
+    if len(blob) == close.totals.count * ITEM_SIZE:
+        return DayItems(blob)
+    return day_items(connection, close)
+
+
 def day_items(connection: Connection, close: Close) -> DayItems:
-    """The items of a close, corrections of earlier revisions applied."""
+    """The items of a close as its rows have them now, corrections of earlier revisions applied."""
     items = DayItems(_packed(connection, close.key, close.party, close.horizon, salts=False))
     corrections = corrections_before(connection, close.key, close.revision)
     if not corrections:
