@@ -34,8 +34,8 @@ from nodes.clearing.store import Sending
 Connection = psycopg.Connection[Any]
 Row = dict[str, Any]
 
-#: Gaps that are named at once: whoever loses more has lost a log, not a transaction.
-MAX_GAPS = 1000
+#: Gaps of a close that are named: whoever loses more has lost a log, not transactions.
+MAX_GAPS = 100_000
 KINDS = sorted(kind.value for kind in ACQUIRERS_KINDS)
 #: rules.closing.effect, in SQL. The original is looked up for what undoes one.
 _EFFECT = """CASE WHEN t.outcome <> 'approved' THEN 0
