@@ -35,6 +35,7 @@ _BOOL = struct.Struct(">Ii?").pack
 _INT = struct.Struct(">i").pack
 _LENGTHS = [_INT(length) for length in range(4096)]
 _ARRAY = struct.Struct(">iiIii").pack
+_EMPTY_ARRAY = struct.Struct(">iiI").pack
 
 
 class Statement(NamedTuple):
@@ -130,11 +131,10 @@ def boolean(value: bool) -> bytes:
 
 def array(kind: str, values: Sequence[Any]) -> bytes:
     """A parameter of an array type, one-dimensional; `kind` is that of its elements."""
+    if not values:
+        return _EMPTY_ARRAY(0, 0, _OIDS[kind])
     elements = b"".join([piece[4:] for piece in _ENCODERS[kind](values)])
-    return (
-        _ARRAY(1 if values else 0, 0, _OIDS[kind], len(values), 1)[: 20 if values else 12]
-        + elements
-    )
+    return _ARRAY(1, 0, _OIDS[kind], len(values), 1) + elements
 
 
 def _records(types: Any, columns: Sequence[Sequence[Any]]) -> bytes:

@@ -99,21 +99,30 @@ def find_or_open_accounts(
 class TransactionIds:
     """Ids of transactions for one writer: in the order of time, without asking the database.
 
-    Milliseconds since 2020, twelve bits of the writer's number, ten that count. What makes them
-    unique is the primary key; a writer whose number comes round after 4,096 others would have to
-    meet the same millisecond.
+    Milliseconds since 2020, twelve bits of the writer's number, ten that count; who needs more in a
+    millisecond borrows from the next. A writer whose number comes round after 4,096 others would
+    have to meet the same millisecond: then the primary key refuses it.
     """
 
     def __init__(self, writer: int) -> None:
         self._writer = (writer & 0xFFF) << 10
-        self._last = 0
+        self._ms = 0
+        self._count = 0
 
     def take(self, count: int) -> list[int]:
         """The next ids, ascending; those not used are never given again."""
-        now = (time.time_ns() // 1_000_000 - _IDS_SINCE_MS) << 22 | self._writer
-        first = max(now, self._last + 1)
-        self._last = first + count - 1
-        return list(range(first, first + count))
+        now = time.time_ns() // 1_000_000 - _IDS_SINCE_MS
+        if now > self._ms:
+            self._ms, self._count = now, 0
+        taken: list[int] = []
+        while len(taken) < count:
+            first = self._ms << 22 | self._writer | self._count
+            room = min(1024 - self._count, count - len(taken))
+            taken += range(first, first + room)
+            self._count += room
+            if self._count == 1024:
+                self._ms, self._count = self._ms + 1, 0
+        return taken
 
 
 def open_transaction_ids(connection: Connection) -> TransactionIds:
