@@ -36,7 +36,12 @@ contract AnchorRegistry {
         bytes32 metaHash
     );
 
-    mapping(bytes32 memberId => uint64) private _lastSeq;
+    struct Head {
+        uint64 seq;
+        uint64 size;
+    }
+
+    mapping(bytes32 memberId => Head) private _heads;
     mapping(bytes32 memberId => mapping(uint64 seq => Anchor)) private _anchors;
 
     constructor(MemberRegistry registry) {
@@ -63,9 +68,9 @@ contract AnchorRegistry {
         bytes32 memberId = members.operatorsMember(msg.sender);
         if (!_isRecent(recentBlockHash)) revert UnknownBlockHash(recentBlockHash);
 
-        uint64 lastSeq = _lastSeq[memberId];
+        (uint64 lastSeq, uint64 headSize) = (_heads[memberId].seq, _heads[memberId].size);
         if (seq != lastSeq + 1) revert WrongSequence(lastSeq + 1, seq);
-        (uint64 headSize, bytes32 headRoot) = _headOf(memberId, lastSeq);
+        bytes32 headRoot = _rootOf(memberId, lastSeq);
         if (prevRoot != headRoot) revert WrongPreviousRoot(headRoot, prevRoot);
         if (size <= headSize) revert SizeNotGrowing(headSize, size);
         bool extends_ = headSize == 0
@@ -73,7 +78,7 @@ contract AnchorRegistry {
             : MerkleTree.verifyConsistency(headSize, size, headRoot, root, consistencyProof);
         if (!extends_) revert InconsistentTree(headSize, size);
 
-        _lastSeq[memberId] = seq;
+        _heads[memberId] = Head({seq: seq, size: size});
         _anchors[memberId][seq] =
             Anchor({root: root, size: size, blockNumber: uint64(block.number)});
         emit Anchored(memberId, seq, size, prevRoot, root, metaHash);
@@ -85,8 +90,8 @@ contract AnchorRegistry {
         view
         returns (uint64 seq, uint64 size, bytes32 root, uint64 blockNumber)
     {
-        seq = _lastSeq[memberId];
-        (size, root) = _headOf(memberId, seq);
+        (seq, size) = (_heads[memberId].seq, _heads[memberId].size);
+        root = _rootOf(memberId, seq);
         blockNumber = _anchors[memberId][seq].blockNumber;
     }
 
@@ -104,7 +109,7 @@ contract AnchorRegistry {
     ///         covers leaf `size - 1`; 0 if none has.
     function covering(bytes32 memberId, uint64 size) external view returns (uint64) {
         uint64 low = 1;
-        uint64 high = _lastSeq[memberId];
+        uint64 high = _heads[memberId].seq;
         if (size == 0 || high == 0 || _anchors[memberId][high].size < size) return 0;
         while (low < high) {
             uint64 middle = low + (high - low) / 2;
@@ -125,10 +130,8 @@ contract AnchorRegistry {
         return MerkleTree.verifyConsistency(size1, size2, root1, root2, proof);
     }
 
-    function _headOf(bytes32 memberId, uint64 seq) private view returns (uint64, bytes32) {
-        if (seq == 0) return (0, MerkleTree.EMPTY_ROOT);
-        Anchor storage entry = _anchors[memberId][seq];
-        return (entry.size, entry.root);
+    function _rootOf(bytes32 memberId, uint64 seq) private view returns (bytes32) {
+        return seq == 0 ? MerkleTree.EMPTY_ROOT : _anchors[memberId][seq].root;
     }
 
     function _isRecent(bytes32 blockHash) private view returns (bool) {

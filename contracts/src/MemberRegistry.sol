@@ -308,10 +308,12 @@ contract MemberRegistry is Ownable2Step {
         view
         returns (bytes32 memberId, bool isOperator, Status status)
     {
-        memberId = _keyUses[_addressKey(account)].memberId;
+        KeyUse storage use = _keyUses[_addressKey(account)];
+        memberId = use.memberId;
         if (memberId != 0) {
-            isOperator = operatorOf(memberId) == account;
             status = _records[memberId].status;
+            isOperator = use.kind == KeyKind.Operator
+                && (use.until == 0 || (status == Status.Revoked && operatorOf(memberId) == account));
         }
     }
 

@@ -36,23 +36,26 @@ library MerkleTree {
             next = 1;
         }
         bytes32 sr = fr;
-        for (; next < proof.length; ++next) {
-            if (sn == 0) return false;
-            bytes32 node = proof[next];
-            if (fn & 1 == 1 || fn == sn) {
-                // While nothing was joined on the right the two are one.
-                bool same = fr == sr;
-                fr = hashPair(node, fr);
-                sr = same ? fr : hashPair(node, sr);
-                while (fn & 1 == 0 && fn != 0) {
-                    fn >>= 1;
-                    sn >>= 1;
+        // Nothing here can overflow: two numbers of 64 bits are shifted, one counts the proof.
+        unchecked {
+            for (; next < proof.length; ++next) {
+                if (sn == 0) return false;
+                bytes32 node = _at(proof, next);
+                if (fn & 1 == 1 || fn == sn) {
+                    // While nothing was joined on the right the two are one.
+                    bool same = fr == sr;
+                    fr = hashPair(node, fr);
+                    sr = same ? fr : hashPair(node, sr);
+                    while (fn & 1 == 0 && fn != 0) {
+                        fn >>= 1;
+                        sn >>= 1;
+                    }
+                } else {
+                    sr = hashPair(sr, node);
                 }
-            } else {
-                sr = hashPair(sr, node);
+                fn >>= 1;
+                sn >>= 1;
             }
-            fn >>= 1;
-            sn >>= 1;
         }
         return sn == 0 && fr == root1 && sr == root2;
     }
@@ -85,6 +88,13 @@ library MerkleTree {
             sn >>= 1;
         }
         return sn == 0 && node == root;
+    }
+
+    /// @dev An element of a proof; the caller has seen that there is one.
+    function _at(bytes32[] calldata proof, uint256 place) private pure returns (bytes32 node) {
+        assembly ("memory-safe") {
+            node := calldataload(add(proof.offset, shl(5, place)))
+        }
     }
 
     /// @notice An inner node: SHA-256(0x01 || left || right).

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from eth_account import Account
 
-from nodes.chain.typed_data import sign_digest
+from nodes.chain.typed_data import DigestKey
 
 
 class Signer(Protocol):
@@ -38,12 +38,13 @@ class DigestSigner(Protocol):
 class LocalSigner:
     """A secp256k1 key in memory; for nodes it comes from the encrypted keystore."""
 
-    __slots__ = ("_account",)
+    __slots__ = ("_account", "_digests")
 
     def __init__(self, key: bytes) -> None:
         if len(key) != 32:
             raise ValueError("a chain key is 32 bytes")
         self._account = Account.from_key(key)
+        self._digests = DigestKey(key)
 
     @property
     def address(self) -> str:
@@ -54,7 +55,7 @@ class LocalSigner:
         return bytes(signed.raw_transaction), bytes(signed.hash)
 
     def sign_digest(self, digest: bytes) -> bytes:
-        return sign_digest(bytes(self._account.key), digest)
+        return self._digests.sign_digest(digest)
 
     def __repr__(self) -> str:
         return f"LocalSigner({self.address})"

@@ -7,12 +7,18 @@ checked without a chain.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 from eth_abi.abi import encode
 from eth_hash.auto import keccak
 from eth_keys.datatypes import PrivateKey, Signature
 from eth_keys.exceptions import BadSignature
 from eth_utils.address import to_canonical_address, to_checksum_address
+
+try:
+    import coincurve
+except ImportError:  # no wheel for this Python: eth_keys signs, more slowly
+    coincurve = None
 
 SIGNATURE_BYTES = 65
 # Half of the order of secp256k1 (SEC 2, 2.4.1): of a signature's two forms the lower counts.
@@ -39,12 +45,36 @@ def typed_digest(*, chain_id: int, contract: str, struct_hash: bytes) -> bytes:
     return bytes(keccak(b"\x19\x01" + domain_separator(chain_id, contract) + struct_hash))
 
 
+class DigestKey:
+    """A secp256k1 key in memory that signs digests; keep it where many are signed."""
+
+    __slots__ = ("_sign", "address")
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != 32:
+            raise ValueError("a secp256k1 key is 32 bytes")
+        own = PrivateKey(key)
+        self.address: str = own.public_key.to_checksum_address()
+        self._sign: Callable[[bytes], bytes] = lambda digest: own.sign_msg_hash(digest).to_bytes()
+        if coincurve is not None:
+            # The same signature (RFC 6979), at a third of the time.
+            fast = coincurve.PrivateKey(key)
+            self._sign = lambda digest: fast.sign_recoverable(digest, hasher=None)
+
+    def sign_digest(self, digest: bytes) -> bytes:
+        """65 bytes r, s, v; s in the lower half of the order, v 27 or 28."""
+        if len(digest) != 32:
+            raise ValueError("a digest is 32 bytes")
+        signature = self._sign(digest)
+        return signature[:64] + bytes([signature[64] + 27])
+
+    def __repr__(self) -> str:
+        return f"DigestKey({self.address})"
+
+
 def sign_digest(key: bytes, digest: bytes) -> bytes:
-    """The signature of a secp256k1 key (32 bytes) over a digest: r, s, v, low s, v 27 or 28."""
-    if len(key) != 32 or len(digest) != 32:
-        raise ValueError("key and digest are 32 bytes each")
-    signature = PrivateKey(key).sign_msg_hash(digest).to_bytes()
-    return signature[:64] + bytes([signature[64] + 27])
+    """One signature of a secp256k1 key (32 bytes) over a digest: as DigestKey's."""
+    return DigestKey(key).sign_digest(digest)
 
 
 def signer_of(digest: bytes, signature: bytes) -> str | None:

@@ -6,21 +6,24 @@ state; a refused one changes nothing and comes back by the name of its error.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from eth.constants import BLANK_ROOT_HASH, CREATE_CONTRACT_ADDRESS
 from eth.db.atomic import AtomicDB
 from eth.db.backends.memory import MemoryDB
 from eth.vm.execution_context import ExecutionContext
+from eth.vm.forks.london import LondonVM
 from eth.vm.forks.london.state import LondonState
 from eth.vm.forks.london.transactions import LondonTransactionBuilder
 from eth.vm.spoof import SpoofTransaction
 from eth_abi.abi import decode, encode
 from eth_hash.auto import keccak
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 from nodes.chain.contracts import artifact, decode_revert, signature
 
@@ -28,6 +31,7 @@ from nodes.chain.contracts import artifact, decode_revert, signature
 SCALE = float(os.environ.get("COUNTERSIGN_MACHINE_SCALE", "1"))
 GAS = 5_000_000
 START = 1_790_000_000
+T = TypeVar("T")
 Refusal = tuple[str, dict[str, object]]
 
 
@@ -41,6 +45,18 @@ def machine_settings(examples: int, steps: int) -> settings:
     )
 
 
+def evenly(choices: Sequence[T]) -> st.SearchStrategy[T]:
+    """One of the choices, each about as often as another. Hypothesis's own sampled_from repeats
+    itself on purpose, which leaves the rarer paths of a small run unseen."""
+    listed = list(choices)
+
+    def pick(number: int) -> T:
+        mixed = hashlib.sha256(number.to_bytes(8, "big")).digest()
+        return listed[int.from_bytes(mixed[:4], "big") % len(listed)]
+
+    return st.integers(0, 2**64 - 1).map(pick)
+
+
 @dataclass(frozen=True)
 class Event:
     """A decoded event: its name and all arguments by name."""
@@ -52,12 +68,14 @@ class Event:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a call led to: `refusal` is the error's name ("" if there is none)."""
+    """What a call led to: `refusal` is the error's name ("" if there is none); `gas` is what a
+    transaction pays for it, its calldata included."""
 
     refusal: str
     arguments: dict[str, object]
     values: tuple[Any, ...]
     events: tuple[Event, ...]
+    gas: int = 0
 
     @property
     def ok(self) -> bool:
@@ -71,6 +89,7 @@ class Evm:
         self.chain_id = chain_id
         self.now = START
         self.number = 1_000
+        self.deploy_gas = 0
         self._store: dict[bytes, bytes] = {}
         self._state = LondonState(AtomicDB(MemoryDB(self._store)), self._context(), BLANK_ROOT_HASH)
         self._names: dict[bytes, str] = {}
@@ -88,7 +107,7 @@ class Evm:
         compiled = artifact(name)
         entry = next(e for e in compiled.abi if e["type"] == "constructor")
         data = compiled.bytecode + encode(_types(entry["inputs"]), arguments)
-        computation = self._run(sender, CREATE_CONTRACT_ADDRESS, data, keep=True)
+        computation, self.deploy_gas = self._run(sender, CREATE_CONTRACT_ADDRESS, data, keep=True)
         if computation.is_error:
             return None, decode_revert(bytes(computation.output))
         address = bytes(computation.msg.storage_address)
@@ -101,19 +120,20 @@ class Evm:
         """One message; `sender` and `keep` (whether its changes stay) by name."""
         entry = _functions(contract.name)[function]
         data = keccak(signature(entry).encode())[:4] + encode(_types(entry["inputs"]), arguments)
-        computation = self._run(how["sender"], contract.address, data, keep=how["keep"])
+        computation, gas = self._run(how["sender"], contract.address, data, keep=how["keep"])
         output = bytes(computation.output)
         if computation.is_error:
             name, refused = decode_revert(output)
-            return Answer(name, refused, (), ())
+            return Answer(name, refused, (), (), gas)
         events = tuple(self._event(*log) for log in computation.get_log_entries())
-        return Answer("", {}, decode(_types(entry["outputs"]), output), events)
+        return Answer("", {}, decode(_types(entry["outputs"]), output), events, gas)
 
     def fork(self) -> Evm:
         """A copy that goes its own way; contracts are found there by `Contract.on`."""
         self._state.persist()
         copy = Evm.__new__(Evm)
         copy.chain_id, copy.now, copy.number = self.chain_id, self.now, self.number
+        copy.deploy_gas = 0
         copy._names = dict(self._names)
         copy._store = dict(self._store)
         copy._state = LondonState(
@@ -129,7 +149,7 @@ class Evm:
         """The hash of the block that many before the present one."""
         return _hash_of(self.number - back)
 
-    def _run(self, sender: bytes, to: bytes, data: bytes, *, keep: bool) -> Any:
+    def _run(self, sender: bytes, to: bytes, data: bytes, *, keep: bool) -> tuple[Any, int]:
         state = self._state
         state.execution_context = self._context()
         unsigned = LondonTransactionBuilder.create_unsigned_transaction(
@@ -137,12 +157,13 @@ class Evm:
         )
         state.lock_changes()
         snapshot = state.snapshot()
-        computation = state.apply_transaction(SpoofTransaction(unsigned, from_=sender))
+        transaction = SpoofTransaction(unsigned, from_=sender)
+        computation = state.apply_transaction(transaction)
         if keep and not computation.is_error:
             state.commit(snapshot)
         else:
             state.revert(snapshot)
-        return computation
+        return computation, LondonVM.finalize_gas_used(transaction, computation)
 
     def _context(self) -> ExecutionContext:
         hashes = (_hash_of(self.number - back) for back in range(1, 257))

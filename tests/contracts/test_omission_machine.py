@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
 
 from nodes.chain.challenges import claim_id_of
-from tests.contracts.machine import START, Answer, machine_settings
+from tests.contracts.machine import START, Answer, evenly, machine_settings
 from tests.contracts.omitting import (
     ABSENT,
     ANSWER_S,
@@ -117,11 +118,11 @@ class OmissionMachine(RuleBasedStateMachine):
             {f"{name}-promise-0": KeyUse(name, START) for name in ("meridian", "aurora")}
         )
 
-    @rule(seconds=st.sampled_from([1, MERGE_S, ANSWER_S, ANSWER_S + 1, CLAIM_S]))
+    @rule(seconds=evenly([1, MERGE_S, ANSWER_S, ANSWER_S + 1, CLAIM_S]))
     def time_passes(self, seconds: int) -> None:
         self.evm.pass_time(seconds)
 
-    @rule(member=st.sampled_from(["meridian", "aurora"]))
+    @rule(member=evenly(["meridian", "aurora"]))
     def promise_key_is_replaced(self, member: str) -> None:
         number = sum(use.member == member for use in self.model.keys.values())
         self.court.rotate(member, f"{member}-promise-{number}")
@@ -130,11 +131,11 @@ class OmissionMachine(RuleBasedStateMachine):
 
     @rule(
         data=st.data(),
-        member=st.sampled_from(MEMBERS),
-        txid=st.sampled_from(TXIDS),
-        commitment=st.sampled_from([C, C, C, OTHER_C]),
-        ago=st.sampled_from([1] * 6 + [0, -5, CLAIM_S, CLAIM_S + 1, CLAIM_S // 2 + 1, MERGE_S]),
-        how=st.sampled_from(["right"] * 8 + ["short", "high", "broken", "other chain", "other C"]),
+        member=evenly(MEMBERS),
+        txid=evenly(TXIDS),
+        commitment=evenly([C, C, C, OTHER_C]),
+        ago=evenly([1] * 6 + [0, -5, CLAIM_S, CLAIM_S + 1, CLAIM_S // 2 + 1, MERGE_S]),
+        how=evenly(["right"] * 8 + ["short", "high", "broken", "other chain", "other C"]),
     )
     def claim(
         self,
@@ -147,7 +148,12 @@ class OmissionMachine(RuleBasedStateMachine):
     ) -> None:
         own = [label for label, use in self.model.keys.items() if use.member == member]
         others = [*self.model.keys, "stranger", "meridian-operator-0"]
-        label = data.draw(st.sampled_from([*(own * 8 or others), *others]))
+        label = data.draw(evenly([*(own * 8 or others), *others]))
+        self._claim(member, txid, commitment, ago, label, how)
+
+    def _claim(
+        self, member: str, txid: bytes, commitment: bytes, ago: int, label: str, how: str
+    ) -> None:
         now = self.evm.now
         claim = Claim(member, txid, commitment, now - ago, now + ANSWER_S)
         digest = self.court.digest(
@@ -165,23 +171,61 @@ class OmissionMachine(RuleBasedStateMachine):
         if answer.ok:
             self.model.claims[claim_id_of(member, txid, commitment)] = claim
 
+    @precondition(lambda self: self.model.claims)
     @rule(
         data=st.data(),
-        whose=st.sampled_from(["meridian", "meridian", "aurora"]),
-        leaf=st.sampled_from([0, 0, 0, 0, 1, 2, 3, 4, 4]),
-        seq=st.sampled_from([1] * 6 + [0, 2]),
+        whose=evenly(["meridian", "meridian", "aurora"]),
+        leaf=evenly([0, 0, 0, 0, 1, 2, 3, 4, 4]),
+        seq=evenly([1] * 6 + [0, 2]),
     )
     def answer(self, data: st.DataObject, whose: str, leaf: int, seq: int) -> None:
-        claim_id = self._draw_claim(data)
+        self._answer(self._draw_claim(data), whose, leaf, seq)
+
+    def _answer(self, claim_id: bytes, whose: str, leaf: int, seq: int) -> None:
         expected = self.model.refuses_answer(claim_id, whose, leaf, seq, self.evm.now)
         answer = self.court.answer(claim_id, self.court.evidence(whose, leaf, seq))
         self._judge(answer, expected)
         if answer.ok:
             self.model.claims[claim_id].state = ANSWERED
 
+    @rule(
+        ago=evenly([1, MERGE_S]),
+        commitment=evenly([C, C, OTHER_C]),
+        then=evenly(["answer", "late answer", "nothing", "leaf without anchor"]),
+    )
+    def a_whole_challenge(self, ago: int, commitment: bytes, then: str) -> None:
+        """A promise as it should be, and an answer or none."""
+        txid = OPEN if then == "leaf without anchor" else THERE
+        uses = self.model.keys.items()
+        label = next(k for k, use in uses if use.member == "meridian" and use.until is None)
+        self._claim("meridian", txid, commitment, ago, label, "right")
+        # By each key that the member ever had.
+        for each, use in list(uses):
+            if use.member == "meridian":
+                self._claim("meridian", ABSENT, commitment, ago, each, "right")
+        claim_id = claim_id_of("meridian", txid, commitment)
+        if claim_id not in self.model.claims:
+            return
+        self._claim("meridian", txid, commitment, ago, label, "right")
+        self._claim("aurora", txid, commitment, ago, label, "right")
+        for whose, leaf, seq in (("aurora", 0, 1), ("meridian", 1, 1), ("meridian", 2, 1)):
+            self._answer(claim_id, whose, leaf, seq)
+        self._answer(claim_id, "meridian", 0 if txid == THERE else 4, 2)
+        if then == "late answer":
+            self.evm.pass_time(ANSWER_S + 1)
+        if then != "nothing":
+            self._answer(claim_id, "meridian", 4 if txid == OPEN else 0, 1)
+            self._answer(claim_id, "meridian", 0, 1)
+        self._conclude(claim_id)
+        self.evm.pass_time(ANSWER_S + 1)
+        self._conclude(claim_id)
+
+    @precondition(lambda self: self.model.claims)
     @rule(data=st.data())
     def conclude(self, data: st.DataObject) -> None:
-        claim_id = self._draw_claim(data)
+        self._conclude(self._draw_claim(data))
+
+    def _conclude(self, claim_id: bytes) -> None:
         expected = self.model.refuses_conclusion(claim_id, self.evm.now)
         answer = self.court.conclude(claim_id)
         self._judge(answer, expected)
@@ -190,7 +234,7 @@ class OmissionMachine(RuleBasedStateMachine):
 
     def _draw_claim(self, data: st.DataObject) -> bytes:
         known = list(self.model.claims)
-        return data.draw(st.sampled_from([*known * 3, word("none")]))
+        return data.draw(evenly([*known[-3:] * 6, *known, word("none")]))
 
     def _judge(self, answer: Answer, expected: str) -> None:
         assert answer.refusal == expected, answer
@@ -209,4 +253,4 @@ class OmissionMachine(RuleBasedStateMachine):
 
 
 def test_contract_and_model_agree_on_any_calls() -> None:
-    run_state_machine_as_test(OmissionMachine, settings=machine_settings(20, 30))
+    run_state_machine_as_test(OmissionMachine, settings=machine_settings(15, 18))

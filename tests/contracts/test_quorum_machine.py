@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
-from eth_abi.abi import encode
-from eth_hash.auto import keccak
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -20,84 +16,15 @@ from hypothesis.stateful import (
 
 from nodes.chain.governance import Action
 from nodes.ids import member_word
-from tests.contracts.machine import Answer, Contract, Evm, error_names, machine_settings
+from tests.contracts.council import DAY, GOVERNORS, Council, appoint, call, founded, rename
+from tests.contracts.machine import Answer, error_names, evenly, machine_settings
 from tests.contracts.world import (
     GOVERNANCE,
     STRANGER,
-    Key,
-    World,
     address_of,
     mirrored,
     word,
 )
-
-GOVERNORS = sorted((f"governor-{number}" for number in range(5)), key=address_of)
-DAY = 86_400
-
-
-@dataclass
-class Council:
-    """A registry that a quorum owns."""
-
-    world: World
-    quorum: Contract
-
-    @classmethod
-    def found(cls) -> Council:
-        evm = Evm()
-        world = World.found(evm)
-        first = [address_of(label) for label in GOVERNORS[:3]]
-        quorum = evm.deploy("GovernanceQuorum", STRANGER.address, first, 2)
-        world.registry.must(GOVERNANCE.address, "transferOwnership", quorum.address)
-        council = cls(world, quorum)
-        action = council.action(call("acceptOwnership()"))
-        assert council.execute(action, GOVERNORS[:2]).ok
-        return council
-
-    def fork(self) -> Council:
-        evm = self.world.evm.fork()
-        return Council(self.world.on(evm), self.quorum.on(evm))
-
-    def action(self, data: bytes, target: bytes = b"", **changes: int) -> Action:
-        target = target or self.world.registry.address
-        nonce = changes.get("nonce", self.quorum.view("nonce"))
-        deadline = changes.get("deadline", self.world.evm.now + DAY)
-        return Action("0x" + target.hex(), data, nonce, deadline)
-
-    def sign(self, action: Action, labels: list[str], chain_id: int = 0) -> list[bytes]:
-        digest = action.digest(
-            chain_id=chain_id or self.world.evm.chain_id,
-            quorum="0x" + self.quorum.address.hex(),
-        )
-        return [Key(label).sign(digest) for label in labels]
-
-    def execute(
-        self, action: Action, labels: list[str], signatures: list[bytes] | None = None
-    ) -> Answer:
-        made = self.sign(action, labels) if signatures is None else signatures
-        target = bytes.fromhex(action.target[2:])
-        arguments = (target, action.data, action.nonce, action.deadline, made)
-        return self.quorum.send(STRANGER.address, "execute", *arguments)
-
-
-def call(signature: str, *arguments: Any) -> bytes:
-    types = signature[signature.index("(") + 1 : -1]
-    listed = types.split(",") if types else []
-    return bytes(keccak(signature.encode())[:4]) + encode(listed, arguments)
-
-
-def rename(member: str, name: str) -> bytes:
-    return call("setName(bytes32,string)", member_word(member), name)
-
-
-def appoint(labels: list[str], needed: int) -> bytes:
-    addresses = [address_of(label) for label in labels]
-    return call("setGovernors(address[],uint32)", addresses, needed)
-
-
-@functools.cache
-def founded() -> Council:
-    return Council.found()
 
 
 @pytest.fixture
@@ -272,22 +199,22 @@ class QuorumMachine(RuleBasedStateMachine):
         self.council = founded().fork()
         self.model = Model(GOVERNORS[:3], 2)
 
-    @rule(seconds=st.sampled_from([1, DAY, DAY + 1]))
+    @rule(seconds=evenly([1, DAY, DAY + 1]))
     def time_passes(self, seconds: int) -> None:
         self.council.world.evm.pass_time(seconds)
 
     @rule(
         data=st.data(),
-        what=st.sampled_from(["rename", "rename", "appoint", "nobody", "empty"]),
-        nonce=st.sampled_from([0] * 6 + [-1, 1]),
-        age=st.sampled_from([0] * 6 + [DAY + 1]),
-        how=st.sampled_from(["right"] * 6 + ["short", "high", "other chain"]),
+        what=evenly(["rename", "rename", "appoint", "nobody", "empty"]),
+        nonce=evenly([0] * 6 + [-1, 1]),
+        age=evenly([0] * 6 + [DAY + 1]),
+        how=evenly(["right"] * 6 + ["short", "high", "other chain"]),
     )
     def execute(self, data: st.DataObject, what: str, nonce: int, age: int, how: str) -> None:
         right = self.model.governors[: self.model.needed]
-        drawn = st.lists(st.sampled_from([*GOVERNORS, "stranger"]), max_size=4)
+        drawn = st.lists(evenly([*GOVERNORS, "stranger"]), max_size=4)
         labels = data.draw(st.one_of(st.just(right), st.just(self.model.governors), drawn))
-        fresh = data.draw(st.lists(st.sampled_from(GOVERNORS), max_size=4, unique=True))
+        fresh = data.draw(st.lists(evenly(GOVERNORS), max_size=4, unique=True))
         fresh.sort(key=address_of)
         needed = data.draw(st.integers(0, 3))
         target, content, effect = b"", rename("aurora", word(repr(fresh)).hex()[:20]), ""
@@ -316,7 +243,7 @@ class QuorumMachine(RuleBasedStateMachine):
             if what == "rename":
                 self.model.names["aurora"] = word(repr(fresh)).hex()[:20]
 
-    @rule(label=st.sampled_from([*GOVERNORS, "stranger", "governance"]))
+    @rule(label=evenly([*GOVERNORS, "stranger", "governance"]))
     def nobody_governs_alone(self, label: str) -> None:
         answer = self.council.quorum.send(address_of(label), "setGovernors", [], 1)
         assert answer.refusal == "NotSelf"
@@ -340,4 +267,4 @@ class QuorumMachine(RuleBasedStateMachine):
 
 
 def test_contract_and_model_agree_on_any_calls() -> None:
-    run_state_machine_as_test(QuorumMachine, settings=machine_settings(12, 20))
+    run_state_machine_as_test(QuorumMachine, settings=machine_settings(10, 15))
