@@ -20,6 +20,14 @@ LEDGER_TABLES = (
     "batches",
     "batch_totals",
     "chain_binding",
+    "unsigned_answers",
+    "closes",
+    "close_duplicates",
+    "close_stages",
+    "comparisons",
+    "breaks",
+    "case_events",
+    "close_corrections",
 )
 
 #: Transactions after the last sealed one: few, and found by index.
