@@ -318,6 +318,51 @@ class MemberMachine(RuleBasedStateMachine):
             member,
         )
 
+    @rule(member=evenly(IDS[:2]))
+    def bins_come_and_go(self, member: str) -> None:
+        """Taken in another order than given, so that they move within the list."""
+        mine = ["700001", "700002", "700003"]
+        self._set_bins(member, [], mine)
+        for bin_ in (mine[0], mine[2], mine[1]):
+            self._set_bins(member, [bin_], [])
+
+    def _set_bins(self, member: str, removed: list[str], added: list[str]) -> None:
+        self._do(
+            self.model.owner,
+            "setBins",
+            (ascii_word(member), removed, added),
+            lambda s, m: m.set_bins(s, member, removed, added),
+        )
+
+    @rule(member=evenly(IDS[:2]), pause=st.integers(1, 3))
+    def a_member_leaves_and_returns(self, member: str, pause: int) -> None:
+        """With a promise key before and after: the period that the revocation ended stays."""
+        count = len(self.model.key_use)
+        fresh = [address_of(f"fresh {count} {n}").rjust(32, b"\0") for n in range(5)]
+        word_, owner = ascii_word(member), self.model.owner
+        if self.model.members[member].active:
+            self._give_promise_key(member, fresh[0])
+            self.evm.pass_time(pause, pause)
+            self._do(owner, "revoke", (word_,), lambda s, m: m.revoke(s, member, self.at))
+        self.evm.pass_time(pause, pause)
+        keys_ = (fresh[1], fresh[2], fresh[3])
+        self._do(
+            owner,
+            "reinstate",
+            (word_, fresh[1][12:], *keys_[1:]),
+            lambda s, m: m.reinstate(s, member, keys_, self.at),
+        )
+        self.evm.pass_time(pause, pause)
+        self._give_promise_key(member, fresh[4])
+
+    def _give_promise_key(self, member: str, key: bytes) -> None:
+        self._do(
+            self.model.owner,
+            "rotateKey",
+            (ascii_word(member), PROMISE, key),
+            lambda s, m: m.rotate(s, member, PROMISE, key, self.at),
+        )
+
     @rule(data=st.data(), member=ids)
     def revoke(self, data: st.DataObject, member: str) -> None:
         self._try(data, "revoke", (ascii_word(member),), lambda s, m: m.revoke(s, member, self.at))
@@ -367,7 +412,15 @@ class MemberMachine(RuleBasedStateMachine):
             # Its operators, the retired ones included.
             words = [period.key for period in known.keys[OPERATOR]]
             senders += [a for a in ADDRESSES if address_of(a).rjust(32, b"\0") in words] * 2
-        sender = data.draw(evenly(senders))
+        self._do(data.draw(evenly(senders)), function, arguments, does)
+
+    def _do(
+        self,
+        sender: str,
+        function: str,
+        arguments: tuple[Any, ...],
+        does: Callable[[str, Model], None],
+    ) -> None:
         after, expected = copy.deepcopy(self.model), ""
         try:
             does(sender, after)
@@ -377,13 +430,13 @@ class MemberMachine(RuleBasedStateMachine):
         assert answer.refusal == expected, (function, arguments, answer)
         if answer.ok:
             before, self.model = self.model.members, after
-            self.changed = [m for m, now in after.members.items() if before.get(m) != now]
+            self.changed += [m for m, now in after.members.items() if before.get(m) != now]
 
     @invariant()
     def owner_and_changed_members_agree(self) -> None:
         """About what the last call changed; `teardown` looks at all."""
         assert self.contract.view("owner") == "0x" + address_of(self.model.owner).hex()
-        for member_id in self.changed:
+        for member_id in dict.fromkeys(self.changed):
             self._compare(member_id, self.contract.view("member", ascii_word(member_id)))
         self.changed = []
 
@@ -424,4 +477,4 @@ class MemberMachine(RuleBasedStateMachine):
 
 
 def test_contract_and_model_agree_on_any_calls() -> None:
-    run_state_machine_as_test(MemberMachine, settings=machine_settings(18, 30))
+    run_state_machine_as_test(MemberMachine, settings=machine_settings(15, 25))

@@ -199,6 +199,10 @@ class OmissionMachine(RuleBasedStateMachine):
         uses = self.model.keys.items()
         label = next(k for k, use in uses if use.member == "meridian" and use.until is None)
         self._claim("meridian", txid, commitment, ago, label, "right")
+        # By each key that the member ever had.
+        for each, use in list(uses):
+            if use.member == "meridian":
+                self._claim("meridian", ABSENT, commitment, ago, each, "right")
         claim_id = claim_id_of("meridian", txid, commitment)
         if claim_id not in self.model.claims:
             return
@@ -249,4 +253,4 @@ class OmissionMachine(RuleBasedStateMachine):
 
 
 def test_contract_and_model_agree_on_any_calls() -> None:
-    run_state_machine_as_test(OmissionMachine, settings=machine_settings(20, 20))
+    run_state_machine_as_test(OmissionMachine, settings=machine_settings(15, 18))

@@ -51,7 +51,6 @@ KEYS = [KEY, replace(KEY, business_date=date(2026, 11, 23))]
 SIGNATURES = ["right"] * 8 + ["short", "high", "broken", "other chain", "other terms"]
 # How a right proposal is made wrong, with the rest of it as it should be.
 CHANGES: list[dict[str, Any]] = [
-    *[{}] * 8,
     {"nonce": 99},
     {"nonce": 0},
     {"deadline": "past"},
@@ -348,7 +347,20 @@ class SettlementMachine(RuleBasedStateMachine):
         entry = model.entries.get(settlement)
         if entry:
             # The same signed words again.
-            self._propose(self.world.operator(entry.proposer).label, "right", entry.terms)
+            label = self.world.operator(entry.proposer).label
+            self._propose(label, "right", entry.terms)
+            # A right proposal with one thing wrong, signed as it is.
+            right = self._right_terms(entry.terms.close)
+            for change in CHANGES:
+                terms = replace(right, **self._dated(change))
+                if model.refuses_proposal(label, "right", terms, now):
+                    self._propose(label, "right", terms)
+
+    def _dated(self, change: dict[str, Any]) -> dict[str, Any]:
+        if "deadline" not in change:
+            return change
+        past = change["deadline"] == "past"
+        return {"deadline": self.evm.now + (-1 if past else MAX_WINDOW + 1)}
 
     def _agree(self, key: CloseKey, until: int) -> None:
         """The first 1 or 2 steps, by the acquirer and the issuer."""
@@ -364,14 +376,10 @@ class SettlementMachine(RuleBasedStateMachine):
         data=st.data(),
         key=evenly(KEYS),
         how=evenly(SIGNATURES),
-        change=evenly(CHANGES),
+        change=evenly([*[{}] * 8, *CHANGES]),
     )
     def propose(self, data: st.DataObject, key: CloseKey, how: str, change: dict[str, Any]) -> None:
-        change = dict(change)
-        if "deadline" in change:
-            past = change["deadline"] == "past"
-            change["deadline"] = self.evm.now + (-1 if past else MAX_WINDOW + 1)
-        terms = replace(self._right_terms(key), **change)
+        terms = replace(self._right_terms(key), **self._dated(change))
         self._propose(self._draw_label(data), how, terms)
 
     @precondition(lambda self: self.model.entries)
@@ -538,4 +546,4 @@ class SettlementMachine(RuleBasedStateMachine):
 
 
 def test_contract_and_model_agree_on_any_calls() -> None:
-    run_state_machine_as_test(SettlementMachine, settings=machine_settings(16, 20))
+    run_state_machine_as_test(SettlementMachine, settings=machine_settings(10, 18))
