@@ -34,8 +34,8 @@ from nodes.clearing.store import Sending
 Connection = psycopg.Connection[Any]
 Row = dict[str, Any]
 
-#: Gaps that are named at once: whoever loses more has lost a log, not a transaction.
-MAX_GAPS = 1000
+#: Gaps of a close that are named: whoever loses more has lost a log, not transactions.
+MAX_GAPS = 100_000
 KINDS = sorted(kind.value for kind in ACQUIRERS_KINDS)
 #: rules.closing.effect, in SQL. The original is looked up for what undoes one.
 _EFFECT = """CASE WHEN t.outcome <> 'approved' THEN 0
@@ -94,8 +94,20 @@ def _packed(connection: Connection, key: DayKey, party: Party, below: int, *, sa
     return bytes(row[0]) if row and row[0] is not None else b""
 
 
+def kept_items(connection: Connection, close: Close) -> DayItems:
+    """The items of a close as they were kept when it was made; read anew where they are gone."""
+    with connection.cursor(binary=True) as cursor:
+        parts = cursor.execute(
+            "SELECT items FROM close_items WHERE close_id = %s ORDER BY part", (close.close_id,)
+        ).fetchall()
+    blob = b"".join(part for (part,) in parts)
+    if len(blob) == close.totals.count * ITEM_SIZE:
+        return DayItems(blob)
+    return day_items(connection, close)
+
+
 def day_items(connection: Connection, close: Close) -> DayItems:
-    """The items of a close, corrections of earlier revisions applied."""
+    """The items of a close as its rows have them now, corrections of earlier revisions applied."""
     items = DayItems(_packed(connection, close.key, close.party, close.horizon, salts=False))
     corrections = corrections_before(connection, close.key, close.revision)
     if not corrections:

@@ -11,11 +11,13 @@ from typing import Any
 import psycopg
 
 from nodes.clearing.model import (
+    ITEM_SIZE,
     Break,
     CaseState,
     CaseStep,
     Close,
     CloseStage,
+    DayItems,
     DayKey,
     Resolution,
 )
@@ -95,6 +97,31 @@ def insert_close(connection: Connection, close: Close, at: datetime) -> int:
     assert row is not None
     enter_stage(connection, row[0], CloseStage.PREPARED, at)
     return int(row[0])
+
+
+#: Of one field: 14.4 MB.
+_PART = 200_000 * ITEM_SIZE
+
+
+def keep_items(connection: Connection, close_id: int, items: DayItems) -> None:
+    """Keep a close's items until they are compared."""
+    blob = items.blob
+    for part, start in enumerate(range(0, len(blob), _PART)):
+        connection.execute(
+            "INSERT INTO close_items (close_id, part, items) VALUES (%s, %s, %b)",
+            (close_id, part, blob[start : start + _PART]),
+        )
+
+
+def forget_items(connection: Connection) -> int:
+    """Drop the items of closes that are compared or confirmed; how many parts."""
+    done = connection.execute(
+        "DELETE FROM close_items AS i WHERE EXISTS (SELECT FROM close_stages AS s"
+        " WHERE s.close_id = i.close_id AND s.stage IN ('CONFIRMED', 'EXPIRED', 'SUPERSEDED'))"
+        " OR EXISTS (SELECT FROM comparisons AS m WHERE m.close_id = i.close_id)"
+        " OR EXISTS (SELECT FROM breaks AS b WHERE b.close_id = i.close_id)"
+    )
+    return done.rowcount
 
 
 def insert_duplicates(

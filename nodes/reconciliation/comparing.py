@@ -309,11 +309,15 @@ def gather(
 ) -> Evidence:
     """Ask for what classification needs: field leaves of mismatches, openings of broken items."""
     own = books.findings()
-    first = exchange(subject.question(findings=True, numbers=own.gaps[: protocol.MAX_NUMBERS]))
-    if first.findings is None or len(first.numbers) != min(len(own.gaps), protocol.MAX_NUMBERS):
+    other = exchange(subject.question(findings=True)).findings
+    if other is None:
         raise ComparisonFailed("the other party's findings are not there")
-    other = first.findings
-    their_numbers = dict(zip(own.gaps, first.numbers, strict=False))
+    their_numbers: dict[int, bytes | None] = {}
+    for numbers in _chunks(own.gaps, protocol.MAX_NUMBERS):
+        told = exchange(subject.question(numbers=list(numbers))).numbers
+        if len(told) != len(numbers):
+            raise ComparisonFailed("not one answer a number")
+        their_numbers |= dict(zip(numbers, told, strict=True))
     found = books.numbered(other.gaps)
     my_numbers = {number: found.get(number) for number in other.gaps}
     broken = {item.txid for item in [*differences.only_mine, *differences.only_theirs]}

@@ -28,7 +28,7 @@ class CloseBooks:
     def index(self) -> RangeIndex:
         """The close's items; loaded when they are first asked for."""
         with transaction(self._engine) as connection:
-            return RangeIndex(queries.day_items(connection, self.close))
+            return RangeIndex(queries.kept_items(connection, self.close))
 
     @cached_property
     def _repeats(self) -> dict[bytes, bytes]:

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import multiprocessing
+import os
 import secrets
 import shutil
 import socket
@@ -40,6 +41,7 @@ from nodes.db.engine import make_engine, migrate, transaction
 from nodes.db.provision import LOGINS, provision
 from nodes.reconciliation.day_comparison import CountedExchange, compare_close
 from nodes.settings import NodeSettings
+from sandbox.bench.cpu import CpuClock
 from sandbox.bench.reconcile_days import KEY, Name, broken_day, write_side
 from sandbox.postgres import EmbeddedPostgres
 
@@ -196,7 +198,11 @@ def run_reconcile(directory: Path, rows: int, breaks: int, seed: int, output: Pa
             children.append(child)
         for port in ports.values():
             _wait(port)
-        result = _measure(dsns, urls, relays, names, console)
+        cpu = CpuClock(
+            {"asker": [os.getpid()], "nodes": [child.pid for child in children]},
+            {"postgresql": running.pid or 0},
+        )
+        result = _measure(dsns, urls, relays, names, console, cpu)
     finally:
         for child in children:
             child.terminate()
@@ -239,6 +245,7 @@ def _measure(
     relays: dict[str, Relay],
     names: set[Name],
     console: Console,
+    cpu: CpuClock,
 ) -> dict[str, Any]:
     engines = {name: make_engine(found["worker"]) for name, found in dsns.items()}
     closes, closing = _broken(engines)
@@ -246,6 +253,7 @@ def _measure(
     client = _client(KEY.acquirer, KEY.issuer, directory)
     exchange = CountedExchange(lambda question: runner.run(client.compare(question)))
     console.print("Comparing")
+    cpu.start()
     started = time.perf_counter()
     compare_close(
         engines[KEY.acquirer],
@@ -257,6 +265,7 @@ def _measure(
         _TERMS,
     )
     seconds = time.perf_counter() - started
+    used = cpu.stop()
     runner.run(client.close())
     wire = relays[KEY.issuer].total
     client = _client(KEY.issuer, KEY.acquirer, directory)
@@ -273,6 +282,8 @@ def _measure(
         "breaks_found": len(found[KEY.acquirer]),
         "cases_opened_at_issuer": taken,
         "comparison_s": round(seconds, 2),
+        "comparison_cpu_s": {name: round(took, 2) for name, took in used.items()},
+        "load_average": round(os.getloadavg()[0], 1),
         "comparison_rounds": exchange.rounds,
         "comparison_message_bytes": exchange.sent + exchange.received,
         "comparison_wire_bytes": wire,

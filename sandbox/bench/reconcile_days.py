@@ -104,6 +104,13 @@ def write_side(
     """Write one side's books of the day. `progress` is told how many rows are there."""
     step = 100_000
     with psycopg.connect(dsn) as connection:
+        indexes = connection.execute(
+            "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index"
+            " WHERE indrelid = 'transactions'::regclass AND NOT indisprimary"
+            " AND indexrelid NOT IN (SELECT conindid FROM pg_constraint)"
+        ).fetchall()
+        for name, _ in indexes:
+            connection.execute(f"DROP INDEX {name}")
         for first in range(1, rows + 1, step):
             last = min(first + step - 1, rows)
             connection.execute(
@@ -127,6 +134,9 @@ def write_side(
             connection.execute(
                 "INSERT INTO unsigned_answers (txid, why) VALUES (%s, 'no signature')", (txid,)
             )
+        # Made again at once: twice as fast as a row at a time.
+        for _, definition in indexes:
+            connection.execute(definition)
         connection.commit()
         connection.autocommit = True
         connection.execute("VACUUM ANALYZE transactions")

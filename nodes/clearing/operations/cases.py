@@ -137,11 +137,24 @@ def open_cases(
     case_s: float,
 ) -> int:
     """Open a case for each break, once; how many are new."""
-    opened = 0
-    for entry in found:
-        ref = break_ref(close.key, close.revision, entry)
-        if queries.case_files(connection, refs=[ref]):
-            continue
+    named = {break_ref(close.key, close.revision, entry): entry for entry in found}
+    known = {file.case.break_ref for file in queries.case_files(connection, refs=list(named))}
+    fresh = [(ref, entry) for ref, entry in named.items() if ref not in known]
+    with connection.pipeline():
+        _open(connection, close, fresh, member=member, now=now, case_s=case_s)
+    return len(fresh)
+
+
+def _open(
+    connection: Connection,
+    close: Close,
+    fresh: Sequence[tuple[bytes, Break]],
+    *,
+    member: str,
+    now: datetime,
+    case_s: float,
+) -> None:
+    for ref, entry in fresh:
         late = clock.to_datetime(entry.due_ms) if entry.due_ms is not None else None
         due_at = max(now, late or now) + timedelta(seconds=case_s)
         store.insert_break(
@@ -157,8 +170,6 @@ def open_cases(
             connection,
             NewEvent(ref, 1, CaseStep.OPENED, CaseState.OPEN, member, NODE, now),
         )
-        opened += 1
-    return opened
 
 
 def take_step(

@@ -45,6 +45,7 @@ def close_days(engine: Engine, member_id: str, clock: Clock, terms: ClosingTerms
         below = queries.horizon(connection)
         store.note_days(connection, queries.days_since(connection, member_id, first, below))
         store.move_scan(connection, next_xact=below)
+        store.forget_items(connection)
         until = newest_closable(clock.now_ms(), terms.time_zone, terms.grace_s)
         due = queries.due_days(connection, until)
     made: list[Close] = []
@@ -102,6 +103,7 @@ def make_close(
         closed_ms=clock.now_ms(),
     )
     number = store.insert_close(connection, close, to_datetime(close.closed_ms))
+    store.keep_items(connection, number, items)
     repeats = queries.find_duplicates(connection, key, party, below)
     store.insert_duplicates(connection, number, repeats)
     log.info("day_closed", close=str(key), revision=revision, items=totals.count)

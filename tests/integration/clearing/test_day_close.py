@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from nodes.anchoring.model import START
+from nodes.anchoring.queries import rows_to_seal
+from nodes.anchoring.rules import row_evidence
 from nodes.authorization.model import Kind, Outcome
 from nodes.clearing.model import BreakKind, CaseState, CloseStage
 from nodes.clearing.queries import CaseFile
@@ -157,6 +160,12 @@ def test_planted_breaks_are_found_corrected_and_the_corrected_close_supersedes(p
         about = {f"transaction {number}" for (number,) in entries}
         assert [v for v in told if any(v.detail.startswith(f"{name} ") for name in about)] == []
         assert [v for v in told if any(v.detail.startswith(f"{name},") for name in about)] == []
+        with transaction(one.database.engine) as connection:
+            rows = rows_to_seal(connection, START, 10_000)
+        sound = [row for row in rows if row.values["kind"] == "adjustment"]
+        assert len(sound) == len(entries)
+        # Sealing recomputes C of each entry, and takes it.
+        assert all(row_evidence(one.member_id, row).leaf.pair_seq == 0 for row in sound)
     # Each entry moves what its break comes to: the issuer's books were the wrong ones.
     moved = pair.issuer.rows(
         "SELECT b.kind, e.amount, t.debit_account IS NOT NULL, k.added_effect, k.removed_effect"

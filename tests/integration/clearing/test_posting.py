@@ -230,3 +230,19 @@ def test_effects_are_alike_in_sql_and_in_python(pair: Pair) -> None:
     for row in rows:
         original = made.get(row["original_txid"] or b"")
         assert row["effect"] == effect(row["kind"], row["outcome"], row["amount"], original)
+
+
+def test_a_closes_items_are_kept_until_it_is_judged_and_are_the_rows(pair: Pair) -> None:
+    pair.both(20)
+    pair.issuer.jobs.close()
+    with transaction(pair.issuer.database.engine) as connection:
+        staged = queries.close_of(connection, KEY, 0)
+        assert staged is not None
+        [(kept,)] = connection.execute("SELECT items FROM close_items").fetchall()
+        assert queries.day_items(connection, staged.close).blob == kept
+        assert queries.kept_items(connection, staged.close).blob == kept
+    pair.work()
+    pair.issuer.jobs.close()
+    with transaction(pair.issuer.database.engine) as connection:
+        assert connection.execute("SELECT count(*) FROM close_items").fetchone() == (0,)
+        assert queries.kept_items(connection, staged.close).blob == kept

@@ -200,3 +200,9 @@ def test_a_question_that_makes_no_sense_is_refused_by_name(
 
     with pytest.raises(MessageRefused, match=why):
         answered()
+
+
+def test_more_gaps_than_one_message_asks_for_are_all_told_apart() -> None:
+    counts = {BreakKind.SEQ_GAP: 700, BreakKind.MISSING_AT_ACQUIRER: 700}
+    day = make_day(13, 100, counts)
+    assert {entry.name for entry in compare(day)} == day.planted

@@ -70,6 +70,16 @@ CREATE TABLE close_duplicates (
     CHECK (txid <> first_txid)
 );
 
+-- A close's packed items, until it is compared or confirmed: working memory, not evidence. They can be
+-- read from the rows again at any time, in ten times the time.
+CREATE TABLE close_items (
+    close_id        bigint   NOT NULL REFERENCES closes,
+    part            smallint NOT NULL,
+    items           bytea    NOT NULL,
+    PRIMARY KEY (close_id, part)
+);
+ALTER TABLE close_items ALTER COLUMN items SET STORAGE EXTERNAL;  -- hashes don't get any smaller
+
 -- How far a close is, a row a stage. CONFIRMED and BROKEN are the chain's word.
 CREATE TABLE close_stages (
     close_id        bigint NOT NULL REFERENCES closes,
@@ -258,7 +268,7 @@ BEGIN
     END LOOP;
 END $$;
 
-GRANT SELECT ON unsigned_answers, close_days, close_scan, closes, close_duplicates, close_stages, chain_outbox,
+GRANT SELECT ON unsigned_answers, close_days, close_scan, closes, close_items, close_duplicates, close_stages, chain_outbox,
     comparisons, breaks, case_events, close_corrections, case_cursors
     TO countersign_app, countersign_anchor;
 GRANT SELECT ON close_days, close_duplicates, close_stages, comparisons, case_events, close_corrections, unsigned_answers
@@ -269,7 +279,8 @@ GRANT SELECT (close_id, acquirer, issuer, currency, business_date, revision, par
     ON closes TO countersign_reader;
 GRANT SELECT (break_id, break_ref, close_id, kind, txid, fields, pair_seq, lacking, other_date, first_txid,
     late_until, due_at, opened_at) ON breaks TO countersign_reader;
-GRANT INSERT ON unsigned_answers, close_days, closes, close_duplicates, close_stages, chain_outbox, comparisons, breaks,
+GRANT DELETE ON close_items TO countersign_app;
+GRANT INSERT ON unsigned_answers, close_days, closes, close_items, close_duplicates, close_stages, chain_outbox, comparisons, breaks,
     case_events, close_corrections, case_cursors TO countersign_app;
 GRANT UPDATE (last_xact, opened_revision) ON close_days TO countersign_app;
 GRANT UPDATE (next_xact, next_block) ON close_scan TO countersign_app;
