@@ -21,6 +21,7 @@ from celery.beat import EmbeddedService, Scheduler
 from pgmq.install import get_embedded_install_sql
 
 from nodes.anchoring import feed_queries, queries
+from nodes.anchoring.event_store import record_keys
 from nodes.anchoring.model import LogIdentity
 from nodes.anchoring.note import NoteSigner
 from nodes.anchoring.operations import (
@@ -110,6 +111,7 @@ class Jobs:
         self._message_signer = MessageSigner(node.member_id, node.keystore.secret("message"))
         self._context: AnchorContext | None = None
         self._claims = ClaimWatch()
+        self._noted_keys: list[tuple[str, bytes, int, int | None]] = []
         self._acquirer = node.make_acquirer() if "acquirer" in settings.roles else None
         self._days = DayJobs(node, self._runner)
 
@@ -155,9 +157,27 @@ class Jobs:
     def seal_events(self) -> bool:
         """Seal all committed events; whether there were any."""
         context, sealed = self.context(), False
+        self._note_keys()
         while seal_events(context.engine, context.identity, self._note_signer, context.clock):
             sealed = True
         return sealed
+
+    def _note_keys(self) -> None:
+        """Keys that began or ended on the chain become events of this member."""
+        member = self._node.directory.member(self._node.member_id)
+        if member is None:
+            return
+        held = {
+            "operator": member.operators,
+            "note": member.note_keys,
+            "message": member.message_keys,
+            "promise": member.promise_keys,
+        }
+        periods = [(kind, p.key, p.first, p.last) for kind, ps in held.items() for p in ps]
+        if periods != self._noted_keys:
+            with transaction(self._node.engine) as connection:
+                record_keys(connection, periods)
+            self._noted_keys = periods
 
     def publish(self) -> int:
         """Send sealed batches to the chain; how many."""

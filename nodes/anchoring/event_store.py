@@ -92,3 +92,28 @@ def record_event(
         (kind, action, subject, actor, detail, card_token),
     ).fetchone()
     return int(row[0]) if row else 0
+
+
+def record_keys(
+    connection: Connection, periods: Sequence[tuple[str, bytes, int, int | None]]
+) -> int:
+    """Write an event for each key's beginning and end that has none yet; how many.
+
+    `periods`: (kind of key, key, first block, last block or None) as the chain has them.
+    """
+    written = 0
+    for kind, key, first, last in periods:
+        for action, block in (("key.valid", first), ("key.retired", last)):
+            if block is None:
+                continue
+            known = connection.execute(
+                "SELECT FROM events WHERE kind = 'key' AND subject = %s AND action = %s LIMIT 1",
+                (key.hex(), action),
+            ).fetchone()
+            if known is None:
+                detail = f"{kind} key, block {block}"
+                record_event(
+                    connection, "key", action, subject=key.hex(), actor="chain", detail=detail
+                )
+                written += 1
+    return written

@@ -172,22 +172,16 @@ def hashes(
     wanted = set(coordinates)
     leaves = [index for level, index in wanted if level == 0]
     inner = [place for place in wanted if place[0] > 0]
-    link = driver(connection)
-    found: dict[tree.Coordinate, bytes] = {}
-    if leaves:
-        for index, leaf_hash in link.execute(
-            "SELECT log_index, leaf_hash FROM log_leaves WHERE log_index = ANY(%s::bigint[])",
-            (leaves,),
-        ):
-            found[0, index] = leaf_hash
-    if inner:
-        for level, index, node in link.execute(
-            "SELECT level, node_index, hash FROM log_nodes JOIN"
+    found: dict[tree.Coordinate, bytes] = {
+        (level, index): stored
+        for level, index, stored in driver(connection).execute(
+            "SELECT 0, log_index, leaf_hash FROM log_leaves WHERE log_index = ANY(%s::bigint[])"
+            " UNION ALL SELECT level, node_index, hash FROM log_nodes JOIN"
             " unnest(%s::smallint[], %s::bigint[]) AS wanted (level, node_index)"
             " USING (level, node_index)",
-            ([place[0] for place in inner], [place[1] for place in inner]),
-        ):
-            found[level, index] = node
+            (leaves, [place[0] for place in inner], [place[1] for place in inner]),
+        )
+    }
     missing = wanted - found.keys()
     if missing:
         raise LookupError(f"the log lacks subtree {min(missing)}")
@@ -206,8 +200,14 @@ def inclusion_proof(connection: AnyConnection, index: int, size: int) -> list[by
 
     IndexError if there is no such leaf in such a tree.
     """
+    return leaf_and_proof(connection, index, size)[1]
+
+
+def leaf_and_proof(connection: AnyConnection, index: int, size: int) -> tuple[bytes, list[bytes]]:
+    """A leaf's hash with its inclusion proof, in one round trip and O(log n) rows."""
     ranges = tree.inclusion_ranges(index, size)
-    return tree.resolve(ranges, hashes(connection, tree.coordinates(ranges)).__getitem__)
+    stored = hashes(connection, [(0, index), *tree.coordinates(ranges)])
+    return stored[0, index], tree.resolve(ranges, stored.__getitem__)
 
 
 def consistency_proof(connection: AnyConnection, first: int, second: int) -> list[bytes]:

@@ -75,8 +75,7 @@ def get_inclusion(node: TheNode, index: Place, size: Size) -> InclusionProof:
     with snapshot(node.engine) as connection:
         if not index < size <= anchoring.log_size(connection):
             raise Problem(404, "size-unknown", "The log has no such leaf or never had such a size.")
-        proof = anchoring.inclusion_proof(connection, index, size)
-        leaf_hash = anchoring.log_entries(connection, index, index + 1)[0][2]
+        leaf_hash, proof = anchoring.leaf_and_proof(connection, index, size)
     return InclusionProof(
         index=index,
         size=size,

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from nodes.anchoring import promise_queries
 from nodes.anchoring import queries as anchoring
 from nodes.anchoring.operations.promising import Promiser, promise_transaction
+from nodes.anchoring.qr_code import qr_svg
 from nodes.anchoring.receipt import Promise, access_key
 from nodes.anchoring.roots_reader import read_roots
 from nodes.api.auth import Principal, admitted, anybody
@@ -85,6 +86,22 @@ def get_promise(node: TheNode, txid: Txid) -> PromiseItem:
     if promise is None:
         raise Problem(404, "promise-unknown", "No promise was made of such a transaction.")
     return _item(node, promise)
+
+
+@router.get(
+    "/v1/transactions/{txid}/promise/code",
+    dependencies=[Depends(admitted(_may_read))],
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The QR code as SVG",
+            "content": {"image/svg+xml": {"schema": {"type": "string"}}},
+        }
+    },
+)
+def get_promise_code(node: TheNode, txid: Txid) -> Response:
+    """The QR code of a promise's link, as it stands on the receipt."""
+    return Response(qr_svg(get_promise(node, txid).url), media_type="image/svg+xml")
 
 
 def _item(node: ApiNode, promise: Promise) -> PromiseItem:

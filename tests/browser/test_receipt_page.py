@@ -14,6 +14,7 @@ from playwright.sync_api import Page, expect
 
 from nodes.anchoring import queries
 from nodes.anchoring.chain_view import CachedChain
+from nodes.anchoring.qr_code import qr_svg
 from nodes.anchoring.receipt import judge_receipt
 from nodes.anchoring.roots_reader import read_roots
 from nodes.anchoring.store import transaction
@@ -96,6 +97,9 @@ def test_a_receipts_code_leads_to_its_proof(member: LogMember, page: Page, watch
         assert made.status_code == 200, made.text
         assert client.get(path).json() == client.post(path, json={}).json() == made.json()
         url = made.json()["url"]
+        code = client.get(path + "/code")
+        assert code.headers["content-type"] == "image/svg+xml"
+        assert code.text == qr_svg(url)
         assert url.startswith(f"{node.url}/r#")
         # The node has no proof yet: the browser's console says 409.
         watch.expected = ["409"]

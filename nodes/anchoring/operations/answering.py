@@ -101,9 +101,9 @@ def _send(
         if not store.try_lock(connection, "publish"):
             return False
         waiting = queries.submissions(connection, AnchorState.SUBMITTED)
-        nonce = max(
-            [context.client.nonce(context.signer.address), *(entry.nonce + 1 for entry in waiting)]
-        )
+        taken = [entry.nonce for entry in waiting] + [*queries.outbox_nonces(connection)]
+        mined = context.client.nonce(context.signer.address)
+        nonce = max([mined, *(number + 1 for number in taken)])
         transaction = omissions.build_answer_tx(
             sender=context.signer.address, nonce=nonce, claim_id=claim.claim_id, evidence=evidence
         )

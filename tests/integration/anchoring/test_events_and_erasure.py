@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from nodes.anchoring import queries
 from nodes.anchoring.chain_view import TrustedChain
+from nodes.anchoring.event_store import record_keys
 from nodes.anchoring.leaf import EventKind, decode_leaf
 from nodes.anchoring.operations.event_sealing import seal_events
 from nodes.anchoring.store import transaction
@@ -109,6 +110,17 @@ def test_what_people_and_nodes_do_stands_in_the_log(books: Books) -> None:
     identity = books.acquirer.context.identity
     member = books.acquirer
     assert seal_events(member.database.engine, identity, member.signer, member.clock) is None
+
+
+def test_keys_that_begin_and_end_are_events_once(books: Books) -> None:
+    member = books.acquirer
+    periods = [("note", b"n" * 32, 3, 9), ("note", b"m" * 32, 9, None)]
+    for expected in (3, 0):
+        with transaction(member.database.engine) as connection:
+            assert record_keys(connection, periods) == expected
+    seal_all(member)
+    assert [name for _, name in leaves_of(member)].count(EventKind.KEY.name) == 3
+    assert check(member).findings == []
 
 
 def test_an_event_is_no_transactions_proof(books: Books) -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from nodes.anchoring.model import LogIdentity
 from nodes.anchoring.note import NoteSigner
 from nodes.anchoring.operations import AnchorContext
+from nodes.anchoring.operations.event_sealing import seal_events
 from nodes.anchoring.operations.promising import promise_transaction
 from nodes.chain.anchors import AnchorRegistry
 from nodes.clock import FixedClock
@@ -107,6 +108,21 @@ def test_a_complete_day_passes_and_is_reported(pair: Pair, tmp_path: Path) -> No
         "debits": debits,
         "credits": credits,
     }
+
+
+def test_how_a_close_went_stands_in_the_log(pair: Pair) -> None:
+    pair.both(2)
+    pair.work()
+    acquirer = log_of(pair, pair.acquirer)
+    identity = acquirer.context.identity
+    assert seal_events(acquirer.database.engine, identity, acquirer.signer, acquirer.clock)
+    found = pair.acquirer.rows(
+        "SELECT action FROM events JOIN log_leaves ON transaction_id = -event_id"
+        " WHERE kind = 'settlement' AND leaf_kind = 6 ORDER BY event_id"
+    )
+    assert [action for (action,) in found] == [
+        f"close.{stage}" for stage in ("prepared", "committed", "revealed", "confirmed")
+    ]
 
 
 def test_a_transaction_that_one_side_lacks_is_named(pair: Pair) -> None:

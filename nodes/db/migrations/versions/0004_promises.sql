@@ -39,6 +39,7 @@ CREATE TABLE events (
     xact            xid8   NOT NULL DEFAULT pg_current_xact_id()
 );
 CREATE INDEX events_in_order ON events (xact, event_id);
+CREATE INDEX events_of_keys ON events (subject) WHERE kind = 'key';
 CREATE INDEX events_by_card ON events (card_token) WHERE card_token IS NOT NULL;
 -- In log_leaves an event has its number, negative, as transaction_id.
 CREATE INDEX log_leaves_of_events ON log_leaves (log_index) WHERE leaf_kind > 3;
@@ -98,6 +99,30 @@ BEGIN
 END $$;
 CREATE TRIGGER rules_are_events AFTER INSERT OR UPDATE ON spend_rules
     FOR EACH ROW EXECUTE FUNCTION note_rule();
+
+-- How closes went, and what was done about their breaks. The chain's word on them is repeated here.
+CREATE FUNCTION note_close_stage() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    c closes%ROWTYPE;
+BEGIN
+    SELECT * INTO c FROM closes WHERE close_id = NEW.close_id;
+    PERFORM record_event('settlement', 'close.' || lower(NEW.stage),
+        format('%s-%s %s %s, revision %s', c.acquirer, c.issuer, c.business_date, c.currency, c.revision),
+        'node', jsonb_build_object('item_count', c.item_count, 'close_root', encode(c.close_root, 'hex'),
+            'totals_hash', encode(c.totals_hash, 'hex'), 'other_root', encode(NEW.other_root, 'hex'),
+            'other_totals', encode(NEW.other_totals, 'hex'))::text, NULL);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER close_stages_are_events AFTER INSERT ON close_stages
+    FOR EACH ROW EXECUTE FUNCTION note_close_stage();
+CREATE FUNCTION note_case_event() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM record_event('settlement', 'case.' || NEW.step, encode(NEW.break_ref, 'hex'),
+        NEW.member || ': ' || NEW.actor, (to_jsonb(NEW) - 'event_id')::text, NULL);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER case_events_are_events AFTER INSERT ON case_events
+    FOR EACH ROW EXECUTE FUNCTION note_case_event();
 
 -- ---------------------------------------------------------------------------------------------
 -- Erasure: of whom nothing is left but C, with a leaf hash in the place of the card token.
