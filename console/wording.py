@@ -84,6 +84,7 @@ ENTRY_MODES = {
 ACCOUNT_KINDS = {
     "cardholder": "Cardholder",
     "funding": "Funding",
+    "clearing": "clearing",
     "settlement": "Settlement",
     "merchant": "Merchant",
     "receivable": "Receivable",
