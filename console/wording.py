@@ -84,7 +84,7 @@ ENTRY_MODES = {
 ACCOUNT_KINDS = {
     "cardholder": "Cardholder",
     "funding": "Funding",
-    "clearing": "clearing",
+    "clearing": "Corrections",
     "settlement": "Settlement",
     "merchant": "Merchant",
     "receivable": "Receivable",
