@@ -126,7 +126,15 @@ class AnchorMachine(RuleBasedStateMachine):
         label = self.world.operator(member).label
         if stranger:
             label = data.draw(evenly(self.world.labels()))
-        attempt = self._attempt(member, grow, wrong, back)
+        self._anchor(label, self._attempt(member, grow, wrong, back), back)
+
+    @rule(member=evenly(MEMBERS), steps=st.lists(evenly(range(1, 8)), min_size=2, max_size=4))
+    def a_log_grows(self, member: str, steps: list[int]) -> None:
+        for step in steps:
+            attempt = self._attempt(member, step, "", 1)
+            self._anchor(self.world.operator(member).label, attempt, 1)
+
+    def _anchor(self, label: str, attempt: Attempt, back: int) -> None:
         expected = self.model.refuses(label, attempt, 1 <= back <= 256)
         answer = self.contract.send(
             address_of(label),

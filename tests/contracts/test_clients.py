@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -185,28 +185,27 @@ class Desk:
         )
 
 
-@pytest.fixture(scope="session")
-def founded(contracts: Contracts) -> Desk:
-    """Close and settlement with long times for what is signed, short ones for what ends."""
+def _founded(contracts: Contracts, window_s: int) -> Desk:
+    """Close-, Settlement- and OmissionRegistry with these times, and three arbiters."""
     client, deployer = contracts.client, contracts.chain.deployer
     judges = [LocalSigner(secrets.token_bytes(32)) for _ in range(3)]
     judges.sort(key=lambda judge: judge.address.lower())
     windows = ["address", "uint64", "uint64"]
     registry, anchors = contracts.chain.member_registry, contracts.anchors.address
-    closes = create(client, deployer, CLOSE_REGISTRY, windows, [registry, LONG_S, SHORT_S + 1])
+    closes = create(client, deployer, CLOSE_REGISTRY, windows, [registry, window_s, LONG_S])
     settlements = create(
         client,
         deployer,
         SETTLEMENT_REGISTRY,
         ["address", "address", "uint64", "address[]", "uint32"],
-        [closes, anchors, SHORT_S + 1, [judge.address for judge in judges], 2],
+        [closes, anchors, window_s, [judge.address for judge in judges], 2],
     )
     omissions = create(
         client,
         deployer,
         OMISSION_REGISTRY,
         [*windows, "uint64"],
-        [anchors, SHORT_S + 1, LONG_S, LONG_S],
+        [anchors, window_s, LONG_S, LONG_S],
     )
     return Desk(
         contracts,
@@ -217,13 +216,35 @@ def founded(contracts: Contracts) -> Desk:
     )
 
 
-@pytest.fixture
-def desk(founded: Desk) -> Desk:
-    """The same contracts with two new members."""
+@pytest.fixture(scope="session")
+def patient(contracts: Contracts) -> Desk:
+    """Times that never run out in a test."""
+    return _founded(contracts, LONG_S)
+
+
+@pytest.fixture(scope="session")
+def brisk(contracts: Contracts) -> Desk:
+    """Times that a test can wait for."""
+    return _founded(contracts, SHORT_S)
+
+
+def _with_members(founded: Desk) -> Desk:
     founded.acquirer, founded.issuer = (founded.contracts.new_id() for _ in range(2))
     founded.contracts.chain.add_member(founded.acquirer, roles=["acquirer"])
     founded.contracts.chain.add_member(founded.issuer, roles=["issuer"])
     return founded
+
+
+@pytest.fixture
+def desk(patient: Desk) -> Desk:
+    """Two new members with all the time they want."""
+    return _with_members(patient)
+
+
+@pytest.fixture
+def hasty(brisk: Desk) -> Desk:
+    """Two new members whose times are over soon."""
+    return _with_members(brisk)
 
 
 class TestCloses:
@@ -275,16 +296,14 @@ class TestCloses:
             e for e in desk.closes.events_since(start) if e.close_id == desk.key.close_id
         ]
 
-    def test_an_overdue_revision_is_expired_and_says_who_was_silent(self, desk: Desk) -> None:
-        desk.commit(desk.acquirer, 0)
-        desk.commit(desk.issuer, 0)
-        desk.reveal(desk.acquirer, 0)
+    def test_an_overdue_revision_is_expired_and_says_who_was_silent(self, hasty: Desk) -> None:
+        hasty.commit(hasty.acquirer, 0)
         time.sleep(SHORT_S + 2)
-        receipt = desk.send(desk.issuer, desk.closes.build_expire_tx, key=desk.key)
-        (expired,) = desk.closes.decode(receipt)
+        receipt = hasty.send(hasty.issuer, hasty.closes.build_expire_tx, key=hasty.key)
+        (expired,) = hasty.closes.decode(receipt)
         assert isinstance(expired, CloseExpired)
         assert (expired.acquirer_silent, expired.issuer_silent) == (False, True)
-        assert desk.closes.round(desk.key, 0).state is CloseState.EXPIRED
+        assert hasty.closes.round(hasty.key, 0).state is CloseState.EXPIRED
 
     def test_a_wrong_transaction_is_named_before_it_is_sent(self, desk: Desk) -> None:
         build = desk.closes.build_reveal_tx
@@ -301,7 +320,7 @@ class TestCloses:
 
 
 class TestSettlements:
-    def test_signed_by_both_and_final(self, desk: Desk) -> None:
+    def test_signed_by_both(self, desk: Desk) -> None:
         desk.round(0)
         start = desk.contracts.client.block_number() + 1
         assert desk.settlements.pending(desk.key) is None
@@ -311,12 +330,13 @@ class TestSettlements:
         desk.confirm(settlement)
         assert desk.settlements.pending(desk.key) is None
         assert desk.settlements.current(desk.key) == settlement
-        time.sleep(SHORT_S + 2)
         build = desk.settlements.build_finalize_tx
-        desk.send(desk.acquirer, build, settlement_id=settlement)
+        early = build(sender=desk.signer(desk.issuer).address, nonce=0, settlement_id=settlement)
+        with pytest.raises(ChainReverted, match="StillDisputable"):
+            desk.settlements.check_tx(early)
         record = desk.settlements.record(settlement)
         assert record is not None
-        assert record.state is SettlementState.FINAL
+        assert record.state is SettlementState.CONFIRMED
         assert (record.acquirer, record.issuer, record.proposer) == (
             desk.acquirer,
             desk.issuer,
@@ -327,9 +347,30 @@ class TestSettlements:
         assert [type(event) for event in events] == [
             SettlementProposed,
             SettlementConfirmed,
-            SettlementFinal,
         ]
         assert desk.settlements.record(b"\x01" * 32) is None
+
+    def test_final_when_the_time_for_disputes_is_over(
+        self, desk: Desk, contracts: Contracts
+    ) -> None:
+        desk.round(0)
+        brief = create(
+            contracts.client,
+            contracts.chain.deployer,
+            SETTLEMENT_REGISTRY,
+            ["address", "address", "uint64", "address[]", "uint32"],
+            [desk.closes.address, contracts.anchors.address, SHORT_S, [], 0],
+        )
+        swift = replace(desk, settlements=SettlementRegistry(contracts.client, brief))
+        settlement = swift.propose()
+        swift.confirm(settlement)
+        time.sleep(SHORT_S + 2)
+        build = swift.settlements.build_finalize_tx
+        receipt = swift.send(swift.acquirer, build, settlement_id=settlement)
+        assert [type(e) for e in swift.settlements.decode(receipt)] == [SettlementFinal]
+        record = swift.settlements.record(settlement)
+        assert record is not None
+        assert record.state is SettlementState.FINAL
 
     def test_disputed_with_a_leaf_and_resolved(self, desk: Desk) -> None:
         desk.round(0)
@@ -374,8 +415,8 @@ class TestSettlements:
     def test_not_signed_in_time_and_replaced(self, desk: Desk) -> None:
         desk.round(0)
         start = desk.contracts.client.block_number() + 1
-        late = desk.propose(deadline=int(time.time()) + 2)
-        time.sleep(3)
+        late = desk.propose(deadline=int(time.time()) + 5)
+        time.sleep(6.5)
         build = desk.settlements.build_expire_tx
         desk.send(desk.issuer, build, settlement_id=late)
         waiting = desk.propose()
@@ -392,22 +433,21 @@ class TestSettlements:
         ]
 
 
-class TestPromises:
-    @pytest.fixture
-    def promiser(self, desk: Desk) -> LocalSigner:
-        """The acquirer's promise key, registered by its operator."""
-        promiser = LocalSigner(secrets.token_bytes(32))
-        chain = desk.contracts.chain
-        rotate_key(
-            desk.contracts.client,
-            desk.signer(desk.acquirer),
-            chain.member_registry,
-            desk.acquirer,
-            "promise",
-            bytes.fromhex(promiser.address[2:]),
-        )
-        return promiser
+def promise_key(desk: Desk) -> LocalSigner:
+    """The acquirer's promise key, registered by its operator."""
+    promiser = LocalSigner(secrets.token_bytes(32))
+    rotate_key(
+        desk.contracts.client,
+        desk.signer(desk.acquirer),
+        desk.contracts.chain.member_registry,
+        desk.acquirer,
+        "promise",
+        bytes.fromhex(promiser.address[2:]),
+    )
+    return promiser
 
+
+class TestPromises:
     def claim(self, desk: Desk, promiser: LocalSigner, txid: bytes) -> bytes:
         deadline = desk.contracts.client.block().timestamp
         time.sleep(1.1)
@@ -435,7 +475,8 @@ class TestPromises:
         assert (claimed.member_id, claimed.txid) == (desk.acquirer, txid)
         return claimed.claim_id
 
-    def test_answered_by_the_leaf(self, desk: Desk, promiser: LocalSigner) -> None:
+    def test_answered_by_the_leaf(self, desk: Desk) -> None:
+        promiser = promise_key(desk)
         evidence = desk.evidence(desk.acquirer)
         claim_id = self.claim(desk, promiser, TXID)
         assert claim_id == claim_id_of(desk.acquirer, TXID, COMMITMENT)
@@ -449,7 +490,8 @@ class TestPromises:
         assert claim.state is ClaimState.ANSWERED
         assert claim.claimant == desk.signer(desk.issuer).address
 
-    def test_proven_when_nobody_answers(self, desk: Desk, promiser: LocalSigner) -> None:
+    def test_proven_when_nobody_answers(self, hasty: Desk) -> None:
+        desk, promiser = hasty, promise_key(hasty)
         start = desk.contracts.client.block_number() + 1
         claim_id = self.claim(desk, promiser, b"\x45" * 32)
         time.sleep(SHORT_S + 2)
@@ -462,7 +504,8 @@ class TestPromises:
         assert desk.omissions.claim(desk.acquirer, b"\x46" * 32, COMMITMENT) is None
         assert desk.omissions.max_merge_delay_s() == LONG_S
 
-    def test_the_directory_knows_the_key(self, desk: Desk, promiser: LocalSigner) -> None:
+    def test_the_directory_knows_the_key(self, desk: Desk) -> None:
+        promiser = promise_key(desk)
         member = desk.contracts.member(desk.acquirer)
         assert member.promise_key == promiser.address
         first = member.promise_keys[0].first

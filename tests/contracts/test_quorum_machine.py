@@ -213,7 +213,9 @@ class QuorumMachine(RuleBasedStateMachine):
     def execute(self, data: st.DataObject, what: str, nonce: int, age: int, how: str) -> None:
         right = self.model.governors[: self.model.needed]
         drawn = st.lists(evenly([*GOVERNORS, "stranger"]), max_size=4)
-        labels = data.draw(st.one_of(st.just(right), st.just(self.model.governors), drawn))
+        all_ = self.model.governors
+        patterns = [right, all_, all_[::-1], all_[:1] * 2, all_[: self.model.needed - 1]]
+        labels = data.draw(st.one_of(evenly([right, *patterns]), drawn))
         fresh = data.draw(st.lists(evenly(GOVERNORS), max_size=4, unique=True))
         fresh.sort(key=address_of)
         needed = data.draw(st.integers(0, 3))
