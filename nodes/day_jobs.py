@@ -62,11 +62,11 @@ class DayJobs:
             )
 
     def close(self) -> int:
-        """Close the days that are due; how many closes were made."""
-        if self._posting is not None:
-            watch_closes(self._posting)
+        """Close the days that are due, and see which the others have opened; how many of both."""
         node = self._node
-        return len(close_days(node.engine, node.member_id, node.clock, self.terms))
+        made = len(close_days(node.engine, node.member_id, node.clock, self.terms))
+        # After it: a day is closed with the chain away, too.
+        return made + (watch_closes(self._posting) if self._posting is not None else 0)
 
     def post(self) -> int:
         """Bring closes further on the chain; how many steps."""
