@@ -24,6 +24,14 @@ LEDGER_TABLES = (
     "promises",
     "erasures",
     "erased_rows",
+    "unsigned_answers",
+    "closes",
+    "close_duplicates",
+    "close_stages",
+    "comparisons",
+    "breaks",
+    "case_events",
+    "close_corrections",
 )
 
 #: Transactions after the last sealed one: few, and found by index.

@@ -157,6 +157,10 @@ def test_only_the_acquirer_of_a_judged_close_may_compare(pair: Pair) -> None:
         media = {"Content-Type": "application/vnd.countersign.comparison"}
         assert http.post("/v1/comparisons", content=question, headers=media).status_code == 403
         assert http.post("/v1/comparisons", json={}).status_code == 415
+    with pair.issuer.api.http(None) as http:
+        assert http.post("/v1/comparisons", content=question, headers=media).status_code == 401
+        wrong = media | {"Authorization": "Bearer nonsense"}
+        assert http.post("/v1/comparisons", content=question, headers=wrong).status_code == 401
 
 
 def test_a_foreign_member_gets_no_case_and_takes_no_step(pair: Pair) -> None:
