@@ -24,7 +24,6 @@ from nodes.anchoring.operations import seal
 from nodes.api.client import NodeClient, NodeRefused, NodeUnreachable
 from nodes.authorization.model import Kind, Outcome, TerminalAnswer
 from nodes.crypto.merkle import verify_consistency, verify_inclusion
-from nodes.reconciliation.protocol import MEDIA_TYPE as COMPARISON
 from tests.factories.network import ACQUIRER, ISSUER, MERCHANT, TERMINAL
 from tests.integration.api.running import (
     GATEWAY,
@@ -537,8 +536,6 @@ def test_every_operation_with_every_caller(nodes: TwoNodes, schema: dict[str, An
         "/v1/case-steps",
     }
     hot = {"/v1/terminal-requests", "/v1/authorizations"}
-    #: Bodies of a kind of their own.
-    comparing = {"/v1/comparisons": COMPARISON}
 
     async def as_member(name: str, method: str, path: str) -> int:
         async with nodes.issuer.client(name) as client:
@@ -571,10 +568,7 @@ def test_every_operation_with_every_caller(nodes: TwoNodes, schema: dict[str, An
             if path == "/v1/comparisons":
                 continue  # not JSON: tests/integration/clearing/test_cases.py
             with nodes.issuer.http(None) as client:
-                json_body: dict[str, Any] = {"json": {}} if method == "post" else {}
-                if path in comparing:
-                    json_body = {"content": b"{}"}
-                    client.headers["Content-Type"] = comparing[path]
+                json_body = {"json": {}} if method == "post" else {}
                 stranger = client.request(method, concrete, **json_body).status_code
                 wrong_key = client.request(
                     method, concrete, headers={"Authorization": "Bearer nonsense"}, **json_body
@@ -588,8 +582,6 @@ def test_every_operation_with_every_caller(nodes: TwoNodes, schema: dict[str, An
                 continue
             assert stranger == 401, path
             assert wrong_key == 401, path
-            if path in comparing or path.startswith("/v1/case-"):
-                continue  # tests/integration/clearing: only the other party of a close
             foreign = run(as_member(MERCHANT_MEMBER, method, concrete))
             if path in for_members:
                 assert foreign in (200, 404, 422), (path, foreign)
