@@ -215,15 +215,20 @@ class ChainClient:
                 return None
 
     def wait_for_receipt(self, tx_hash: bytes, timeout_s: float = 30.0) -> Receipt:
-        """Polls until the transaction is mined. ChainUnavailable when the time is over."""
+        """Polls until the transaction stands in a final block (`finality_depth`; with 1 in any): a
+        receipt can be undone with its block before. ChainUnavailable when the time is over."""
         deadline = time.monotonic() + timeout_s
         pause = 0.01
-        while (found := self.receipt(tx_hash)) is None:
+        while True:
+            found = self.receipt(tx_hash)
+            if found is not None and (
+                self.finality_depth == 1 or self.is_final(found.block_number, found.block_hash)
+            ):
+                return found
             if time.monotonic() > deadline:
-                raise ChainUnavailable(f"0x{tx_hash.hex()} is not mined after {timeout_s} s")
+                raise ChainUnavailable(f"0x{tx_hash.hex()} is not final after {timeout_s} s")
             time.sleep(pause)
             pause = min(pause * 1.5, 0.25)
-        return found
 
     def revert_of(self, tx_hash: bytes) -> ChainReverted:
         """Why a mined transaction reverted: its call repeated on the state before its block, and

@@ -256,7 +256,7 @@ def role_mask(roles: Collection[str]) -> int:
 
 
 def send(client: ChainClient, signer: Signer, call: dict[str, Any]) -> Receipt:
-    """Estimates, signs and sends a transaction, and waits until it is mined.
+    """Estimates, signs and sends a transaction, and waits until it is mined for good.
 
     For governance, which sends one thing after the other. Nodes persist what they sign before
     they send it (nodes/anchoring).

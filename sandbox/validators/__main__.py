@@ -2,8 +2,8 @@
 
     python -m sandbox.validators [--validators 4] [--period 1] [--dir var/validators] [--get]
 
-With `-- COMMAND ...` it runs that command against the network instead of waiting, with EVM_RPC_URL
-and EVM_DEPLOYER_KEY set, and ends with its status.
+With `-- COMMAND ...` it runs that command against the network instead of waiting, with EVM_RPC_URL,
+EVM_DEPLOYER_KEY and EVM_FINALITY_DEPTH set, and ends with its status.
 """
 
 from __future__ import annotations
@@ -67,6 +67,9 @@ def _serve(network: ValidatorNetwork, command: Sequence[str]) -> int:
     settings = {
         "EVM_RPC_URL": network.rpc_urls[0],
         "EVM_DEPLOYER_KEY": network.deployer_key.hex(),
+        # Two validators may seal at once, and a loaded machine sees it every minute: one block on
+        # top, and it is decided.
+        "EVM_FINALITY_DEPTH": "2",
     }
     key_file = network.directory / "deployer.key"
     key_file.touch(mode=0o600)

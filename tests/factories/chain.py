@@ -31,6 +31,8 @@ CHAIN_ID = 20_266
 EVM_RPC_URL = os.environ.get("EVM_RPC_URL", "")
 # Chains with lists of permitted accounts or with priced gas need an account that has both.
 EVM_DEPLOYER_KEY = os.environ.get("EVM_DEPLOYER_KEY", "")
+# Chains whose newest block may be undone: how many make a transaction count, its own included.
+EVM_FINALITY_DEPTH = int(os.environ.get("EVM_FINALITY_DEPTH", "1"))
 
 ENGINES = [
     pytest.param("embedded"),
@@ -129,11 +131,13 @@ class ChainFixture:
     settlement_registry: str = ""
     omission_registry: str = ""
     process: ChainProcess | None = None
+    finality_depth: int = 1
     operators: dict[str, LocalSigner] = field(default_factory=dict)
 
-    def client(self, *, finality_depth: int = 1, timeout_s: float = 5.0) -> ChainClient:
-        """A client of its own."""
-        return ChainClient(self.rpc_url, finality_depth=finality_depth, timeout_s=timeout_s)
+    def client(self, *, finality_depth: int = 0, timeout_s: float = 5.0) -> ChainClient:
+        """A client of its own; of the chain's finality unless another is told."""
+        depth = finality_depth or self.finality_depth
+        return ChainClient(self.rpc_url, finality_depth=depth, timeout_s=timeout_s)
 
     def add_member(
         self,
@@ -198,9 +202,10 @@ def deploy_on(
     process: ChainProcess | None = None,
     *,
     terms: Terms | None = None,
+    finality_depth: int = 1,
 ) -> ChainFixture:
     """Deploys the contracts on whatever EVM chain answers at a URL."""
-    client = ChainClient(rpc_url)
+    client = ChainClient(rpc_url, finality_depth=finality_depth)
     addresses: Addresses = deploy(client, deployer, terms=terms)
     return ChainFixture(
         rpc_url=rpc_url,
@@ -212,6 +217,7 @@ def deploy_on(
         settlement_registry=addresses.settlement_registry or "",
         omission_registry=addresses.omission_registry or "",
         process=process,
+        finality_depth=finality_depth,
     )
 
 
@@ -221,4 +227,4 @@ def open_engine(name: str, tmp: Path, *, terms: Terms | None = None) -> ChainFix
         return start_chain(tmp, terms=terms)
     key = EVM_DEPLOYER_KEY.removeprefix("0x")
     deployer = LocalSigner(bytes.fromhex(key) if key else secrets.token_bytes(32))
-    return deploy_on(EVM_RPC_URL, deployer, terms=terms)
+    return deploy_on(EVM_RPC_URL, deployer, terms=terms, finality_depth=EVM_FINALITY_DEPTH)

@@ -142,7 +142,8 @@ def running_validators(directory: Path, count: int = 4) -> Iterator[Validators]:
         pytest.skip(str(reason))
     with ValidatorNetwork(directory, program, count=count) as network:
         deployer = LocalSigner(network.deployer_key)
-        yield Validators(network, deploy_on(network.rpc_urls[0], deployer))
+        url, depth = network.rpc_urls[0], network.finality_depth
+        yield Validators(network, deploy_on(url, deployer, finality_depth=depth))
 
 
 def wait_until(holds: Callable[[], bool], timeout_s: float = 30.0) -> float:

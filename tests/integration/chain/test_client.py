@@ -147,7 +147,7 @@ def test_garbage_is_refused(evm: ChainFixture, raw: bytes) -> None:
 
 
 def test_finality_counts_blocks_and_wants_the_right_one(evm: ChainFixture) -> None:
-    client = evm.client()
+    client = evm.client(finality_depth=1)
     raw, tx_hash = transfer(evm, client.nonce(evm.deployer.address))
     client.send_raw(raw)
     mined = client.wait_for_receipt(tx_hash)
