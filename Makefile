@@ -5,6 +5,7 @@ VENV ?= .venv
 DEMO_DIR ?= var/demo
 DEMO_ARGS ?=
 TEST_ARGS ?=
+TEST_PROCESSES ?= 2
 BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -33,8 +34,15 @@ setup-dev: $(VENV)/.installed-dev ## The same with the tools of test and lint
 demo: setup ## Start a whole network on this machine and play a business day
 	@DEMO_DIR='$(DEMO_DIR)' exec $(BIN)/countersign demo $(DEMO_ARGS)
 
+# Two processes share the files, each with its own database and chain. The browser's tests run
+# after them by themselves: Playwright leaves an event loop running in its process.
 test: setup-dev ## Run all tests
+ifeq ($(strip $(TEST_ARGS)),)
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --ignore tests/browser
+	@exec $(BIN)/python -m pytest tests/browser
+else
 	@exec $(BIN)/python -m pytest $(TEST_ARGS)
+endif
 
 validators: setup ## Start four geth validators on this machine (docs/chain.md)
 	@exec $(BIN)/python -m sandbox.validators

@@ -1,0 +1,3 @@
+-- Answer signatures, settlement.
+
+SELECT 1;

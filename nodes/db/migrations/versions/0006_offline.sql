@@ -1,0 +1,3 @@
+-- Offline records, terminal batches, store-and-forward.
+
+SELECT 1;

@@ -1,0 +1,3 @@
+-- Chip, stripe, contactless, QR, orders, webhooks.
+
+SELECT 1;

@@ -1,0 +1,3 @@
+-- The terminal fleet.
+
+SELECT 1;
