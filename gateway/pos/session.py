@@ -11,8 +11,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gateway.iso8583 import codec
+from gateway.iso8583 import codec, wire
 from gateway.iso8583.codec import MAC_LENGTH, Message
+from gateway.iso8583.dialect import BCD_TPDU, Dialect
 from gateway.iso8583.errors import FormatError
 from gateway.iso8583.spec import REQUEST_ELEMENTS
 from gateway.pos import framing, translate
@@ -78,14 +79,14 @@ class Session:
         self._ring = ring
         self._policy = policy
 
-    def receive(self, content: bytes, now_ms: int) -> Step:
+    def receive(self, content: bytes, now_ms: int, dialect: Dialect = BCD_TPDU) -> Step:
         """What the content of one frame leads to. Never raises for anything a peer can send."""
         try:
-            header, answer_header = framing.parse_headers(content)
+            header, answer_header = framing.parse_headers(content, dialect)
         except FrameError as error:
             return Close(f"frame_{error.flaw.value}")
         try:
-            message = codec.decode(content[framing.MESSAGE_START :], header.suite)
+            message = codec.decode(content[dialect.message_start :], header.suite, dialect)
         except FormatError as error:
             return self._unreadable(answer_header, error)
         mti = message.mti
@@ -95,7 +96,7 @@ class Session:
         if 11 not in text or 41 not in text:
             return Close("no_address")
         terminal, keys = self._parties(message, header, now_ms)
-        genuine = keys is not None and self._genuine(content, message, keys)
+        genuine = keys is not None and self._genuine(content, message, keys, dialect)
         address = Address(
             answer_header,
             mti,
@@ -133,11 +134,13 @@ class Session:
         sign_on = message.mti == "0800" and message.text.get(3) == "990000"
         return terminal, self._ring.keys(terminal, header.epoch, now_ms, sign_on)
 
-    def _genuine(self, content: bytes, message: Message, keys: WorkingKeys) -> bool:
+    def _genuine(
+        self, content: bytes, message: Message, keys: WorkingKeys, dialect: Dialect
+    ) -> bool:
         mac = message.binary.get(64)
         # Over the bytes as they came: header to DE63. DE64 is the last element.
         return mac is not None and self._hsm.verify_mac(
-            keys.mac, content[framing.HEADER_START : -MAC_LENGTH], mac
+            keys.mac, content[dialect.header_start : -dialect.mac_width], mac
         )
 
     def _accepted(
@@ -193,9 +196,11 @@ class Session:
         """The frame of an answer; its MAC covers the request's MAC, then header to DE63."""
         header = address.header
         if address.mac_key is None:
-            return framing.frame(header, codec.encode(message, header.suite))
+            return framing.frame(header, codec.encode(message, header.suite, header.dialect))
         # Encoded with a place for the MAC, because the bitmap is covered too.
         message.binary[64] = _NO_MAC
-        body = codec.encode(message, header.suite)[:-MAC_LENGTH]
+        dialect = header.dialect
+        body = codec.encode(message, header.suite, dialect)[: -dialect.mac_width]
         covered = address.request_mac + header.bytes_without_tpdu() + body
-        return framing.frame(header, body + self._hsm.mac(address.mac_key, covered))
+        mac = self._hsm.mac(address.mac_key, covered)
+        return framing.frame(header, body + wire.write_bytes(mac, dialect.hex_bytes, dialect))

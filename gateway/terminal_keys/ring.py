@@ -56,18 +56,33 @@ class KeyRing:
             raise ValueError("a key period lasts at least a second")
         self._hsm = hsm
         self._period_s = period_s
-        self._terminals = {terminal.terminal_id: terminal for terminal in terminals}
+        self._terminals: dict[str, TerminalRecord] = {}
         self._static: dict[str, WorkingKeys] = {}
-        # Each terminal's day begins at another second, so they don't all sign on at once.
-        self._shifts = {
-            name: zlib.crc32(name.encode("ascii")) % period_s for name in self._terminals
-        }
+        self._shifts: dict[str, int] = {}
         # Per terminal the periods whose keys the HSM holds now: at most two.
         self._periods: dict[str, dict[int, WorkingKeys]] = {}
-        for terminal_id in self._terminals:
-            self._static[terminal_id] = self._derive(
-                tmk_name(terminal_id), f"{terminal_id}:0", static_label("mac"), static_label("pin")
-            )
+        for terminal in terminals:
+            self.put(terminal)
+
+    def put(self, record: TerminalRecord) -> None:
+        """A new terminal, or a change to one, from now on. KeyUnavailable without its key."""
+        terminal_id = record.terminal_id
+        self.drop(terminal_id)
+        # Each terminal's day begins at another second, so they don't all sign on at once.
+        self._shifts[terminal_id] = zlib.crc32(terminal_id.encode("ascii")) % self._period_s
+        self._static[terminal_id] = self._derive(
+            tmk_name(terminal_id), f"{terminal_id}:0", static_label("mac"), static_label("pin")
+        )
+        self._terminals[terminal_id] = record
+
+    def drop(self, terminal_id: str) -> None:
+        """A terminal is unknown from now on; no error if it was."""
+        self._terminals.pop(terminal_id, None)
+        held = [*self._periods.pop(terminal_id, {}).values()]
+        static = self._static.pop(terminal_id, None)
+        for keys in [*held, static] if static is not None else held:
+            self._hsm.forget(keys.mac)
+            self._hsm.forget(keys.pin)
 
     def terminal(self, terminal_id: str) -> TerminalRecord | None:
         """The record of a terminal, or None if it isn't one of this gateway's."""
