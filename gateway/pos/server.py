@@ -55,6 +55,8 @@ class PosServer:
         self.clock = clock
         self.limits = limits
         self.connections: set[_Connection] = set()
+        #: By terminal: when (ms, UTC) its last request came, and its batch. The fleet empties it.
+        self.seen: dict[str, tuple[int, str]] = {}
         self._server: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
         # Connections with answers that wait to be written, and the end of this turn.
@@ -205,6 +207,7 @@ class _Connection(asyncio.Protocol):
     def _forward(self, step: Forward, now_ms: int) -> None:
         server = self._server
         arrived = self.last_frame
+        server.seen[step.request.terminal_id] = now_ms, step.request.batch
         deadline = arrived + (step.request.deadline_ms - now_ms) / 1000
         item = Waiting(step.request, step.address, arrived, deadline, self._done)
         if not server.dispatcher.submit(item):
