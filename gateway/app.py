@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import structlog
 
+from gateway.http.receipts import ReceiptService
 from gateway.http.status import StatusServer
 from gateway.metrics import Metrics
 from gateway.node_link import HttpNodeLink
@@ -45,7 +46,8 @@ class Gateway:
         self._link = link
         self._http_link: HttpNodeLink | None = None
         self._pos: PosServer | None = None
-        self._status = StatusServer(self.metrics, self._health)
+        receipts = ReceiptService(settings.node_url)
+        self._status = StatusServer(self.metrics, self._health, receipts.routes())
         self.session = _session(settings, keystore)
 
     async def start(self) -> None:
