@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import signal
 from collections.abc import Mapping
 
 import structlog
 
+from gateway.fleet import Fleet
 from gateway.http.receipts import ReceiptService
 from gateway.http.status import StatusServer
 from gateway.metrics import Metrics
@@ -18,9 +20,13 @@ from gateway.pos.server import Limits, PosServer
 from gateway.pos.session import Session
 from gateway.pos.translate import FINGERPRINT_KEY, FINGERPRINT_LABEL, Policy
 from gateway.settings import GatewaySettings
+from gateway.terminal_keys.enrolment import enrol
+from gateway.terminal_keys.model import KeyManagement, TerminalRecord
 from gateway.terminal_keys.ring import MASTER_KEY, ZONE_KEY, KeyRing, tmk_name
+from nodes.api.client import NodeClient, NodePeer, NodeRefused, NodeUnreachable
 from nodes.clock import Clock, SystemClock
 from nodes.crypto.hsm import SoftwareHsm
+from nodes.crypto.http_signatures import MessageSigner
 from nodes.crypto.keystore import Keystore
 
 _log = structlog.get_logger("gateway")
@@ -48,7 +54,9 @@ class Gateway:
         self._pos: PosServer | None = None
         receipts = ReceiptService(settings.node_url)
         self._status = StatusServer(self.metrics, self._health, receipts.routes())
-        self.session = _session(settings, keystore)
+        self.session, self.fleet = _session(settings, keystore)
+        self._follower: asyncio.Task[None] | None = None
+        self._fleet_link: NodeClient | None = None
 
     async def start(self) -> None:
         """Listen for terminals and for HTTP."""
@@ -78,6 +86,9 @@ class Gateway:
             idle_s=settings.idle_timeout_s,
         )
         self._pos = PosServer(self.session, dispatcher, self.metrics, self._clock, limits)
+        self._pos.seen = self.fleet.seen
+        if self._http_link is not None:
+            await self._follow_fleet()
         # In this order: whoever finds /health there, finds the POS port open.
         self.pos_port = await self._pos.start(settings.host, settings.port)
         self.http_port = await self._status.start(settings.host, settings.http_port)
@@ -89,8 +100,30 @@ class Gateway:
             terminals=len(settings.terminals),
         )
 
+    async def _follow_fleet(self) -> None:
+        """Know the fleet before the first terminal comes, as far as the node is there."""
+        settings = self.settings
+        self._fleet_link = link = NodeClient(
+            settings.node_url,
+            signer=MessageSigner(settings.key_id, self._keystore.secret("message")),
+            peer=NodePeer(settings.acquirer, bytes.fromhex(settings.node_message_key)),
+            timeout_s=5.0,
+            connections=2,
+        )
+        self.fleet.restore()
+        with contextlib.suppress(NodeUnreachable, NodeRefused):
+            await self.fleet.follow(link)
+        following = self.fleet.run(link, settings.fleet_poll_s, settings.fleet_report_s)
+        self._follower = asyncio.create_task(following)
+
     async def close(self) -> None:
         """Refuse what waits, close the connections and the way to the node."""
+        if self._follower is not None:
+            self._follower.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._follower
+        if self._fleet_link is not None:
+            await self._fleet_link.close()
         if self._pos is not None:
             await self._pos.close()
         await self._status.close()
@@ -107,14 +140,20 @@ class Gateway:
         }
 
 
-def _session(settings: GatewaySettings, keystore: Keystore) -> Session:
+def _session(settings: GatewaySettings, keystore: Keystore) -> tuple[Session, Fleet]:
     records = [terminal.record() for terminal in settings.terminals]
     names = [MASTER_KEY, ZONE_KEY, *(tmk_name(record.terminal_id) for record in records)]
     hsm = SoftwareHsm({name: keystore.secret(name) for name in names})
     hsm.derive(MASTER_KEY, FINGERPRINT_LABEL, FINGERPRINT_KEY)
     ring = KeyRing(hsm, records, settings.key_period_s)
     policy = Policy(frozenset(settings.currencies), settings.max_amount, settings.deadline_ms)
-    return Session(hsm, ring, policy)
+
+    def check_value(record: TerminalRecord) -> bytes:
+        if record.management is KeyManagement.DUKPT:
+            return enrol(hsm, record).check_value
+        return hsm.check_value(ring.master(record.terminal_id))
+
+    return Session(hsm, ring, policy), Fleet(ring, check_value, records, settings.fleet_file)
 
 
 async def serve(settings: GatewaySettings, keystore: Keystore) -> None:

@@ -28,6 +28,8 @@ CHANGES, REPORTS = "/v1/terminals/changes", "/v1/terminals/reports"
 #: Calls of one report: what is more waits for the next one.
 _CALLS_A_REPORT = 5
 _LONGEST_PAUSE_S = 30.0
+#: Longer than any answer is under way (gateway settings: deadline_ms is at most a minute).
+_FORGET_S = 60.0
 
 
 class Ring(Protocol):
@@ -36,6 +38,8 @@ class Ring(Protocol):
     def put(self, record: TerminalRecord) -> None: ...
 
     def drop(self, terminal_id: str) -> None: ...
+
+    def forget_left(self) -> None: ...
 
     def last_sign_on(self, terminal_id: str) -> int | None: ...
 
@@ -116,17 +120,17 @@ class Fleet:
 
     def _apply(self, record: FleetRecord) -> None:
         name = record.terminal_id
-        self._ring.drop(name)
         if not record.enabled:
+            self._ring.drop(name)
             _log.info("terminal_disabled", terminal_id=name)
             return
         mine = self._configured.get(name) if record.key_generation == 0 else as_record(record)
-        if mine is None:
-            _log.warning("terminal_without_key", terminal_id=name)
-            return
         try:
+            if mine is None:
+                raise KeyUnavailable(name)
             self._ring.put(mine)
         except KeyUnavailable:
+            self._ring.drop(name)
             _log.warning("terminal_without_key", terminal_id=name)
             return
         if record.key_generation:
@@ -190,8 +194,12 @@ class Fleet:
         """Follow and report until it is cancelled. Faults are logged once an outage."""
         loop = asyncio.get_running_loop()
         next_report, pause, away = loop.time() + report_s, poll_s, False
+        next_forgetting = loop.time() + _FORGET_S
         while True:
             await asyncio.sleep(pause)
+            if loop.time() >= next_forgetting:
+                next_forgetting = loop.time() + _FORGET_S
+                self._ring.forget_left()
             try:
                 await self.follow(link)
                 if loop.time() >= next_report:

@@ -63,9 +63,9 @@ class _Page:
         """Points that a part takes."""
         match part:
             case Code():
-                return self._code
+                return float(self._code)
             case Rule():
-                return self._normal * 0.9
+                return float(self._normal * 0.9)
             case Space(lines):
                 return lines * _step(self._normal)
             case Text(text, bold, large):
@@ -141,9 +141,10 @@ def _font(chinese: bool, bold: bool) -> str:
 
 
 def _length(text: str, size: float, bold: bool) -> float:
-    return sum(
+    lengths = [
         pdfmetrics.stringWidth(run, _font(chinese, bold), size) for chinese, run in fonts.runs(text)
-    )
+    ]
+    return float(sum(lengths))
 
 
 def _write(canvas: Canvas, text: str, x: float, y: float, size: float, bold: bool) -> None:

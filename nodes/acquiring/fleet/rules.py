@@ -89,7 +89,9 @@ def changed(
                 return None
             return msgspec.structs.replace(record, enabled=enabled)
         case ChangeKind.KEYS:
-            return msgspec.structs.replace(record, key_generation=record.key_generation + 1)
+            # A key of the gateway's settings counts as the first.
+            following = max(1, record.key_generation) + 1
+            return msgspec.structs.replace(record, key_generation=following)
         case ChangeKind.PARAMETERS:
             if parameters is None or parameters == record.parameters:
                 return None
