@@ -10,10 +10,10 @@ from psec import tr31
 
 from nodes.crypto.hsm.model import BLOCK, Algorithm, KeyUse, WrappedKeyInvalid
 
-# psec takes 3DES from where `cryptography` had it first; both places are the same class.
-warnings.filterwarnings(
-    "ignore", message="TripleDES has been moved", category=CryptographyDeprecationWarning
-)
+# psec takes 3DES from where `cryptography` had it first (both places are the same class), and TR-31
+# version B is made of two-key 3DES.
+for _message in ("TripleDES has been moved", "Two-key TripleDES"):
+    warnings.filterwarnings("ignore", message=_message, category=CryptographyDeprecationWarning)
 
 _VERSIONS = {Algorithm.AES: ("D", "A"), Algorithm.TDES: ("B", "T")}
 #: Key usage and mode of use: PIN encryption, MAC (CMAC or algorithm 3), data, key block protection.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
@@ -36,7 +36,8 @@ from nodes.crypto.keyed_hash import KeyedHash
 _CIPHERS: Mapping[Algorithm, Any] = {
     Algorithm.SM4: algorithms.SM4,
     Algorithm.AES: algorithms.AES,
-    Algorithm.TDES: TripleDES,
+    # Two keys of 3DES: the first one is the third one, too.
+    Algorithm.TDES: lambda key: TripleDES(key + key[:8]),
 }
 _DES_BLOCK = 8
 _NONCE, _TAG = 12, 16
@@ -161,9 +162,13 @@ class SoftwareHsm:
         """See Hsm.derive_dukpt."""
         dukpt.check_serial(serial_number)
         self.derive_initial(base_key, serial_number[: dukpt.KEY_ID_LENGTH], name)
-        initial_key = self._secret(name)
-        self.forget(name)
-        transaction = dukpt.transaction_key(_aes_block, initial_key, serial_number)
+        self.derive_transaction(name, serial_number, use, name)
+
+    def derive_transaction(
+        self, initial_key: str, serial_number: bytes, use: KeyUse, name: str
+    ) -> None:
+        """The same from the terminal's initial key: for the secure module of a terminal."""
+        transaction = dukpt.transaction_key(_aes_block, self._secret(initial_key), serial_number)
         key = dukpt.working_key(_aes_block, transaction, serial_number, use)
         self._put(name, key, Algorithm.AES)
 
@@ -235,6 +240,11 @@ class SoftwareHsm:
             part = keys[BLOCK * position : BLOCK * (position + 1)]
             self._take(part, check_value, name, Algorithm.SM4)
 
+    def take_over(self, other: SoftwareHsm, names: Iterable[str]) -> None:
+        """Take these keys of another software HSM as one's own: within a terminal."""
+        for name in names:
+            self._put(name, other._secret(name), other._kind(name))
+
     def sm2_sign(self, key: str, message: bytes) -> bytes:
         """See Hsm.sm2_sign."""
         return sm2.provider().sign(self._secret(key), message)
@@ -300,7 +310,7 @@ class SoftwareHsm:
         padded = _padded(message, _DES_BLOCK)
         chain = bytes(_DES_BLOCK)
         if len(padded) > _DES_BLOCK:
-            left = TripleDES(self._secret(name)[:_DES_BLOCK] * 2)
+            left = TripleDES(self._secret(name)[:_DES_BLOCK] * 3)
             encryptor = Cipher(left, modes.CBC(chain)).encryptor()
             chain = encryptor.update(padded[:-_DES_BLOCK])[-_DES_BLOCK:]
         last = bytes(a ^ b for a, b in zip(chain, padded[-_DES_BLOCK:], strict=True))

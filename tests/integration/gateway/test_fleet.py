@@ -158,7 +158,7 @@ def test_a_disabled_terminal_is_refused_within_seconds_and_enabled_again(nodes: 
             post(nodes, f"{path}/disable", {"reason": "reported stolen"})
             refused = await pos.purchase(card, 100, "123456")
             assert refused.code == "58", "the node refuses it at once"
-            ring = gateway.session._ring
+            ring = gateway.ring
             took = await until(lambda: ring.terminal(TERMINAL) is None, "the gateway follows")
             assert took < 5
             ring.forget_left()
