@@ -20,6 +20,7 @@ from nodes.chain.directory_file import DirectoryFile
 from nodes.chain.errors import ChainError
 from nodes.chain.signer import LocalSigner, Signer
 from nodes.clock import Clock, SystemClock
+from nodes.crypto.emv import SoftwareEmvHsm
 from nodes.crypto.hsm import PIN_LOOKUP_KEY, SoftwareHsm
 from nodes.crypto.keystore import Keystore
 from nodes.crypto.pan import PanVault
@@ -56,6 +57,10 @@ class Node:
     def make_hsm(self) -> SoftwareHsm:
         """An HSM with this node's zone keys and PIN key; one a thread."""
         return _hsm(self.keystore)
+
+    def make_emv_hsm(self) -> SoftwareEmvHsm:
+        """What holds the issuer's EMV keys and check values; empty where it has none."""
+        return _emv_hsm(self.keystore)
 
     def make_vault(self) -> PanVault:
         """The issuer's card-number vault. KeystoreError if the node is no issuer."""
@@ -159,7 +164,14 @@ def _vault(keystore: Keystore) -> PanVault:
 
 
 def _issuer(settings: NodeSettings, keystore: Keystore, clock: Clock) -> Issuer:
-    return Issuer(settings.member_id, _vault(keystore), _hsm(keystore), clock)
+    return Issuer(
+        settings.member_id, _vault(keystore), _hsm(keystore), clock, _emv_hsm(keystore)
+    )
+
+
+def _emv_hsm(keystore: Keystore) -> SoftwareEmvHsm:
+    names = {name for name in keystore.names() if name.startswith("emv:")}
+    return SoftwareEmvHsm({name: keystore.secret(name) for name in names})
 
 
 def _acquirer(

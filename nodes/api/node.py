@@ -15,6 +15,7 @@ from nodes.authorization.model import (
 )
 from nodes.chain.directory import Member
 from nodes.clock import Clock
+from nodes.crypto.emv import EmvHsm
 from nodes.crypto.hsm import Hsm
 from nodes.crypto.keystore import Keystore
 from nodes.crypto.pan import PanVault
@@ -70,5 +71,7 @@ class ApiNode(Protocol):
     def authorizer(self) -> Decider: ...
 
     def make_hsm(self) -> Hsm: ...
+
+    def make_emv_hsm(self) -> EmvHsm: ...
 
     def make_vault(self) -> PanVault: ...

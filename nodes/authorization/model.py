@@ -97,9 +97,16 @@ class Outcome(StrEnum):
     CARD_BLOCKED = "card_blocked"
     CARD_EXPIRED = "card_expired"
     CURRENCY_NOT_PERMITTED = "currency_not_permitted"
+    CODE_NOT_VALID = "code_not_valid"  # a consumer's QR code: used, expired, or shown otherwise
+    CHIP_DATA_INVALID = "chip_data_invalid"  # missing, unreadable, or not of this transaction
+    CRYPTOGRAM_WRONG = "cryptogram_wrong"  # not made by this card, or made before (its counter)
+    ENTRY_NOT_PERMITTED = "entry_not_permitted"  # the card isn't to be read like this
+    CHECK_VALUE_WRONG = "check_value_wrong"  # CVV, iCVV, CVV2 or service code
+    FALLBACK_NOT_PERMITTED = "fallback_not_permitted"  # a chip card read by its stripe
     PIN_TRIES_EXCEEDED = "pin_tries_exceeded"
     PIN_REQUIRED = "pin_required"
     PIN_WRONG = "pin_wrong"
+    CVM_REQUIRED = "cvm_required"  # Quick Pay has come to its limit: PIN or signature
     ORIGINAL_MISMATCH = "original_mismatch"
     ALREADY_REVERSED = "already_reversed"
     HOLD_ENDED = "hold_ended"
@@ -158,12 +165,19 @@ class _OutcomeWord(IntEnum):
     RULE_DECLINED = 32
     AMOUNT_LIMIT = 33
     COUNT_LIMIT = 34
+    CODE_NOT_VALID = 50
+    CHIP_DATA_INVALID = 51
+    CRYPTOGRAM_WRONG = 52
+    ENTRY_NOT_PERMITTED = 53
+    CHECK_VALUE_WRONG = 54
+    FALLBACK_NOT_PERMITTED = 55
+    CVM_REQUIRED = 56
 
 
 _OUTCOME_WORDS = {outcome: int(_OutcomeWord[outcome.name]) for outcome in Outcome}
 
 
-class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True):
+class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One terminal's message, as the gateway hands it to its acquirer's node.
 
     (terminal_id, business_date, batch, stan, kind) is the idempotency key within the acquirer;
@@ -190,12 +204,16 @@ class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True):
     partial_ok: bool = False  # the terminal can do with a part of the amount (DE39 10)
     final: bool = False  # a capture after which nothing more comes: the rest of the hold is freed
     deadline_ms: int  # after this moment the terminal no longer waits
+    icc: bytes | None = None  # DE55, BER-TLV
+    card_sequence: str | None = None  # DE23, 3 digits
+    track2: str | None = None  # its discretionary data only
+    cvv2: str | None = None  # of e-commerce, 3 digits
 
     def __repr__(self) -> str:
         return f"TerminalRequest({self.kind.value}, {self.terminal_id}, stan={self.stan})"
 
 
-class TerminalAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class TerminalAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the acquirer's node answers; equal bytes for an equal request."""
 
     outcome: Outcome
@@ -206,9 +224,10 @@ class TerminalAnswer(msgspec.Struct, frozen=True, kw_only=True):
     available: int | None = None  # DE54, balance inquiry only, minor units
     ledger: int | None = None
     txid: bytes | None = None
+    icc: bytes | None = None  # DE55 of the answer: ARPC (tag 91), issuer scripts (71, 72)
 
 
-class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True):
+class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One transaction, as an acquirer's node asks the issuer's node for it."""
 
     txid: bytes
@@ -242,12 +261,17 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True):
     partial_ok: bool = False
     final: bool = False
     deadline_ms: int
+    # What the card presented; never kept by the acquirer.
+    icc: bytes | None = None
+    card_sequence: str | None = None
+    track2: str | None = None
+    cvv2: str | None = None
 
     def __repr__(self) -> str:
         return f"AuthorizationRequest({self.kind.value}, {self.txid.hex()})"
 
 
-class AuthorizationAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class AuthorizationAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The issuer's decision; stored, and repeated byte for byte to a repeated request."""
 
     txid: bytes
@@ -264,6 +288,7 @@ class AuthorizationAnswer(msgspec.Struct, frozen=True, kw_only=True):
     #: In a reversal's answer: what the issuer had answered to the original, if it had seen it, so
     #: that an acquirer that never got that answer closes the gap in its record.
     original: AuthorizationAnswer | None = None
+    icc: bytes | None = None  # see TerminalAnswer.icc
 
 
 class TerminalBatch(msgspec.Struct, frozen=True):

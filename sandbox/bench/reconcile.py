@@ -124,6 +124,9 @@ class _Served:
     def make_hsm(self) -> Any:
         raise NotImplementedError("no PIN in this benchmark")
 
+    def make_emv_hsm(self) -> Any:
+        raise NotImplementedError("no card in this benchmark")
+
     def make_vault(self) -> Any:
         raise NotImplementedError("no card in this benchmark")
 

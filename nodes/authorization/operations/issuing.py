@@ -15,6 +15,7 @@ from nodes.authorization.operations.deciding import Asked, Decided
 from nodes.authorization.state import Progress
 from nodes.authorization.store import accounts, requests
 from nodes.authorization.store.accounts import Connection, NewVersion, Pair
+from nodes.authorization.store.presented import ChipRecord, append_chip_records
 from nodes.authorization.store.requests import StoredRequest
 from nodes.db.writes import Writes, execute
 from nodes.ledger.model import Side, TransactionRecord, Transfer
@@ -98,6 +99,7 @@ def stage_batch(writes: Writes, decided: Sequence[Decided], numbers: Numbers) ->
     versions: list[NewVersion] = []
     stored: list[StoredRequest] = []
     progress: list[tuple[bytes, int, Progress]] = []
+    chips: list[ChipRecord] = []
     for place, one in enumerate(fresh):
         row, answer, request = one.record, one.answer, one.asked.request
         if row is None:
@@ -126,6 +128,14 @@ def stage_batch(writes: Writes, decided: Sequence[Decided], numbers: Numbers) ->
         stored.append(one.stored)
         if row.bar is not None:
             stored.append(row.bar)
+        if row.chip is not None and row.chip.data is not None:
+            chips.append(
+                ChipRecord(
+                    request.txid, row.card_token, row.chip.data, row.chip.genuine, answer.icc
+                )
+            )
+    if chips:
+        append_chip_records(writes, chips)
     record_transactions(writes, records)
     accounts.append_versions(writes, versions)
     requests.insert_requests(writes, "issuer", stored)

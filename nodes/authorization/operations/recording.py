@@ -250,6 +250,7 @@ class Recording:
             available=answer.available,
             ledger=answer.ledger,
             txid=request.txid,
+            icc=answer.icc,
         )
 
     def _close_reversal(

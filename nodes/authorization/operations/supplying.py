@@ -69,6 +69,14 @@ class BookReader:
         lookups = {one.lookup for one in asked if one.lookup is not None}
         missing = [lookup for lookup in lookups if lookup not in book.cards]
         book.cards.update(accounts.cards_by_lookup(connection, missing))
+        codes = [
+            one.lookup
+            for one in asked
+            if one.request.entry_mode[:2] in ("03", "04") and one.lookup not in book.cards
+        ]
+        if codes:
+            shown = [lookup for lookup in codes if lookup is not None]
+            book.cards.update(accounts.cards_by_code(connection, shown))
         wanted = {book.cards[lookup].account_id for lookup in lookups if lookup in book.cards}
         # Originals after the snapshots are dropped, before they are read: an original that a later
         # version changed is then never older than its account's snapshot.
