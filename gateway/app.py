@@ -12,7 +12,7 @@ import structlog
 from gateway.http.status import StatusServer
 from gateway.metrics import Metrics
 from gateway.node_link import HttpNodeLink
-from gateway.pos.dispatch import Dispatcher, NodeLink
+from gateway.pos.dispatch import Dispatcher, NodeLink, ServicesLink
 from gateway.pos.server import Limits, PosServer
 from gateway.pos.session import Session
 from gateway.pos.translate import FINGERPRINT_KEY, FINGERPRINT_LABEL, Policy
@@ -70,12 +70,22 @@ class Gateway:
             max_wait_s=settings.max_wait_ms / 1000,
         )
         self.metrics.waiting.set_function(lambda: dispatcher.waiting)
+        # Few and slow: they get calls of their own, so that no payment waits behind them.
+        services = Dispatcher(
+            link,
+            self.metrics,
+            max_batch=min(16, settings.max_batch),
+            in_flight=2,
+            max_waiting=settings.max_waiting,
+            max_wait_s=settings.deadline_ms / 1000,
+            exchange=link.terminal_services if isinstance(link, ServicesLink) else None,
+        )
         limits = Limits(
             connections=settings.max_connections,
             frame_s=settings.frame_timeout_s,
             idle_s=settings.idle_timeout_s,
         )
-        self._pos = PosServer(self.session, dispatcher, self.metrics, self._clock, limits)
+        self._pos = PosServer(self.session, dispatcher, self.metrics, self._clock, limits, services)
         # In this order: whoever finds /health there, finds the POS port open.
         self.pos_port = await self._pos.start(settings.host, settings.port)
         self.http_port = await self._status.start(settings.host, settings.http_port)

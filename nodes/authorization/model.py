@@ -30,6 +30,9 @@ class Kind(StrEnum):
     EXPIRY = "expiry"  # the issuer's own: a hold's time is over
     ADJUSTMENT = "adjustment"  # the issuer's own: made by one person, checked by another
     TRANSFER = "transfer"  # the issuer's own: from card to card
+    TOP_UP = "top_up"  # cash at a merchant, value on the card
+    RESERVE = "reserve"  # the issuer's own: set aside for what a card may spend offline
+    RELEASE = "release"  # the issuer's own: back from there
 
     @property
     def word(self) -> int:
@@ -51,6 +54,9 @@ _KIND_WORDS = {
     Kind.EXPIRY: 11,
     Kind.ADJUSTMENT: 12,
     Kind.TRANSFER: 13,
+    Kind.TOP_UP: 14,
+    Kind.RESERVE: 15,
+    Kind.RELEASE: 16,
 }
 #: What acquirers ask for; the others are the issuer's own transactions.
 ACQUIRERS_KINDS = frozenset(
@@ -64,10 +70,16 @@ ACQUIRERS_KINDS = frozenset(
         Kind.CAPTURE,
         Kind.VOID,
         Kind.ADVICE,
+        Kind.TOP_UP,
     }
 )
 #: Kinds that name an original transaction, and can't be read without it.
 FOLLOW_UPS = frozenset({Kind.REFUND, Kind.REVERSAL, Kind.INCREMENT, Kind.CAPTURE, Kind.VOID})
+#: Kinds that can't be decided on what is in memory of card and account alone.
+LOOKING_UP = FOLLOW_UPS | {Kind.ADVICE}
+#: Kinds that tell of what has happened: taken in whatever becomes of the issuer, and forwarded
+#: until it has acknowledged them.
+FORWARDED = frozenset({Kind.ADVICE, Kind.CAPTURE})
 
 
 class Outcome(StrEnum):
@@ -105,6 +117,8 @@ class Outcome(StrEnum):
     HOLD_ENDED = "hold_ended"
     OVER_ORIGINAL_AMOUNT = "over_original_amount"
     ACCOUNT_FROZEN = "account_frozen"
+    OFFLINE_CLONE = "offline_clone"  # the card's counter was used for another payment
+    OFFLINE_RECORD_INVALID = "offline_record_invalid"  # not what this card has signed
     CARD_NOT_PERMITTED = "card_not_permitted"  # this card isn't for this merchant or service
     USES_EXHAUSTED = "uses_exhausted"
     RULE_DECLINED = "rule_declined"
@@ -158,12 +172,14 @@ class _OutcomeWord(IntEnum):
     RULE_DECLINED = 32
     AMOUNT_LIMIT = 33
     COUNT_LIMIT = 34
+    OFFLINE_RECORD_INVALID = 35
+    OFFLINE_CLONE = 36
 
 
 _OUTCOME_WORDS = {outcome: int(_OutcomeWord[outcome.name]) for outcome in Outcome}
 
 
-class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True):
+class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One terminal's message, as the gateway hands it to its acquirer's node.
 
     (terminal_id, business_date, batch, stan, kind) is the idempotency key within the acquirer;
@@ -190,6 +206,8 @@ class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True):
     partial_ok: bool = False  # the terminal can do with a part of the amount (DE39 10)
     final: bool = False  # a capture after which nothing more comes: the rest of the hold is freed
     deadline_ms: int  # after this moment the terminal no longer waits
+    advice: bool = False  # an authorization that was given already (by voice, in stand-in)
+    offline: bytes | None = None  # DE57: the record of a payment without connection
 
     def __repr__(self) -> str:
         return f"TerminalRequest({self.kind.value}, {self.terminal_id}, stan={self.stan})"
@@ -208,7 +226,7 @@ class TerminalAnswer(msgspec.Struct, frozen=True, kw_only=True):
     txid: bytes | None = None
 
 
-class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True):
+class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One transaction, as an acquirer's node asks the issuer's node for it."""
 
     txid: bytes
@@ -242,6 +260,8 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True):
     partial_ok: bool = False
     final: bool = False
     deadline_ms: int
+    advice: bool = False
+    offline: bytes | None = None  # nodes/crypto/offline_record.py
 
     def __repr__(self) -> str:
         return f"AuthorizationRequest({self.kind.value}, {self.txid.hex()})"
