@@ -40,6 +40,7 @@ from nodes.api import (
     promises,
     simulations,
     strict_json,
+    terminals,
     tiles,
     transactions,
 )
@@ -285,7 +286,7 @@ def build_api(
         controls.rules,
         simulations.router,
         acquiring.merchants,
-        acquiring.terminals,
+        terminals.router,
         acquiring.feeds,
         accounts.router,
         overview.router,
