@@ -125,7 +125,8 @@ class Dispatcher:
         max_wait_s: float,
         exchange: Exchange | None = None,
     ) -> None:
-        self._exchange_with: Exchange = exchange or link.terminal_requests
+        self._link = link
+        self._exchange_with = exchange
         self._metrics = metrics
         self._max_batch = max_batch
         self._free = in_flight
@@ -248,7 +249,8 @@ class Dispatcher:
         metrics.node_batch.observe(len(items))
         left = max(item.deadline for item in items) - asyncio.get_running_loop().time()
         try:
-            answers = await self._exchange_with([item.request for item in items], left)
+            exchange: Exchange = self._exchange_with or self._link.terminal_requests
+            answers = await exchange([item.request for item in items], left)
             if len(answers) != len(items):
                 raise NodeUndecided  # which answer is whose is anybody's guess
         except NodeFailure as failure:
