@@ -18,6 +18,9 @@ KINDS = {
     "expiry": "Expiry of a hold",
     "adjustment": "Adjustment",
     "transfer": "Transfer",
+    "top_up": "Top-up",
+    "reserve": "Reserved for offline",
+    "release": "Released from offline",
 }
 
 #: Outcome -> words. An unknown code is shown as it is, in words.
@@ -56,6 +59,8 @@ OUTCOMES = {
     "hold_ended": "Hold has ended",
     "over_original_amount": "More than the original",
     "account_frozen": "Account frozen",
+    "offline_clone": "Copied card (offline counter reused)",
+    "offline_record_invalid": "Offline record not the card's",
     "card_not_permitted": "Card not permitted here",
     "uses_exhausted": "Uses exhausted",
     "rule_declined": "Declined by a rule",

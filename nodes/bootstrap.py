@@ -164,9 +164,7 @@ def _vault(keystore: Keystore) -> PanVault:
 
 
 def _issuer(settings: NodeSettings, keystore: Keystore, clock: Clock) -> Issuer:
-    return Issuer(
-        settings.member_id, _vault(keystore), _hsm(keystore), clock, _emv_hsm(keystore)
-    )
+    return Issuer(settings.member_id, _vault(keystore), _hsm(keystore), clock, _emv_hsm(keystore))
 
 
 def _emv_hsm(keystore: Keystore) -> SoftwareEmvHsm:
@@ -181,7 +179,9 @@ def _acquirer(
         member = directory.issuer_for(pan)
         return member.member_id if member is not None and member.active else None
 
-    return Acquirer(settings.member_id, _hsm(keystore), clock, route)
+    # Card numbers of advices that wait for their issuer are sealed under the acquirer's own key.
+    vault = _vault(keystore) if {"pan", "pan_lookup"} <= keystore.names() else None
+    return Acquirer(settings.member_id, _hsm(keystore), clock, route, vault=vault)
 
 
 def configure_logging(level: str) -> None:

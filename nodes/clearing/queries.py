@@ -40,11 +40,11 @@ KINDS = sorted(kind.value for kind in ACQUIRERS_KINDS)
 #: rules.closing.effect, in SQL. The original is looked up for what undoes one.
 _EFFECT = """CASE WHEN t.outcome <> 'approved' THEN 0
     WHEN t.kind IN ('purchase', 'capture', 'advice') THEN t.amount
-    WHEN t.kind = 'refund' THEN -t.amount
+    WHEN t.kind IN ('refund', 'top_up') THEN -t.amount
     WHEN t.kind IN ('reversal', 'void') THEN coalesce((SELECT
         CASE WHEN o.outcome <> 'approved' THEN 0
         WHEN o.kind IN ('purchase', 'capture', 'advice') THEN -t.amount
-        WHEN o.kind = 'refund' THEN t.amount ELSE 0 END
+        WHEN o.kind IN ('refund', 'top_up') THEN t.amount ELSE 0 END
         FROM transactions AS o WHERE o.txid = t.original_txid AND o.side = t.side), 0)
     ELSE 0 END"""
 _OF_DAY = (

@@ -77,6 +77,7 @@ class Network:
 
     def __post_init__(self) -> None:
         self.vault = PanVault(secrets.token_bytes(32), secrets.token_bytes(32))
+        self.forward_vault = PanVault(secrets.token_bytes(32), secrets.token_bytes(32))
         pin_key = secrets.token_bytes(32)
         self._issuer_keys = {f"zone:{ACQUIRER}": ISSUER_ZONE, "pin_lookup": pin_key}
         self._acquirer_keys = {"zone:gateway": GATEWAY_ZONE, f"zone:{ISSUER}": ISSUER_ZONE}
@@ -101,6 +102,7 @@ class Network:
             SoftwareHsm(self._acquirer_keys),
             self.clock,
             lambda pan: ISSUER if pan.startswith(BIN) else None,
+            vault=self.forward_vault,
         )
 
     def new_issuer(self) -> Authorizer:

@@ -29,7 +29,7 @@ from nodes.authorization.batching import (
 )
 from nodes.authorization.engine.memory import AcquirerMemory
 from nodes.authorization.model import (
-    FOLLOW_UPS,
+    LOOKING_UP,
     AuthorizationAnswer,
     AuthorizationRequest,
     Outcome,
@@ -286,7 +286,7 @@ class IssuingEngine:
         """Open, decide and record from memory, without a look; None if that can't be done."""
         acquirer, memory = self._acquirer, self._memory
         requests = [request for call in calls for request in call.requests]
-        if acquirer is None or self._careful or any(r.kind in FOLLOW_UPS for r in requests):
+        if acquirer is None or self._careful or any(r.kind in LOOKING_UP for r in requests):
             return None
         work: _Work | None = None
         try:
@@ -538,7 +538,7 @@ class IssuingEngine:
 def _must_follow(call: _Call | _OnUsCall) -> bool:
     """A follow-up may name what is being written."""
     if isinstance(call, _OnUsCall):
-        return any(request.kind in FOLLOW_UPS for request in call.requests)
+        return any(request.kind in LOOKING_UP for request in call.requests)
     return names_others([one for _, one in call.asked])
 
 

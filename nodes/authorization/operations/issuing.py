@@ -12,11 +12,13 @@ import msgspec
 
 from nodes.authorization.model import AuthorizationAnswer, AuthorizationRequest, Outcome
 from nodes.authorization.operations.deciding import Asked, Decided
+from nodes.authorization.rules.offline import MAX_PAYMENT
 from nodes.authorization.state import Progress
-from nodes.authorization.store import accounts, requests
+from nodes.authorization.store import accounts, forwards, requests
 from nodes.authorization.store.accounts import Connection, NewVersion, Pair
 from nodes.authorization.store.presented import ChipRecord, append_chip_records
 from nodes.authorization.store.requests import StoredRequest
+from nodes.crypto.offline_record import OfflineRecord
 from nodes.db.writes import Writes, execute
 from nodes.ledger.model import Side, TransactionRecord, Transfer
 from nodes.ledger.store import TransactionIds, open_transaction_ids, record_transactions
@@ -134,12 +136,51 @@ def stage_batch(writes: Writes, decided: Sequence[Decided], numbers: Numbers) ->
                     request.txid, row.card_token, row.chip.data, row.chip.genuine, answer.icc
                 )
             )
+        if row.record is not None:
+            _stage_record(writes, one, row.record)
     if chips:
         append_chip_records(writes, chips)
     record_transactions(writes, records)
     accounts.append_versions(writes, versions)
     requests.insert_requests(writes, "issuer", stored)
     accounts.append_progress(writes, progress)
+
+
+def _stage_record(writes: Writes, one: Decided, record: OfflineRecord) -> None:
+    """An offline record that was posted, or the alarm about one that wasn't."""
+    request, answer = one.asked.request, one.answer
+    alarms: list[str] = []
+    if answer.outcome is Outcome.APPROVED:
+        day = one.asked.business_date
+        row = forwards.OfflineRow(
+            "issuer", request.acquirer, record, answer.decided_ms, request.txid, one.asked.key, day
+        )
+        forwards.append_records(writes, [row])
+        if record.amount > MAX_PAYMENT:
+            alarms.append("cap")
+    elif answer.outcome is Outcome.OFFLINE_CLONE:
+        alarms.append("clone")
+        forwards.hotlist_clone(writes, record.card_key_id, answer.decided_ms)
+    elif answer.outcome is Outcome.OFFLINE_RECORD_INVALID:
+        alarms.append("invalid")
+    forwards.append_alarms(
+        writes,
+        [
+            forwards.Alarm(
+                kind,
+                "issuer",
+                request.terminal_id,
+                f"{answer.outcome.value} at {request.acquirer}",
+                answer.decided_ms,
+                record.epoch,
+                record.seq,
+                record.card_key_id,
+                record.atc,
+                request.txid,
+            )
+            for kind in alarms
+        ],
+    )
 
 
 def stored_answer(asked: Asked, answer: AuthorizationAnswer) -> StoredRequest:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from nodes.authorization import rules
-from nodes.authorization.model import FOLLOW_UPS, Outcome, TerminalAnswer, TerminalRequest
+from nodes.authorization.model import LOOKING_UP, Outcome, TerminalAnswer, TerminalRequest
 from nodes.authorization.operations.accepting import Acquirer, Opening, read_opening
 from nodes.authorization.operations.deciding import (
     Asked,
@@ -58,7 +58,7 @@ def on_us_batch(
             Closing(forward, one.twin.answer if one.twin is not None else one.answer)
             for forward, one in zip(forwards, decided, strict=True)
         ]
-        look = any(f.open_batch is None or f.request.kind in FOLLOW_UPS for f in forwards)
+        look = any(f.open_batch is None or f.request.kind in LOOKING_UP for f in forwards)
         recording = record_closings(connection, acquirer, closings, opening.now_ms, look=look)
         writes = Writes()
         opening.stage(writes, recording.answers)
