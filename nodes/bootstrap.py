@@ -20,6 +20,7 @@ from nodes.chain.directory_file import DirectoryFile
 from nodes.chain.errors import ChainError
 from nodes.chain.signer import LocalSigner, Signer
 from nodes.clock import Clock, SystemClock
+from nodes.crypto.answer_signature import AnswerSigner
 from nodes.crypto.hsm import PIN_LOOKUP_KEY, SoftwareHsm
 from nodes.crypto.keystore import Keystore
 from nodes.crypto.pan import PanVault
@@ -159,7 +160,8 @@ def _vault(keystore: Keystore) -> PanVault:
 
 
 def _issuer(settings: NodeSettings, keystore: Keystore, clock: Clock) -> Issuer:
-    return Issuer(settings.member_id, _vault(keystore), _hsm(keystore), clock)
+    signer = AnswerSigner(keystore.secret("message"))
+    return Issuer(settings.member_id, _vault(keystore), _hsm(keystore), clock, signer)
 
 
 def _acquirer(

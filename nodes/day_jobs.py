@@ -14,6 +14,7 @@ import structlog
 
 from nodes.api.clearing_client import ClearingClient, case_events_since, clearing_client
 from nodes.api.client import NodeRefused, NodeUnreachable
+from nodes.authorization.operations.checking import check_answers
 from nodes.bootstrap import Node
 from nodes.chain.closes import CloseRegistry
 from nodes.clearing import queries
@@ -61,6 +62,20 @@ class DayJobs:
                 node.clock,
             )
 
+    def check_answers(self) -> int:
+        """Check what issuers have signed of their answers; how many. IssuerUnknown puts it off."""
+        if "acquirer" not in self._node.settings.roles:
+            return 0
+        return check_answers(self._node.engine, self._message_keys)
+
+    def _message_keys(self, issuer: str) -> list[bytes]:
+        """An issuer's present message key, then its earlier ones."""
+        member = self._node.directory.member(issuer)
+        if member is None:
+            return []
+        earlier = [period.key for period in reversed(member.message_keys)]
+        return [member.message_key, *(key for key in earlier if key != member.message_key)]
+
     def close(self) -> int:
         """Close the days that are due, and see which the others have opened; how many of both."""
         node = self._node
@@ -89,6 +104,9 @@ class DayJobs:
         node, done = self._node, 0
         with transaction(node.engine) as connection:
             waiting = queries.uncompared(connection)
+        if waiting:
+            # What isn't signed is a break of the day: it must be known before.
+            self.check_answers()
         for staged in waiting:
             client = self._client(staged.close.key.issuer)
             if client is None:

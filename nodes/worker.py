@@ -43,6 +43,7 @@ from nodes.anchoring.store import transaction
 from nodes.api.client import NodeClient, NodePeer, NodeRefused, NodeUnreachable
 from nodes.authorization.model import AuthorizationAnswer
 from nodes.authorization.operations.booking import AccountBusy
+from nodes.authorization.operations.checking import IssuerUnknown
 from nodes.authorization.operations.expiring import expire_holds
 from nodes.authorization.operations.forwarding import (
     recover_pending,
@@ -70,6 +71,8 @@ QUEUE = "countersign"
 SWEEP_S = 2.0
 #: How often events are sealed: rarely enough that they make few batches of their own.
 EVENTS_S = 15.0
+#: How often issuers' signatures are checked; a day is compared only after it.
+CHECKS_S = 5.0
 #: How often claims of omission are looked for; there is a day to answer.
 CLAIMS_S = 10.0
 #: Days end once a day: looking for them more often would only cost.
@@ -80,6 +83,7 @@ _FEED_PAGE = 200
 _OUTAGES = (
     AccountBusy,
     ChainError,
+    IssuerUnknown,
     NodeUnreachable,
     NodeRefused,
     psycopg.OperationalError,
@@ -194,6 +198,10 @@ class Jobs:
             return 0
         omissions = OmissionRegistry(self._node.chain, address)
         return answer_claims(self.context(), omissions, self._claims)
+
+    def check_answers(self) -> int:
+        """Check what issuers have signed of their answers; how many."""
+        return self._days.check_answers()
 
     def recover_pending(self) -> int:
         """Close requests that a crash left open."""
@@ -315,6 +323,7 @@ def make_celery(node: Node, jobs: Jobs) -> Celery:
     _add_task(app, "answer_claims", jobs.answer_claims)
     _add_task(app, "forward_reversals", jobs.forward_reversals)
     _add_task(app, "recover_pending", jobs.recover_pending)
+    _add_task(app, "check_answers", jobs.check_answers)
     _add_task(app, "expire_holds", jobs.expire_holds)
     _add_task(app, "pull_feed", jobs.pull_feed)
     _add_task(app, "close_days", jobs.close_days, then="post_closes")
@@ -341,6 +350,7 @@ def _configuration(node: Node) -> dict[str, Any]:
         periods |= {"answer_claims": CLAIMS_S}
     if "acquirer" in settings.roles:
         periods |= {"forward_reversals": 1.0, "recover_pending": SWEEP_S}
+        periods |= {"check_answers": CHECKS_S}
     if "issuer" in settings.roles:
         periods |= {"expire_holds": SWEEP_S}
     if "merchant" in settings.roles:

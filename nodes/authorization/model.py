@@ -264,6 +264,9 @@ class AuthorizationAnswer(msgspec.Struct, frozen=True, kw_only=True):
     #: In a reversal's answer: what the issuer had answered to the original, if it had seen it, so
     #: that an acquirer that never got that answer closes the gap in its record.
     original: AuthorizationAnswer | None = None
+    #: The issuer's share of its signature over (txid, C, pair_seq): nodes/crypto/answer_signature.
+    #: None on us, and where no number was given.
+    signature: bytes | None = None
 
 
 class TerminalBatch(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ LEDGER_TABLES = (
     "erasures",
     "erased_rows",
     "unsigned_answers",
+    "answer_signatures",
     "closes",
     "close_duplicates",
     "close_stages",

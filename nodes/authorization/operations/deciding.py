@@ -40,6 +40,7 @@ from nodes.authorization.state import (
 )
 from nodes.authorization.store.accounts import Holder, KnownOriginal
 from nodes.authorization.store.requests import StoredRequest
+from nodes.crypto.answer_signature import Signs
 from nodes.crypto.commitment import SharedFacts, shared_commitment
 from nodes.crypto.hsm import Hsm, PinBlockInvalid
 from nodes.crypto.pan import PanVault, mask
@@ -58,6 +59,8 @@ class Issuer:
     vault: PanVault
     hsm: Hsm
     clock: clock.Clock
+    #: The message key, which signs the answers to other institutions.
+    signer: Signs
 
 
 @dataclass
