@@ -18,7 +18,7 @@ from nodes.chain.client import ChainClient
 from nodes.chain.directory import Directory
 from nodes.chain.directory_file import DirectoryFile
 from nodes.chain.errors import ChainError
-from nodes.chain.signer import LocalSigner, Signer
+from nodes.chain.signer import LocalSigner, OperatorSigner
 from nodes.clock import Clock, SystemClock
 from nodes.crypto.answer_signature import AnswerSigner
 from nodes.crypto.hsm import PIN_LOOKUP_KEY, SoftwareHsm
@@ -43,7 +43,7 @@ class Node:
     chain: ChainClient
     directory: Directory
     anchors: AnchorRegistry
-    signer: Signer
+    signer: OperatorSigner
     link: IssuerLink
     authorizer: Authorizer
     directory_file: DirectoryFile

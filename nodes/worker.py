@@ -247,6 +247,10 @@ class Jobs:
         """Bring closes further on the chain; how many steps."""
         return self._days.post()
 
+    def settle(self) -> int:
+        """Bring settlement statements further; how many things were done."""
+        return self._days.settle()
+
     def reconcile(self) -> int:
         """Compare closes with the other side's, and bring the cases of breaks further."""
         return self._days.reconcile()
@@ -329,6 +333,7 @@ def make_celery(node: Node, jobs: Jobs) -> Celery:
     _add_task(app, "close_days", jobs.close_days, then="post_closes")
     _add_task(app, "post_closes", jobs.post_closes, then="reconcile")
     _add_task(app, "reconcile", jobs.reconcile, then="close_days")
+    _add_task(app, "settle", jobs.settle, then="settle")
     return app
 
 
@@ -357,6 +362,8 @@ def _configuration(node: Node) -> dict[str, Any]:
         periods |= {"pull_feed": SWEEP_S}
     if {"acquirer", "issuer"} & set(settings.roles):
         periods |= {"close_days": _CLOSE_S, "post_closes": SWEEP_S, "reconcile": SWEEP_S}
+        if settings.settlement_registry is not None:
+            periods |= {"settle": SWEEP_S}
     return {
         "broker_url": settings.jobs_url,
         "broker_transport_options": _transport_options(settings.jobs_url),

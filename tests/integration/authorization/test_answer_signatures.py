@@ -26,7 +26,6 @@ from tests.conftest import NodeDatabase
 from tests.factories.network import Network
 from tests.integration.authorization.test_money_paths import forward_reversals
 
-
 NONE, WRONG = "no signature", "the signature does not hold"
 
 
