@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from nodes.clearing.model import Close, DayKey
+from nodes.clearing.model import Close, CloseStage, DayKey
 from nodes.clearing.queries import close_by_id
 from nodes.settlement.model import NewOrder, Order, OrderAction, Settlement, StatementState
 
@@ -53,6 +53,12 @@ def settlement(connection: Connection, settlement_id: bytes) -> Settlement | Non
     """One statement."""
     found = _settlements(connection, "s.settlement_id = %s", (settlement_id,))
     return found[0] if found else None
+
+
+def close_is_in_force(connection: Connection, close_id: int) -> bool:
+    """Whether a revision of a close is Confirmed, and no later one is."""
+    staged = close_by_id(connection, close_id)
+    return staged is not None and staged.stage is CloseStage.CONFIRMED
 
 
 def has_been(connection: Connection, settlement_id: bytes, state: StatementState) -> bool:

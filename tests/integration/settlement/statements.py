@@ -93,7 +93,7 @@ def events(one: Institution) -> list[str]:
 
 def wait_until(moment_s: float) -> None:
     """Until the machine's clock, which is the chain's, is past a moment."""
-    time.sleep(max(0.0, moment_s - time.time()) + 1.1)
+    time.sleep(max(0.0, moment_s - time.time()) + 2.6)
 
 
 def as_owner(one: Institution, statement: str, *parameters: Any) -> None:
