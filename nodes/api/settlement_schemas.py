@@ -121,7 +121,7 @@ class NewResolution(Sent):
 
     verdict: VerdictName
     reason: str = Field(min_length=1, max_length=500)
-    deadline: AwareDatetime = Field(description="Until when the signatures are good.")
+    deadline: AwareDatetime = Field(strict=False, description="Until when the signatures are good.")
     signatures: list[SignatureHex] = Field(min_length=1, max_length=15)
 
 

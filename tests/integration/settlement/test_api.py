@@ -18,7 +18,7 @@ UNKNOWN = "ab" * 32
 
 
 def call(
-    one: Institution, path: str, body: Any = None, *, role: str = "operator", key: str = "a-key-1"
+    one: Institution, path: str, body: Any = None, *, role: str = "operator", key: str = "the-key-1"
 ) -> httpx.Response:
     with one.api.http(role) as http:
         if body is None:
@@ -49,9 +49,9 @@ def test_one_institution_proposes_and_the_other_countersigns(settling: Make) -> 
     placed = answer.json()
     assert (placed["action"], placed["state"]) == ("propose", "waiting")
     assert call(acquirer, "/v1/settlements", body).json() == placed  # the same key again
-    assert problem(call(acquirer, "/v1/settlements", body, key="a-key-2")) == "order-waiting"
+    assert problem(call(acquirer, "/v1/settlements", body, key="the-key-2")) == "order-waiting"
     assert problem(call(acquirer, "/v1/settlements", {"close_id": 999})) == "key-reused"
-    unknown = call(acquirer, "/v1/settlements", {"close_id": 999}, key="a-key-3")
+    unknown = call(acquirer, "/v1/settlements", {"close_id": 999}, key="the-key-3")
     assert (unknown.status_code, problem(unknown)) == (404, "close-unknown")
     pair.work()
     order = call(acquirer, f"/v1/settlement-orders/{placed['order_id']}").json()
@@ -62,7 +62,7 @@ def test_one_institution_proposes_and_the_other_countersigns(settling: Make) -> 
     assert (theirs["acquirer_signed"], theirs["issuer_signed"]) == (True, False)
     assert theirs["state"] == "PROPOSED"
     path = f"/v1/settlements/{theirs['settlement_id']}"
-    assert problem(call(acquirer, f"{path}/countersign", {}, key="a-key-4")) == "not-to-sign"
+    assert problem(call(acquirer, f"{path}/countersign", {}, key="the-key-4")) == "not-to-sign"
     answer = call(issuer, f"{path}/countersign", {})
     assert answer.status_code == 202
     assert only(issuer)["order"]["action"] == "countersign"
@@ -81,7 +81,7 @@ def test_one_institution_proposes_and_the_other_countersigns(settling: Make) -> 
         assert len(signature["signature"]) == 130
         [close] = call(one, "/v1/closes", role="reader").json()["items"]
         assert close["settlement_state"] == "CONFIRMED"
-    again = call(acquirer, "/v1/settlements", body, key="a-key-5")
+    again = call(acquirer, "/v1/settlements", body, key="the-key-5")
     assert (again.status_code, problem(again)) == (409, "already-settled")
     filtered = call(acquirer, "/v1/settlements?state=FINAL", role="reader").json()
     assert filtered["items"] == []
@@ -116,8 +116,8 @@ def test_a_dispute_and_what_arbiters_sign_go_over_the_api(settling: Make) -> Non
     digest = bytes.fromhex(to_sign["digest"])
     signatures = [judge.sign_digest(digest).hex() for judge in judges[:2]]
     body = question | {"signatures": signatures}
-    assert call(issuer, f"{path}/resolve", body, key="a-key-2").status_code == 403
-    answer = call(issuer, f"{path}/resolve", body, role="admin", key="a-key-2")
+    assert call(issuer, f"{path}/resolve", body, key="the-key-2").status_code == 403
+    answer = call(issuer, f"{path}/resolve", body, role="admin", key="the-key-2")
     assert answer.status_code == 202
     pair.work()
     for one in (pair.acquirer, issuer):
