@@ -18,8 +18,9 @@ from nodes.chain.client import ChainClient
 from nodes.chain.directory import Directory
 from nodes.chain.directory_file import DirectoryFile
 from nodes.chain.errors import ChainError
-from nodes.chain.signer import LocalSigner, Signer
+from nodes.chain.signer import LocalSigner, OperatorSigner
 from nodes.clock import Clock, SystemClock
+from nodes.crypto.answer_signature import AnswerSigner
 from nodes.crypto.emv import SoftwareEmvHsm
 from nodes.crypto.hsm import PIN_LOOKUP_KEY, SoftwareHsm
 from nodes.crypto.keystore import Keystore
@@ -43,7 +44,7 @@ class Node:
     chain: ChainClient
     directory: Directory
     anchors: AnchorRegistry
-    signer: Signer
+    signer: OperatorSigner
     link: IssuerLink
     authorizer: Authorizer
     directory_file: DirectoryFile
@@ -164,7 +165,14 @@ def _vault(keystore: Keystore) -> PanVault:
 
 
 def _issuer(settings: NodeSettings, keystore: Keystore, clock: Clock) -> Issuer:
-    return Issuer(settings.member_id, _vault(keystore), _hsm(keystore), clock, _emv_hsm(keystore))
+    return Issuer(
+        settings.member_id,
+        _vault(keystore),
+        _hsm(keystore),
+        clock,
+        AnswerSigner(keystore.secret("message")),
+        _emv_hsm(keystore),
+    )
 
 
 def _emv_hsm(keystore: Keystore) -> SoftwareEmvHsm:

@@ -309,6 +309,9 @@ class AuthorizationAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaul
     #: that an acquirer that never got that answer closes the gap in its record.
     original: AuthorizationAnswer | None = None
     icc: bytes | None = None  # see TerminalAnswer.icc
+    #: The issuer's share of its signature over (txid, C, pair_seq): nodes/crypto/answer_signature.
+    #: None on us, and where no number was given.
+    signature: bytes | None = None
 
 
 class TerminalBatch(msgspec.Struct, frozen=True):

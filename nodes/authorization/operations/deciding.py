@@ -43,6 +43,7 @@ from nodes.authorization.state import (
 )
 from nodes.authorization.store.accounts import Holder, KnownOriginal
 from nodes.authorization.store.requests import StoredRequest
+from nodes.crypto.answer_signature import Signs
 from nodes.crypto.commitment import SharedFacts, shared_commitment
 from nodes.crypto.emv import EmvHsm
 from nodes.crypto.hsm import Hsm, PinBlockInvalid
@@ -68,6 +69,8 @@ class Issuer:
     vault: PanVault
     hsm: Hsm
     clock: clock.Clock
+    #: The message key, which signs the answers to other institutions.
+    signer: Signs
     #: Holds the keys of chips and check values; None: this issuer has none.
     emv: EmvHsm | None = None
 
