@@ -26,8 +26,10 @@ from console.views import (
     adjustments,
     anchors,
     batches,
+    logs,
     members,
     overview,
+    proofs,
     rules,
     sign_in,
     simulations,
@@ -103,6 +105,8 @@ def create_app(settings: ConsoleSettings, clock: Clock | None = None) -> FastAPI
         batches,
         anchors,
         members,
+        logs,
+        proofs,
     ):
         app.include_router(view.router)
     errors.install(app)

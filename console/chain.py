@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from console.logs import Agreement, Told, judge, sampled
 from console.settings import ConsoleSettings
+from nodes.anchoring.checkpoint import Origin
 from nodes.chain.anchors import Anchor, AnchorHead, AnchorRegistry
 from nodes.chain.client import ChainClient
 from nodes.chain.directory import Directory, Member
@@ -29,6 +31,17 @@ class AnchorPage:
     older: int | None
 
 
+@dataclass(frozen=True)
+class MemberLog:
+    """A member's log as the chain has it. `growth`: (block time in seconds, size), the oldest
+    first."""
+
+    member: Member
+    head: Anchor | None
+    growth: list[tuple[int, int]]
+    agreement: Agreement
+
+
 class ChainView:
     """What `nodes.anchoring.verifier` asks of the chain; only final anchors count."""
 
@@ -42,14 +55,14 @@ class ChainView:
         self._client = client
         self.chain_id = chain_id
         self.anchor_registry = registry.address
-        self._registry = registry
-        self._directory = directory
+        self.registry = registry
+        self.directory = directory
         #: The anchor that was looked up last, for showing it beside the verdict.
         self.seen: Anchor | None = None
 
     def anchor(self, member_id: str, seq: int) -> Anchor | None:
         """The member's anchor of that number, if it is final."""
-        found = self._registry.anchor(member_id, seq)
+        found = self.registry.anchor(member_id, seq)
         if found is None or not self._client.is_final(found.block_number, found.block_hash):
             return None
         self.seen = found
@@ -57,7 +70,7 @@ class ChainView:
 
     def note_key(self, member_id: str, block_number: int) -> bytes | None:
         """The member's note key at that block, from the chain's registry."""
-        member = self._directory.member(member_id)
+        member = self.directory.member(member_id)
         return member.note_key_at(block_number) if member else None
 
 
@@ -70,6 +83,8 @@ class ChainReader:
         self._client = ChainClient(
             settings.rpc_url, finality_depth=settings.finality_depth, timeout_s=4
         )
+        # Final anchors, which never change: (member, number) -> (block time, size).
+        self._grown: dict[tuple[str, int], tuple[int, int]] = {}
 
     async def ask(self, question: Callable[[ChainView], _T]) -> _T:
         """`question` answered with a fresh view of the chain, in a thread. ChainAway."""
@@ -102,6 +117,51 @@ class ChainReader:
             return AnchorPage(head, [anchor for anchor in found if anchor], older)
 
         return await self._read(page)
+
+    async def logs(self, told: dict[str, Told], last: int | None) -> list[MemberLog]:
+        """All active members' logs, each beside what its node told; growth over the `last`
+        anchors, or all."""
+
+        def look(view: ChainView) -> list[MemberLog]:
+            members = [member for member in view.directory.members() if member.active]
+            return [self._log(view, member, told.get(member.member_id), last) for member in members]
+
+        return await self.ask(look)
+
+    def _log(
+        self, view: ChainView, member: Member, told: Told | None, last: int | None
+    ) -> MemberLog:
+        registry, member_id = view.registry, member.member_id
+        told = told or Told(None)
+        newest = registry.head(member_id)
+        head = registry.anchor(member_id, newest.seq) if newest else None
+        stated, size = head, told.size
+        if head and size and size < head.size:
+            stated = registry.covering(member_id, size - 1)
+        key = member.note_key_at(stated.block_number) if stated else None
+        origin = Origin(view.chain_id, view.anchor_registry.lower(), member_id)
+        growth = [
+            self._size_at(view, member_id, seq)
+            for seq in (sampled(head.seq, last) if head else ())
+        ]
+        return MemberLog(
+            member,
+            head,
+            [point for point in growth if point],
+            judge(told, origin, head, stated, key),
+        )
+
+    def _size_at(self, view: ChainView, member_id: str, seq: int) -> tuple[int, int] | None:
+        known = self._grown.get((member_id, seq))
+        if known:
+            return known
+        found = view.registry.anchor(member_id, seq)
+        if found is None:
+            return None
+        point = (found.timestamp, found.size)
+        if self._client.is_final(found.block_number, found.block_hash):
+            self._grown[member_id, seq] = point
+        return point
 
     async def members(self) -> tuple[Member, ...]:
         """The chain's own directory."""

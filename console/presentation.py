@@ -64,6 +64,12 @@ def block_time(seconds: int, tz: tzinfo) -> str:
     return f"{datetime.fromtimestamp(seconds, tz):%Y-%m-%d %H:%M:%S}"
 
 
+def offset_ms(seconds: int, tz: tzinfo) -> int:
+    """How far the zone shown is ahead of UTC at a moment (seconds since 1970), in milliseconds."""
+    ahead = datetime.fromtimestamp(seconds, tz).utcoffset()
+    return round(ahead.total_seconds() * 1000) if ahead else 0
+
+
 def day(text: str | None, tz: tzinfo) -> str:
     """ "2026-11-22" in the zone shown."""
     value = moment(text)

@@ -53,6 +53,7 @@ def network(_started: ConsoleNetwork) -> Iterator[ConsoleNetwork]:
     yield _started
     for node in _started.nodes.values():
         node.away = node.refuses = False
+        node.checkpoint = None
         node.tampered.clear()
         node.swapped.clear()
         node.falsified.clear()
