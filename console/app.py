@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from console import errors
 from console.access import Access
+from console.assignments import Assignments
 from console.chain import ChainReader
 from console.gate import Gate
 from console.institutions import Institutions
@@ -26,6 +27,8 @@ from console.views import (
     adjustments,
     anchors,
     batches,
+    breaks,
+    closes,
     logs,
     members,
     overview,
@@ -45,6 +48,7 @@ class Console:
     settings: ConsoleSettings
     clock: Clock
     access: Access
+    assignments: Assignments
     institutions: Institutions
     chain: ChainReader
     templates: Jinja2Blocks
@@ -71,6 +75,7 @@ def create_app(settings: ConsoleSettings, clock: Clock | None = None) -> FastAPI
             settings=settings,
             clock=clock or SystemClock(),
             access=Access(settings, clock or SystemClock()),
+            assignments=Assignments(settings, clock or SystemClock()),
             institutions=Institutions(settings),
             chain=ChainReader(settings),
             templates=make_templates(),
@@ -78,6 +83,7 @@ def create_app(settings: ConsoleSettings, clock: Clock | None = None) -> FastAPI
         app.state.console = console
         yield
         await console.institutions.close()
+        console.assignments.close()
         console.access.close()
 
     app = FastAPI(
@@ -106,6 +112,8 @@ def create_app(settings: ConsoleSettings, clock: Clock | None = None) -> FastAPI
         anchors,
         members,
         logs,
+        closes,
+        breaks,
         proofs,
     ):
         app.include_router(view.router)

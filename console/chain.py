@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from typing import TypeVar
 
 from console.logs import Agreement, Told, judge, sampled
@@ -12,6 +13,7 @@ from console.settings import ConsoleSettings
 from nodes.anchoring.checkpoint import Origin
 from nodes.chain.anchors import Anchor, AnchorHead, AnchorRegistry
 from nodes.chain.client import ChainClient
+from nodes.chain.closes import CloseKey, CloseRegistry, CloseRound
 from nodes.chain.directory import Directory, Member
 from nodes.chain.errors import ChainError
 
@@ -162,6 +164,23 @@ class ChainReader:
         if self._client.is_final(found.block_number, found.block_hash):
             self._grown[member_id, seq] = point
         return point
+
+    async def close_round(
+        self, acquirer: str, issuer: str, currency: str, day: date, revision: int
+    ) -> CloseRound:
+        """A revision of a day's close as the CloseRegistry holds it. ValueError without one."""
+        address = self._settings.close_registry
+        if address is None:
+            raise ValueError("no close_registry is configured")
+
+        def read() -> CloseRound:
+            try:
+                registry = CloseRegistry(self._client, address)
+                return registry.round(CloseKey(acquirer, issuer, currency, day), revision)
+            except ChainError as error:
+                raise ChainAway(str(error)) from error
+
+        return await asyncio.to_thread(read)
 
     async def members(self) -> tuple[Member, ...]:
         """The chain's own directory."""

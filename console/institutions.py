@@ -10,6 +10,8 @@ from console.settings import ConsoleSettings, NodeEntry, Role
 from nodes.api.client import NodeClient, NodeRefused, NodeUnreachable
 
 Json = dict[str, Any]
+#: Refusals for an outage somewhere else than at the node that was asked.
+_NAMED_OUTAGES = frozenset({"case-keeper-unreachable"})
 
 
 class NodeAway(Exception):
@@ -95,7 +97,7 @@ class Institution:
         except NodeRefused as error:
             kind = str(error.problem.get("type", "")).rpartition(":")[2]
             detail = str(error.problem.get("detail") or "")
-            if error.status in (403, 404, 409, 422):
+            if error.status in (403, 404, 409, 422) or kind in _NAMED_OUTAGES:
                 raise NotDone(kind, detail) from error
             raise self._reason(error) from error
         return answer
@@ -173,6 +175,22 @@ class Institution:
     async def adjustment(self, adjustment_id: int) -> Json:
         """One correction by hand."""
         return await self._json(f"/v1/adjustments/{adjustment_id}")
+
+    async def closes(self, filters: Mapping[str, Any]) -> Json:
+        """A page of days' closes, the newest first."""
+        return await self._json("/v1/closes", **filters)
+
+    async def close_of_day(self, close_id: int) -> Json:
+        """One close with its stages and breaks."""
+        return await self._json(f"/v1/closes/{close_id}")
+
+    async def breaks(self, filters: Mapping[str, Any]) -> Json:
+        """A page of breaks with their cases, the newest first."""
+        return await self._json("/v1/breaks", **filters)
+
+    async def broken(self, ref: str) -> Json:
+        """One break with both versions and its case's history."""
+        return await self._json(f"/v1/breaks/{ref}")
 
     async def members(self) -> list[Json]:
         """The network's directory, as this node knows it."""

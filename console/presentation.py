@@ -64,6 +64,14 @@ def block_time(seconds: int, tz: tzinfo) -> str:
     return f"{datetime.fromtimestamp(seconds, tz):%Y-%m-%d %H:%M:%S}"
 
 
+def of_milliseconds(value: int) -> str:
+    """Milliseconds since 1970 as RFC 3339 in UTC; the number itself where that is no moment."""
+    try:
+        return datetime.fromtimestamp(value / 1000, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return str(value)
+
+
 def offset_ms(seconds: int, tz: tzinfo) -> int:
     """How far the zone shown is ahead of UTC at a moment (seconds since 1970), in milliseconds."""
     ahead = datetime.fromtimestamp(seconds, tz).utcoffset()

@@ -430,6 +430,18 @@ RECEIPT_STATES = {
 }
 
 
+#: Refusals that mean something else at a case than elsewhere.
+NOT_DONE_OF_CASE = {
+    "maker-is-checker": "Your institution made this proposal: the other one has to countersign it.",
+    "key-reused": "This form was sent before with other content: look at the case again.",
+}
+
+
+def not_done(kind: str, detail: str = "") -> str:
+    """Why the node didn't do it, in words."""
+    return NOT_DONE.get(kind) or detail or words({}, kind)
+
+
 def words(table: dict[str, str], code: object) -> str:
     """The words of a code, or the code itself made readable."""
     text = str(code)
