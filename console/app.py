@@ -33,6 +33,7 @@ from console.views import (
     members,
     overview,
     proofs,
+    receipts,
     rules,
     sign_in,
     simulations,
@@ -115,6 +116,7 @@ def create_app(settings: ConsoleSettings, clock: Clock | None = None) -> FastAPI
         closes,
         breaks,
         proofs,
+        receipts,
     ):
         app.include_router(view.router)
     errors.install(app)

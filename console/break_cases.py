@@ -1,4 +1,4 @@
-"""Break cases: which fit the filters, who may do what, and both versions beside each other. Pure."""
+"""Break cases: which fit the filters, who may do what, and both versions side by side. Pure."""
 
 from __future__ import annotations
 

@@ -10,8 +10,10 @@ from typing import TypeVar
 
 from console.logs import Agreement, Told, judge, sampled
 from console.settings import ConsoleSettings
+from nodes.anchoring.chain_view import TrustedChain
 from nodes.anchoring.checkpoint import Origin
 from nodes.chain.anchors import Anchor, AnchorHead, AnchorRegistry
+from nodes.chain.challenges import OmissionRegistry
 from nodes.chain.client import ChainClient
 from nodes.chain.closes import CloseKey, CloseRegistry, CloseRound
 from nodes.chain.directory import Directory, Member
@@ -143,8 +145,7 @@ class ChainReader:
         key = member.note_key_at(stated.block_number) if stated else None
         origin = Origin(view.chain_id, view.anchor_registry.lower(), member_id)
         growth = [
-            self._size_at(view, member_id, seq)
-            for seq in (sampled(head.seq, last) if head else ())
+            self._size_at(view, member_id, seq) for seq in (sampled(head.seq, last) if head else ())
         ]
         return MemberLog(
             member,
@@ -164,6 +165,24 @@ class ChainReader:
         if self._client.is_final(found.block_number, found.block_hash):
             self._grown[member_id, seq] = point
         return point
+
+    async def ask_of_receipts(
+        self, question: Callable[[TrustedChain, OmissionRegistry | None], _T]
+    ) -> _T:
+        """`question` answered with a view that knows promise keys, and the omission contract if
+        one is configured. ChainAway."""
+        omission = self._settings.omission_registry
+
+        def answer() -> _T:
+            try:
+                view = TrustedChain(self._client, self._settings.anchor_registry, omission or "")
+                return question(
+                    view, OmissionRegistry(self._client, omission) if omission else None
+                )
+            except ChainError as error:
+                raise ChainAway(str(error)) from error
+
+        return await asyncio.to_thread(answer)
 
     async def close_round(
         self, acquirer: str, issuer: str, currency: str, day: date, revision: int

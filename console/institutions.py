@@ -122,6 +122,10 @@ class Institution:
         """The proof bundle's bytes. NotYet before the anchor is final."""
         return (await self._text(f"/v1/transactions/{txid}/proof", side=side)).encode()
 
+    async def promise(self, txid: str) -> Json:
+        """The promise on a transaction's receipt. NotKnown if none was made."""
+        return await self._json(f"/v1/transactions/{txid}/promise")
+
     async def batches(self, cursor: str | None, limit: int = 25) -> Json:
         """A page of batches, the newest first."""
         return await self._json("/v1/batches", cursor=cursor, limit=limit)

@@ -64,6 +64,11 @@ def block_time(seconds: int, tz: tzinfo) -> str:
     return f"{datetime.fromtimestamp(seconds, tz):%Y-%m-%d %H:%M:%S}"
 
 
+def rfc3339(value: datetime) -> str:
+    """A moment as the node API takes it, in UTC."""
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def of_milliseconds(value: int) -> str:
     """Milliseconds since 1970 as RFC 3339 in UTC; the number itself where that is no moment."""
     try:
@@ -139,7 +144,7 @@ def typed_moment(text: str, tz: tzinfo) -> str | None:
         return None
     if value.tzinfo is None:
         value = value.replace(tzinfo=tz)
-    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return rfc3339(value)
 
 
 def short(value: str | None, head: int = 8, tail: int = 6) -> str:

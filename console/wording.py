@@ -134,12 +134,12 @@ NOT_DONE = {
     "case-moved-on": "Somebody has moved this case on meanwhile: look at it again.",
     "case-keeper-unreachable": "The acquirer's node keeps the case and doesn't answer now. "
     "Nothing was done: try again.",
-    "break-not-due": "What is late may still come: nothing can be proposed before its time is over.",
+    "break-not-due": "What is late may still come: nothing can be proposed before that time.",
     "resolution-not-applicable": "This resolution doesn't fit this class of break.",
     "caller-not-permitted": "Your institution isn't the one whose move it is.",
     "close-not-confirmed": "The close isn't confirmed: there is nothing to settle yet.",
     "already-settled": "A statement of this close waits or stands already.",
-    "not-to-sign": "There is nothing to sign: it isn't proposed by the other side, or it is signed.",
+    "not-to-sign": "There is nothing to sign: the other side hasn't proposed it, or it is signed.",
     "not-disputable": "It can't be disputed now: the time is over, or it isn't confirmed.",
     "not-disputed": "It isn't disputed: there is nothing to resolve.",
     "books-differ": "This institution's own books give other numbers: it doesn't sign.",
@@ -410,6 +410,12 @@ RECEIPT_STATES = {
         "alert-triangle",
         "Overdue",
         "The deadline is over and there is no proof: anybody may take it to the chain.",
+    ),
+    "denied": (
+        "bg-bad",
+        "alert-triangle",
+        "Not in the books",
+        "The node knows no such transaction. After the deadline anybody may take it to the chain.",
     ),
     "claimed": (
         "bg-bad",

@@ -118,9 +118,7 @@ async def _owners(request: Request, institution: Institution) -> dict[str, str]:
     """The institutions whose move it may be, by id: their names in the network's directory."""
     rows = await institution.members()
     return {
-        row["member_id"]: row["name"]
-        for row in rows
-        if set(row["roles"]) & {"issuer", "acquirer"}
+        row["member_id"]: row["name"] for row in rows if set(row["roles"]) & {"issuer", "acquirer"}
     }
 
 

@@ -102,9 +102,7 @@ async def close(request: Request, institution: Chosen, close_id: CloseId) -> Res
         "item": found,
         "group": group_of(found["stage"]),
         "stages": sorted(found["stages"], key=lambda entry: STAGES.index(entry["stage"])),
-        "revisions": [
-            row for row in revisions["items"] if row["currency"] == found["currency"]
-        ],
+        "revisions": [row for row in revisions["items"] if row["currency"] == found["currency"]],
         "names": {item.member_id: item.name for item in request.state.page["institutions"]},
         **await _on_chain(request, found),
     }

@@ -44,14 +44,17 @@ async def logs(
     found: list[MemberLog] = await console.chain.logs(told, last or None)
     shown = [log for log in found if not role or role in log.member.roles]
     rows = [
-        {"log": log, "told": told.get(log.member.member_id, Told(None)), "own": own_log}
+        {
+            "log": log,
+            "told": told.get(log.member.member_id, Told(None)),
+            "own": own.get(log.member.member_id),
+        }
         for log in shown
-        for own_log in (own.get(log.member.member_id),)
     ]
     context: dict[str, Any] = {
         "active": "logs",
         "rows": rows,
-        "troubles": sum(row["log"].agreement.is_trouble for row in rows),
+        "troubles": sum(log.agreement.is_trouble for log in shown),
         "chart": chart(shown, request),
         "filters": {"role": role, "last": last},
         "roles": ROLES,

@@ -16,6 +16,7 @@ from console.settings import ConsoleSettings
 from tests.browser.closing import Closing, closing_network
 from tests.browser.issuing import Issuing, console_settings, issuing_network, node_people
 from tests.browser.network import PASSWORD, ConsoleNetwork, console_network, people
+from tests.browser.promising import Receipts, promising_network
 from tests.conftest import Cluster
 from tests.factories.ledger import ACQUIRER, ISSUER
 
@@ -78,6 +79,13 @@ def issuing(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def closing(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closing]:
     """Real nodes whose days are closed on a real chain, and a console before them."""
     with closing_network(cluster, tmp_path_factory.mktemp("closing")) as network:
+        yield network
+
+
+@pytest.fixture(scope="session")
+def promising(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receipts]:
+    """A real node that has given receipts, and a console before it."""
+    with promising_network(cluster, tmp_path_factory.mktemp("promising")) as network:
         yield network
 
 
