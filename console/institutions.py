@@ -202,6 +202,13 @@ class Institution:
         items: list[Json] = answer["items"]
         return items
 
+    async def names(self) -> dict[str, str]:
+        """The members' names by id, as this node knows them; none if it is away."""
+        try:
+            return {row["member_id"]: row["name"] for row in await self.members()}
+        except (NodeAway, NodeRefusal):
+            return {}
+
     async def _json(self, path: str, **params: Any) -> Json:
         try:
             answer: Json = await self.client.get_json(path, **_present(params))

@@ -23,7 +23,7 @@ from console.break_cases import (
     resolutions,
 )
 from console.institutions import Institution, Json, NotDone
-from console.session import Chosen, Forbidden, SignedIn
+from console.session import Chosen, Forbidden, SignedIn, names_of
 from console.templating import is_for, render
 
 router = APIRouter(prefix="/i/{member_id}/breaks")
@@ -73,7 +73,6 @@ async def breaks(
         "takens": TAKEN,
         "next_cursor": following,
         "cursor": cursor,
-        "names": {item.member_id: item.name for item in request.state.page["institutions"]},
     }
     if is_for(request, "results"):
         address = f"{request.url.path}{presentation.query({**filters.chosen(), 'cursor': cursor})}"
@@ -117,8 +116,11 @@ async def _found(
 async def _owners(request: Request, institution: Institution) -> dict[str, str]:
     """The institutions whose move it may be, by id: their names in the network's directory."""
     rows = await institution.members()
+    names = await names_of(request, institution)
     return {
-        row["member_id"]: row["name"] for row in rows if set(row["roles"]) & {"issuer", "acquirer"}
+        row["member_id"]: names[row["member_id"]]
+        for row in rows
+        if set(row["roles"]) & {"issuer", "acquirer"}
     }
 
 
@@ -220,7 +222,6 @@ async def _one(
     desk = request.app.state.console.assignments
     holders = await run_in_threadpool(desk.of, institution.member_id, [ref])
     now_s = request.app.state.console.clock.now_ms() / 1000
-    names = {row["member_id"]: row["name"] for row in await institution.members()}
     context: dict[str, Any] = {
         "active": "breaks",
         "item": item,
@@ -234,7 +235,7 @@ async def _one(
         "confirmation": confirmation(ref),
         "taken_by": holders.get(ref),
         "acts": institution.lets_act(username),
-        "names": names,
+        "names": await names_of(request, institution),
         "wrong": wrong or {},
         "typed_move": typed[0],
         "typed": typed[1],

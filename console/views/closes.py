@@ -12,7 +12,7 @@ from starlette.responses import Response
 from console.chain import ChainAway
 from console.close_board import STAGES, board, group_of
 from console.institutions import Institution, Json, NodeAway, NodeRefusal
-from console.session import Chosen
+from console.session import Chosen, names_of
 from console.templating import is_for, render
 
 router = APIRouter(prefix="/i/{member_id}/closes")
@@ -52,7 +52,7 @@ async def closes(
         "wrong": wrong,
         "spans": SPANS,
         "several": len(mine) > 1,
-        "names": {item.member_id: item.name for item in mine},
+        "names": await names_of(request, institution),
     }
     status = 422 if wrong else 200
     if is_for(request, "figures"):
@@ -103,7 +103,7 @@ async def close(request: Request, institution: Chosen, close_id: CloseId) -> Res
         "group": group_of(found["stage"]),
         "stages": sorted(found["stages"], key=lambda entry: STAGES.index(entry["stage"])),
         "revisions": [row for row in revisions["items"] if row["currency"] == found["currency"]],
-        "names": {item.member_id: item.name for item in request.state.page["institutions"]},
+        "names": await names_of(request, institution),
         **await _on_chain(request, found),
     }
     if is_for(request, "close-panel"):

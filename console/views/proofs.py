@@ -12,7 +12,7 @@ from console.chain import ChainAway, ChainView
 from console.institutions import Institution, Json, NotKnown, NotYet
 from console.proof import steps_of
 from console.proof_path import draw
-from console.session import Chosen
+from console.session import Chosen, names_of
 from console.templating import is_for, render
 from nodes.anchoring.bundle import HEADER, MAX_BYTES
 from nodes.anchoring.verifier import Reason, Verdict, verify
@@ -131,7 +131,7 @@ async def _page(
         "wrong": "",
         "drawing": None,
         **context,
-        "names": {item.member_id: item.name for item in request.state.page["institutions"]},
+        "names": await names_of(request, institution),
     }
     if is_for(request, "results"):
         return render(request, "proofs.html", everything, block="results", status=status)

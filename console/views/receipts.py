@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -98,7 +99,11 @@ async def receipt(
         wrong = {"code": "This is not a receipt's promise in canonical form (PROMISE_MALFORMED)."}
         return _page(request, {"wrong": wrong}, 422)
     raw, place = await _proof_for_holder(request, institution, read)
-    looked = await _judged(request, read.promise, raw, place)
+    record = None
+    if read.promise.member_id == institution.member_id:
+        with contextlib.suppress(NotKnown):  # that the books lack it, the promise's state tells
+            record = await institution.transaction(txid)
+    looked = await _judged(request, read.promise, raw, place, record)
     return _page(request, {"looked": [looked], "by_code": True, "searched": True})
 
 

@@ -66,9 +66,7 @@ def promising_network(cluster: Cluster, directory: Path) -> Iterator[Receipts]:
         member = make_member(database, chain, ("acquirer",), member_id=ACQUIRER)
         promising = make_promising(member)
         address = chain.omission_registry
-        with served(
-            member, secrets={"promise": promising.key}, omission_registry=address
-        ) as node:
+        with served(member, secrets={"promise": promising.key}, omission_registry=address) as node:
             made = Receipts("", member, node)
             _give(made, promising)
             settings = _settings(member, node, directory)
