@@ -139,8 +139,9 @@ def _person_leaf(row: EventRow, reference: bytes, salt_pii: Value) -> bytes:
 def private_fields(row: EventRow, reference: bytes) -> list[bytes]:
     """The field hashes of an event's P."""
     salt = row["salt_private"]
-    if not isinstance(salt, bytes):
-        raise RowUnsound(_number(row), "salt_private", "is not there")
+    if not isinstance(salt, bytes) or len(salt) != 32:
+        # The length counts: HMAC takes a key with zeros after it for the same key (RFC 2104).
+        raise RowUnsound(_number(row), "salt_private", "is not 32 bytes")
     return private_field_leaves(reference, salt, [value_bytes(row[c]) for c in PRIVATE_COLUMNS])
 
 

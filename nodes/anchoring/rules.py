@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeGuard
 
 from nodes import ids
 from nodes.anchoring.checkpoint import Totals
@@ -221,8 +221,8 @@ def _all_shared_fields(values: Mapping[str, Value], txid: bytes) -> list[bytes] 
 def private_fields(row: LedgerRow, txid: bytes) -> list[bytes]:
     """The field hashes of P as the row has them now (see PRIVATE_COLUMNS)."""
     salt = row.values[SALT_COLUMN]
-    if not isinstance(salt, bytes):
-        raise RowUnsound(row.transaction_id, SALT_COLUMN, "is not there")
+    if not _is_salt(salt):
+        raise RowUnsound(row.transaction_id, SALT_COLUMN, "is not 32 bytes")
     values = list(_PRIVATE_VALUES(row.values))
     values.append(len(row.transfers))
     for transfer in row.transfers:
@@ -239,6 +239,11 @@ def private_fields(row: LedgerRow, txid: bytes) -> list[bytes]:
         for value in values
     ]
     return private_field_leaves(txid, salt, texts)
+
+
+def _is_salt(value: Value) -> TypeGuard[bytes]:
+    """HMAC takes a key with zeros after it for the same key (RFC 2104), so the length counts."""
+    return isinstance(value, bytes) and len(value) == 32
 
 
 _PRIVATE_VALUES: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*PRIVATE_COLUMNS)
@@ -361,7 +366,7 @@ def changed_columns(
     }
     changed += [column for column in LEAF_COLUMNS if values[column] != words[column]]
     salt = values[SALT_COLUMN]
-    now = private_fields(row, leaf.txid) if isinstance(salt, bytes) else []
+    now = private_fields(row, leaf.txid) if _is_salt(salt) else []
     columns = range(len(PRIVATE_COLUMNS))
     differing = [PRIVATE_COLUMNS[i] for i in columns if not now or now[i] != private[i]]
     if len(differing) == len(PRIVATE_COLUMNS):
