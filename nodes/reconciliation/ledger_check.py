@@ -106,7 +106,9 @@ class _LedgerCheck:
         self._note_key = note_key
         self._progress = progress
         self._report = Report(anchored_seq=max(anchors, default=0))
-        self._log = LogCheck(connection, self._report, origin.member_id, (self._unlogged(), self._unlogged_events()))
+        self._log = LogCheck(
+            connection, self._report, origin.member_id, (self._unlogged(), self._unlogged_events())
+        )
         self._rows = RowCheck(connection, self._report, origin.member_id)
         self._events = EventCheck(connection, self._report, origin.member_id)
         self._previous_root = EMPTY_ROOT

@@ -46,7 +46,14 @@ def _draw(source: random.Random, kind: str, old: Any) -> Any:
 
 def _number(source: random.Random, old: int, limit: int) -> int:
     drawn = source.choice(
-        [old + 1, old - 1, old + source.randrange(2, 10_000), -old, 0, old ^ 1 << source.randrange(14)]
+        [
+            old + 1,
+            old - 1,
+            old + source.randrange(2, 10_000),
+            -old,
+            0,
+            old ^ 1 << source.randrange(14),
+        ]
     )
     return max(-limit, min(limit, drawn))
 

@@ -25,7 +25,7 @@ CLASSES: Mapping[str, Callable[[Books, random.Random], Deed]] = {
 }
 #: A clean run after so many deeds; a new copy of the database after so many: undone rows stay in
 #: PostgreSQL's files until somebody sweeps.
-_CLEAN_EVERY, _SWEEP_EVERY = 10, 150
+_CLEAN_EVERY, _SWEEP_EVERY = 10, 250
 
 
 def tamper_ledger(scene: Scene, name: str, count: int, tallies: Tallies) -> None:
@@ -53,7 +53,9 @@ def one_deed(books: Books, name: str, source: random.Random, tallies: Tallies) -
             report = books.check()
         except (ValueError, TypeError, ArithmeticError, LookupError, psycopg.Error) as error:
             said = f"the check failed: {type(error).__name__}: {error}"
-            tallies.add(name, found=False, named=False, what=f"{books.member_id}: {deed.what}: {said}")
+            tallies.add(
+                name, found=False, named=False, what=f"{books.member_id}: {deed.what}: {said}"
+            )
             return
     said = "; ".join(map(str, report.findings[:6])) or "nothing"
     tallies.add(

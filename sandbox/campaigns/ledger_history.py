@@ -92,8 +92,10 @@ def restore_backup(books: Books, source: random.Random) -> Deed:
         (size, size + waiting),
     )
     _drop_batches(books, after)
-    books.do("CREATE TEMPORARY TABLE still_there ON COMMIT DROP AS SELECT unnest(%s::bigint[]) AS n",
-             ([number for (number,) in numbers],))
+    books.do(
+        "CREATE TEMPORARY TABLE still_there ON COMMIT DROP AS SELECT unnest(%s::bigint[]) AS n",
+        ([number for (number,) in numbers],),
+    )
     _cut_log(books, size)
     for table, number in (("transactions", "t.transaction_id"), ("events", "-t.event_id")):
         books.do(
@@ -138,7 +140,9 @@ def rewrite(books: Books, source: random.Random) -> Deed:
     if depth == "leaves":
         [(index, _)] = chosen
         return _of_a_leaf(what, index, next(b for b in batches if index < b.size))
-    hashes = [bytes(h) for (h,) in books.rows("SELECT leaf_hash FROM log_leaves ORDER BY log_index")]
+    hashes = [
+        bytes(h) for (h,) in books.rows("SELECT leaf_hash FROM log_leaves ORDER BY log_index")
+    ]
     nodes = node_rows(hashes)
     for level, place, node in nodes:
         books.do(

@@ -83,7 +83,8 @@ def _renumber(
     if table == "batches":
         # The number that lacks is the one that is anchored, its totals hang on it.
         totals = {
-            ("batch_totals", name_of(k)) for k in books.keys("batch_totals", KEYS["batch_totals"])
+            ("batch_totals", name_of(k))
+            for k in books.keys("batch_totals", KEYS["batch_totals"])
             if k["seq"] in (key["seq"], new["seq"])
         }
         sent = {("anchor_submissions", old_name), ("anchor_submissions", new_name)}
@@ -116,7 +117,11 @@ def _insert_transaction(books: Books, source: random.Random) -> Deed:
         [(record["xact"],)] = books.rows("SELECT pg_current_xact_id()::text")
     books.insert("transactions", record)
     # A copy's C doesn't follow from its txid: sealing would refuse it, the check says so.
-    name = altered("transactions", row, "commitment") if way == "now" else inserted("transactions", row)
+    name = (
+        altered("transactions", row, "commitment")
+        if way == "now"
+        else inserted("transactions", row)
+    )
     return Deed(f"a copy of {name_of(key)} as {row}, xact {way}", frozenset({name}))
 
 
@@ -150,7 +155,9 @@ def _insert_event(books: Books, source: random.Random) -> Deed:
 def _insert_leaf(books: Books, source: random.Random) -> Deed:
     record = books.record("log_leaves", pick(source, books.keys("log_leaves", ("log_index",))))
     [(size,)] = books.rows("SELECT max(log_index) + 1 FROM log_leaves")
-    record["log_index"] = source.choice([-source.randrange(1, 9), size, size + source.randrange(99)])
+    record["log_index"] = source.choice(
+        [-source.randrange(1, 9), size, size + source.randrange(99)]
+    )
     books.insert("log_leaves", record)
     row = name_of({"log_index": record["log_index"]})
     return Deed(f"a leaf ({row})", frozenset({inserted("log_leaves", row)}))
@@ -196,7 +203,9 @@ def _insert_submission(books: Books, source: random.Random) -> Deed:
     record["seq"] = 1_000 + source.randrange(1_000)
     books.insert("anchor_submissions", record)
     row = name_of({"seq": record["seq"]})
-    return Deed(f"an anchor's record ({row})", frozenset({altered("anchor_submissions", row, "state")}))
+    return Deed(
+        f"an anchor's record ({row})", frozenset({altered("anchor_submissions", row, "state")})
+    )
 
 
 _INSERTS: Mapping[str, Callable[[Books, random.Random], Deed]] = {
@@ -236,7 +245,9 @@ def delete_row(books: Books, source: random.Random) -> Deed:
 
 def swap_rows(books: Books, source: random.Random) -> Deed:
     """Two rows of a table exchange cells, or places."""
-    table = _table(books, source, ("transactions", "transfers", "events", "log_leaves", "log_nodes"))
+    table = _table(
+        books, source, ("transactions", "transfers", "events", "log_leaves", "log_nodes")
+    )
     for _ in range(50):
         keys = books.keys(table, KEYS[table])
         if len(keys) < 2:
@@ -282,7 +293,23 @@ def _swap(
             if ends_alone(key["log_index"], sizes[record["batch_seq"]])
         }
         if alone:
-            return Deed(what, frozenset(), frozenset(rows | batches | alone), touched - alone)
+            blurred = {
+                record["batch_seq"]
+                for key, record in zip(keys, records, strict=True)
+                if (table, name_of(key)) in alone
+            }
+            clear = {
+                (table, name_of(key))
+                for key, record in zip(keys, records, strict=True)
+                if record["batch_seq"] not in blurred
+            }
+            given_away = {("batches", f"seq={seq}") for seq in blurred}
+            return Deed(
+                what,
+                frozenset(),
+                frozenset(rows | batches | touched),
+                frozenset(clear | given_away),
+            )
     elif "txid" in columns:
         numbers = [key["transaction_id"] for key in keys]
         rows = {

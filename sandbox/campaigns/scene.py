@@ -40,6 +40,23 @@ class SceneError(RuntimeError):
     """The network can't be made, or its days didn't go as they should."""
 
 
+@dataclass(frozen=True)
+class Ticket:
+    """Where a scene is, for other processes."""
+
+    path: Path
+    state: State
+    port: int
+    rpc_url: str
+
+    def scene(self) -> Scene:
+        """The scene; whoever made it keeps it up."""
+        demo = DemoDirectory(self.path)
+        return Scene(
+            demo, self.state, EmbeddedPostgres(demo.postgres, port=self.port), self.rpc_url
+        )
+
+
 @dataclass
 class Scene:
     """Databases and chain of a network whose nodes have stopped."""
@@ -48,6 +65,10 @@ class Scene:
     state: State
     postgres: EmbeddedPostgres
     rpc_url: str
+
+    def ticket(self) -> Ticket:
+        """What another process needs to work on the same scene."""
+        return Ticket(self.directory.path, self.state, self.postgres.port, self.rpc_url)
 
     @cached_property
     def client(self) -> ChainClient:

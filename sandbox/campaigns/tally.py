@@ -33,6 +33,10 @@ class Tally:
         return self.tried > 0 and self.tried == self.found == self.named
 
 
+def _nobody(name: str) -> None:
+    """Told of tries, and tells nobody."""
+
+
 @dataclass
 class Tallies:
     """A campaign's classes by name, and its runs on what nobody touched."""
@@ -43,7 +47,7 @@ class Tallies:
     false_alarms: int = 0
     alarms: list[str] = field(default_factory=list)
     #: Told of each try, with its class.
-    progress: Callable[[str], None] = lambda name: None
+    progress: Callable[[str], None] = _nobody
 
     def add(self, name: str, *, found: bool, named: bool, what: str) -> None:
         """One try of a class."""
@@ -69,6 +73,11 @@ class Tallies:
         self.clean_runs += other.clean_runs
         self.false_alarms += other.false_alarms
         self.alarms = [*self.alarms, *other.alarms][:_KEPT]
+
+    def silent(self) -> Tallies:
+        """The same without anybody who is told: it can go to another process."""
+        self.progress = _nobody
+        return self
 
     @property
     def held(self) -> bool:
