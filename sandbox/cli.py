@@ -27,6 +27,7 @@ def make_app() -> typer.Typer:
     from sandbox.commands.receipt import receipt
     from sandbox.commands.reconcile import reconcile
     from sandbox.commands.roots import roots
+    from sandbox.commands.tamper import tamper
     from sandbox.commands.verify import verify
     from sandbox.commands.verify_ledger import verify_ledger
 
@@ -50,6 +51,7 @@ def make_app() -> typer.Typer:
     app.command("bench-reconcile")(bench_reconcile)
     app.command("bench-proofs")(bench_proofs)
     app.command("bench-sealing")(bench_sealing)
+    app.command()(tamper)
     return app
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from nodes.anchoring import event_store
 from nodes.anchoring.events import EventRow, changed_columns, event_evidence, is_erased
@@ -44,13 +44,19 @@ class EventCheck:
             elif not self._is_intact(row, entry):
                 self._name(row, entry, key)
 
-    def finish(self) -> None:
-        """Name the events that were put in behind sealing's back."""
+    def finish(self, leafless: Set[int]) -> None:
+        """Name the events that were put in behind sealing's back; `leafless`: those (negative)
+        that only lost their leaves."""
         for number in reads.unlogged_events(self._connection):
+            if -number in leafless:
+                continue
             detail = "it is older than the last sealed event and in no batch"
             self._report.add("events", {"event_id": number}, Change.INSERTED, None, detail)
 
     def _is_intact(self, row: EventRow, entry: LogEntry) -> bool:
+        if row["card_token_leaf"] is not None:
+            # Only an erasure puts it there, and takes away what C and P were made of.
+            return False
         try:
             return event_evidence(self._member_id, row).leaf_hash == entry.hash
         except (RowUnsound, ValueError, KeyError):

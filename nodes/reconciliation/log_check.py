@@ -64,19 +64,21 @@ class LogCheck:
         connection: Connection,
         report: Report,
         member_id: str,
-        unlogged: Sequence[tuple[int, bytes]] = (),
+        unlogged: Sequence[Sequence[tuple[int, bytes]]] = (),
     ) -> None:
-        """`unlogged`: (transaction_id, leaf hash) of old rows without a leaf, in log order; where
-        leaves were deleted, they may be theirs."""
+        """`unlogged`: (transaction_id, leaf hash) of transactions and of events (theirs negative)
+        without a leaf, each in log order; where leaves were deleted, they may be theirs."""
         self._connection = connection
         self._report = report
         self._member_id = member_id
-        self._unlogged = list(unlogged)
+        self._unlogged = [list(rows) for rows in unlogged]
         #: Rows whose leaves were deleted, and that are as they were: proven by the root.
         self.leafless: set[int] = set()
         self.size = 0
         #: None while the tree can't be rebuilt: a batch before was rewritten or cut out.
         self.frontier: tree.Frontier | None = tree.Frontier()
+        #: Whether the leaves of the last batch, as they stand, lead to its trusted root.
+        self.proven = True
 
     def check_batch(self, seq: int, size: int, root: bytes) -> list[LogEntry]:
         """Check the leaves up to `size` and the nodes over them against the trusted `root`."""
@@ -84,7 +86,8 @@ class LogCheck:
         entries, doubts = self._entries(seq, size, stored)
         self._settle_doubts(entries, doubts, root)
         edge, nodes = self._extended(self._filled(entries, root))
-        if edge is not None and edge.root() == root:
+        self.proven = edge is not None and edge.root() == root
+        if self.proven:
             self._check_nodes(nodes)
         else:
             edge = self._rebuilt(seq, size, root, entries, nodes)
@@ -168,16 +171,17 @@ class LogCheck:
         gaps = [place for place, entry in enumerate(entries) if entry is None]
         if not gaps or self.frontier is None:
             return entries
-        ways = itertools.combinations(self._unlogged, len(gaps))
-        for way in itertools.islice(ways, _MAX_FILLINGS):
-            trial = list(entries)
-            for place, (number, own) in zip(gaps, way, strict=True):
-                trial[place] = LogEntry(self.size + place, number, own, None, (), b"")
-            edge, _ = self._extended(trial)
-            if edge is not None and edge.root() == root:
-                self.leafless |= {number for number, _ in way}
-                self._unlogged = [row for row in self._unlogged if row not in way]
-                return trial
+        for rows in self._unlogged:
+            ways = itertools.combinations(rows, len(gaps))
+            for way in itertools.islice(ways, _MAX_FILLINGS):
+                trial = list(entries)
+                for place, (number, own) in zip(gaps, way, strict=True):
+                    trial[place] = LogEntry(self.size + place, number, own, None, (), b"")
+                edge, _ = self._extended(trial)
+                if edge is not None and edge.root() == root:
+                    self.leafless |= {number for number, _ in way}
+                    rows[:] = [row for row in rows if row not in way]
+                    return trial
         return entries
 
     def _guess(self, entries: list[LogEntry | None], doubts: Sequence[StoredLeaf]) -> None:
@@ -252,7 +256,7 @@ class LogCheck:
         if all(place in stored for place in places):
             edge = tree.Frontier(size, [stored[place] for place in places])
             if edge.root() == root:
-                self._name_rewritten(nodes)
+                self._name_rewritten(nodes or self._pairs(entries))
                 return edge
         if self.frontier is None or any(entry is None for entry in entries):
             self._report.unjudged.append(seq)
@@ -279,6 +283,17 @@ class LogCheck:
                         "leaf",
                         f"this one or its sibling {log_index ^ 1} was rewritten with its hash",
                     )
+
+    def _pairs(self, entries: Sequence[LogEntry | None]) -> list[tuple[int, int, bytes]]:
+        """The lowest nodes that this batch's leaves make by themselves, where the edge before is
+        unknown."""
+        first = self.size
+        known = {first + place: entry.hash for place, entry in enumerate(entries) if entry}
+        return [
+            (1, index >> 1, node_hash(known[index], known[index + 1]))
+            for index in range(first + (first & 1), first + len(entries) - 1, 2)
+            if index in known and index + 1 in known
+        ]
 
     def _stored_nodes(self, places: Sequence[tree.Coordinate]) -> dict[tree.Coordinate, bytes]:
         """Stored hashes by coordinate, as far as they are there."""
