@@ -203,13 +203,13 @@ def _rewrite_row(books: Books, source: random.Random, index: int, number: int) -
         books.member_id, queries.rows_by_id(books.connection, [number])[number]
     )
     books.do(
-        "UPDATE log_leaves SET leaf = %s, leaf_hash = %s, shared_leaves = %s, private_leaves = %s"
+        "UPDATE log_leaves SET leaf = %s, leaf_hash = %s, shared_leaves = %s, private_copy = %s"
         " WHERE log_index = %s",
         (
             evidence.encoded,
             evidence.leaf_hash,
             evidence.shared_leaves,
-            evidence.private_leaves,
+            evidence.private_copy,
             index,
         ),
     )
