@@ -16,7 +16,7 @@ from gateway.http.status import StatusServer
 from gateway.iso8583.dialect import BCD_TPDU
 from gateway.metrics import Metrics
 from gateway.node_link import HttpNodeLink
-from gateway.pos.dispatch import Dispatcher, NodeLink
+from gateway.pos.dispatch import Dispatcher, NodeLink, ServicesLink
 from gateway.pos.server import Limits, PosServer
 from gateway.pos.session import Session
 from gateway.pos.translate import FINGERPRINT_KEY, FINGERPRINT_LABEL, Policy
@@ -84,6 +84,16 @@ class Gateway:
             max_wait_s=settings.max_wait_ms / 1000,
         )
         self.metrics.waiting.set_function(lambda: dispatcher.waiting)
+        # Few and slow: they get calls of their own, so that no payment waits behind them.
+        services = Dispatcher(
+            link,
+            self.metrics,
+            max_batch=min(16, settings.max_batch),
+            in_flight=2,
+            max_waiting=settings.max_waiting,
+            max_wait_s=settings.deadline_ms / 1000,
+            exchange=link.terminal_services if isinstance(link, ServicesLink) else None,
+        )
         limits = Limits(
             connections=settings.max_connections,
             frame_s=settings.frame_timeout_s,
@@ -95,7 +105,9 @@ class Gateway:
         listeners = [(settings.port, BCD_TPDU)]
         listeners += [(listener.port, listener.load()) for listener in settings.listeners]
         for port, dialect in listeners:
-            server = PosServer(self.session, dispatcher, self.metrics, self._clock, limits, dialect)
+            server = PosServer(
+                self.session, dispatcher, self.metrics, self._clock, limits, dialect, services
+            )
             server.seen = self.fleet.seen
             self._servers.append(server)
             self.ports[dialect.name] = await server.start(settings.host, port)

@@ -34,11 +34,13 @@ from nodes.api import (
     controls,
     hot,
     members,
+    offline,
     openapi,
     operations,
     overview,
     promises,
     receipts,
+    settlements,
     simulations,
     strict_json,
     terminals,
@@ -98,6 +100,9 @@ class Front:
         parts = (node, self.keeper, self.signer, self.metrics)
         self._hot: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {
             hot.TERMINAL_REQUESTS: hot.terminal_requests(
+                *parts, receive_timeout_s=receive_timeout_s
+            ),
+            hot.TERMINAL_SERVICES: hot.terminal_services(
                 *parts, receive_timeout_s=receive_timeout_s
             ),
             hot.AUTHORIZATIONS: hot.authorizations(*parts, receive_timeout_s=receive_timeout_s),
@@ -283,6 +288,8 @@ def build_api(
         adjustments.router,
         closes.closes,
         closes.breaks,
+        settlements.router,
+        settlements.orders,
         comparing.router,
         controls.products,
         controls.rules,
@@ -293,6 +300,9 @@ def build_api(
         accounts.router,
         overview.router,
         members.router,
+        offline.cards,
+        offline.router,
+        offline.batches,
         operations.router,
     ):
         api.include_router(router)
