@@ -37,7 +37,9 @@ from console.views import (
     rules,
     sign_in,
     simulations,
+    terminals,
     transactions,
+    virtual_pos,
 )
 from nodes.clock import Clock, SystemClock
 
@@ -107,6 +109,8 @@ def create_app(settings: ConsoleSettings, clock: Clock | None = None) -> FastAPI
         transactions,
         accounts,
         simulations,
+        terminals,
+        virtual_pos,
         rules,
         adjustments,
         batches,
