@@ -197,14 +197,14 @@ def test_dukpt_keys_are_the_same_everywhere(hsm: SoftwareHsm) -> None:
     serial = bytes.fromhex("123456789012345600845fed")
     seen = set()
     for use in (KeyUse.PIN, KeyUse.MAC, KeyUse.ANSWER_MAC, KeyUse.DATA):
-        hsm.derive_dukpt("bdk", serial, use, "transaction")
-        other.derive_dukpt("bdk", serial, use, "transaction")
+        hsm.derive_dukpt("bdk", serial, {use: "transaction"})
+        other.derive_dukpt("bdk", serial, {use: "transaction"})
         seen.add(hsm.check_value("transaction"))
         assert hsm.check_value("transaction") == other.check_value("transaction")
     assert len(seen) == 4
     for wrong in (serial[:11], serial[:8] + bytes(4), serial[:8] + b"\xff" * 4):
         with pytest.raises(ValueError, match="key serial number"):
-            hsm.derive_dukpt("bdk", wrong, KeyUse.PIN, "transaction")
+            hsm.derive_dukpt("bdk", wrong, {KeyUse.PIN: "transaction"})
 
 
 @pytest.mark.parametrize(

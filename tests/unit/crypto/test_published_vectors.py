@@ -126,11 +126,11 @@ def test_the_derivation_keys_of_x9_24_3(counter: int) -> None:
 @pytest.mark.parametrize(("counter", "use", "expected"), WORKING_KEYS)
 def test_the_working_keys_of_x9_24_3(counter: int, use: KeyUse, expected: str) -> None:
     host = SoftwareHsm({"bdk": BDK}, {"bdk": Algorithm.AES})
-    host.derive_dukpt("bdk", _serial(counter), use, "working")
+    host.derive_dukpt("bdk", _serial(counter), {use: "working"})
     assert host._secret("working").hex() == expected
     # The terminal, which has the initial key alone.
     device = SoftwareHsm({"ik": bytes.fromhex(INITIAL_KEY)}, {"ik": Algorithm.AES})
-    device.derive_transaction("ik", _serial(counter), use, "working")
+    device.derive_transaction("ik", _serial(counter), {use: "working"})
     assert device._secret("working").hex() == expected
 
 
@@ -150,7 +150,7 @@ def test_no_counter_has_more_than_sixteen_ones() -> None:
 def test_a_format_4_block_of_x9_24_3() -> None:
     pin, pan, block = FORMAT_4
     host = SoftwareHsm({"bdk": BDK, "zone": SM4_KEY, "pin_lookup": b"l"}, {"bdk": Algorithm.AES})
-    host.derive_dukpt("bdk", _serial(1), KeyUse.PIN, "pin")
+    host.derive_dukpt("bdk", _serial(1), {KeyUse.PIN: "pin"})
     translated = host.translate_pin("pin", "zone", bytes.fromhex(block), pan)
     assert translated == host.seal_pin("zone", pin, pan)
 
