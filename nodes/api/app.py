@@ -34,12 +34,16 @@ from nodes.api import (
     controls,
     hot,
     members,
+    offline,
     openapi,
     operations,
     overview,
     promises,
+    receipts,
+    settlements,
     simulations,
     strict_json,
+    terminals,
     tiles,
     transactions,
 )
@@ -96,6 +100,9 @@ class Front:
         parts = (node, self.keeper, self.signer, self.metrics)
         self._hot: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {
             hot.TERMINAL_REQUESTS: hot.terminal_requests(
+                *parts, receive_timeout_s=receive_timeout_s
+            ),
+            hot.TERMINAL_SERVICES: hot.terminal_services(
                 *parts, receive_timeout_s=receive_timeout_s
             ),
             hot.AUTHORIZATIONS: hot.authorizations(*parts, receive_timeout_s=receive_timeout_s),
@@ -276,20 +283,26 @@ def build_api(
         log_routes.router,
         tiles.router,
         promises.router,
+        receipts.router,
         cards.router,
         adjustments.router,
         closes.closes,
         closes.breaks,
+        settlements.router,
+        settlements.orders,
         comparing.router,
         controls.products,
         controls.rules,
         simulations.router,
         acquiring.merchants,
-        acquiring.terminals,
+        terminals.router,
         acquiring.feeds,
         accounts.router,
         overview.router,
         members.router,
+        offline.cards,
+        offline.router,
+        offline.batches,
         operations.router,
     ):
         api.include_router(router)

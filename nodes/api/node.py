@@ -13,8 +13,10 @@ from nodes.authorization.model import (
     TerminalAnswer,
     TerminalRequest,
 )
+from nodes.authorization.services import ServiceAnswer, ServiceRequest
 from nodes.chain.directory import Member
 from nodes.clock import Clock
+from nodes.crypto.emv import EmvHsm
 from nodes.crypto.hsm import Hsm
 from nodes.crypto.keystore import Keystore
 from nodes.crypto.pan import PanVault
@@ -29,6 +31,8 @@ class Decider(Protocol):
     ) -> list[AuthorizationAnswer]: ...
 
     async def accept(self, requests: Sequence[TerminalRequest]) -> list[TerminalAnswer]: ...
+
+    async def serve(self, requests: Sequence[ServiceRequest]) -> list[ServiceAnswer]: ...
 
 
 class MemberDirectory(Protocol):
@@ -70,5 +74,7 @@ class ApiNode(Protocol):
     def authorizer(self) -> Decider: ...
 
     def make_hsm(self) -> Hsm: ...
+
+    def make_emv_hsm(self) -> EmvHsm: ...
 
     def make_vault(self) -> PanVault: ...

@@ -41,6 +41,7 @@ _MEMBERS_TOO = {
     "/v1/transactions/{txid}/proof",
     "/tile/entries/{place}",
 }
+_GATEWAYS_ONLY = {"/v1/terminals/changes", "/v1/terminals/reports"}
 _BEARER: dict[str, list[str]] = {"apiKey": []}
 _SIGNATURE: dict[str, list[str]] = {"messageSignature": []}
 
@@ -146,7 +147,7 @@ def _made(app: FastAPI) -> dict[str, Any]:
 def _security(path: str) -> list[dict[str, list[str]]]:
     if path in _PUBLIC:
         return []
-    if path in _MEMBERS_ONLY:
+    if path in _MEMBERS_ONLY | _GATEWAYS_ONLY:
         return [_SIGNATURE]
     if path == "/metrics":
         return [{}, _BEARER]

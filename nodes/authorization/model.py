@@ -30,6 +30,9 @@ class Kind(StrEnum):
     EXPIRY = "expiry"  # the issuer's own: a hold's time is over
     ADJUSTMENT = "adjustment"  # the issuer's own: made by one person, checked by another
     TRANSFER = "transfer"  # the issuer's own: from card to card
+    TOP_UP = "top_up"  # cash at a merchant, value on the card
+    RESERVE = "reserve"  # the issuer's own: set aside for what a card may spend offline
+    RELEASE = "release"  # the issuer's own: back from there
 
     @property
     def word(self) -> int:
@@ -51,6 +54,9 @@ _KIND_WORDS = {
     Kind.EXPIRY: 11,
     Kind.ADJUSTMENT: 12,
     Kind.TRANSFER: 13,
+    Kind.TOP_UP: 14,
+    Kind.RESERVE: 15,
+    Kind.RELEASE: 16,
 }
 #: What acquirers ask for; the others are the issuer's own transactions.
 ACQUIRERS_KINDS = frozenset(
@@ -64,10 +70,16 @@ ACQUIRERS_KINDS = frozenset(
         Kind.CAPTURE,
         Kind.VOID,
         Kind.ADVICE,
+        Kind.TOP_UP,
     }
 )
 #: Kinds that name an original transaction, and can't be read without it.
 FOLLOW_UPS = frozenset({Kind.REFUND, Kind.REVERSAL, Kind.INCREMENT, Kind.CAPTURE, Kind.VOID})
+#: Kinds that can't be decided on what is in memory of card and account alone.
+LOOKING_UP = FOLLOW_UPS | {Kind.ADVICE}
+#: Kinds that tell of what has happened: taken in whatever becomes of the issuer, and forwarded
+#: until it has acknowledged them.
+FORWARDED = frozenset({Kind.ADVICE, Kind.CAPTURE})
 
 
 class Outcome(StrEnum):
@@ -97,14 +109,23 @@ class Outcome(StrEnum):
     CARD_BLOCKED = "card_blocked"
     CARD_EXPIRED = "card_expired"
     CURRENCY_NOT_PERMITTED = "currency_not_permitted"
+    CODE_NOT_VALID = "code_not_valid"  # a consumer's QR code: used, expired, or shown otherwise
+    CHIP_DATA_INVALID = "chip_data_invalid"  # missing, unreadable, or not of this transaction
+    CRYPTOGRAM_WRONG = "cryptogram_wrong"  # not made by this card, or made before (its counter)
+    ENTRY_NOT_PERMITTED = "entry_not_permitted"  # the card isn't to be read like this
+    CHECK_VALUE_WRONG = "check_value_wrong"  # CVV, iCVV, CVV2 or service code
+    FALLBACK_NOT_PERMITTED = "fallback_not_permitted"  # a chip card read by its stripe
     PIN_TRIES_EXCEEDED = "pin_tries_exceeded"
     PIN_REQUIRED = "pin_required"
     PIN_WRONG = "pin_wrong"
+    CVM_REQUIRED = "cvm_required"  # Quick Pay has come to its limit: PIN or signature
     ORIGINAL_MISMATCH = "original_mismatch"
     ALREADY_REVERSED = "already_reversed"
     HOLD_ENDED = "hold_ended"
     OVER_ORIGINAL_AMOUNT = "over_original_amount"
     ACCOUNT_FROZEN = "account_frozen"
+    OFFLINE_CLONE = "offline_clone"  # the card's counter was used for another payment
+    OFFLINE_RECORD_INVALID = "offline_record_invalid"  # not what this card has signed
     CARD_NOT_PERMITTED = "card_not_permitted"  # this card isn't for this merchant or service
     USES_EXHAUSTED = "uses_exhausted"
     RULE_DECLINED = "rule_declined"
@@ -158,12 +179,21 @@ class _OutcomeWord(IntEnum):
     RULE_DECLINED = 32
     AMOUNT_LIMIT = 33
     COUNT_LIMIT = 34
+    CODE_NOT_VALID = 50
+    CHIP_DATA_INVALID = 51
+    CRYPTOGRAM_WRONG = 52
+    ENTRY_NOT_PERMITTED = 53
+    CHECK_VALUE_WRONG = 54
+    FALLBACK_NOT_PERMITTED = 55
+    CVM_REQUIRED = 56
+    OFFLINE_RECORD_INVALID = 35
+    OFFLINE_CLONE = 36
 
 
 _OUTCOME_WORDS = {outcome: int(_OutcomeWord[outcome.name]) for outcome in Outcome}
 
 
-class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True):
+class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One terminal's message, as the gateway hands it to its acquirer's node.
 
     (terminal_id, business_date, batch, stan, kind) is the idempotency key within the acquirer;
@@ -190,12 +220,18 @@ class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True):
     partial_ok: bool = False  # the terminal can do with a part of the amount (DE39 10)
     final: bool = False  # a capture after which nothing more comes: the rest of the hold is freed
     deadline_ms: int  # after this moment the terminal no longer waits
+    icc: bytes | None = None  # DE55, BER-TLV
+    card_sequence: str | None = None  # DE23, 3 digits
+    track2: str | None = None  # its discretionary data only
+    cvv2: str | None = None  # of e-commerce, 3 digits
+    advice: bool = False  # an authorization that was given already (by voice, in stand-in)
+    offline: bytes | None = None  # DE57: the record of a payment without connection
 
     def __repr__(self) -> str:
         return f"TerminalRequest({self.kind.value}, {self.terminal_id}, stan={self.stan})"
 
 
-class TerminalAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class TerminalAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the acquirer's node answers; equal bytes for an equal request."""
 
     outcome: Outcome
@@ -206,9 +242,10 @@ class TerminalAnswer(msgspec.Struct, frozen=True, kw_only=True):
     available: int | None = None  # DE54, balance inquiry only, minor units
     ledger: int | None = None
     txid: bytes | None = None
+    icc: bytes | None = None  # DE55 of the answer: ARPC (tag 91), issuer scripts (71, 72)
 
 
-class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True):
+class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One transaction, as an acquirer's node asks the issuer's node for it."""
 
     txid: bytes
@@ -242,12 +279,19 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True):
     partial_ok: bool = False
     final: bool = False
     deadline_ms: int
+    # What the card presented; never kept by the acquirer.
+    icc: bytes | None = None
+    card_sequence: str | None = None
+    track2: str | None = None
+    cvv2: str | None = None
+    advice: bool = False
+    offline: bytes | None = None  # nodes/crypto/offline_record.py
 
     def __repr__(self) -> str:
         return f"AuthorizationRequest({self.kind.value}, {self.txid.hex()})"
 
 
-class AuthorizationAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class AuthorizationAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The issuer's decision; stored, and repeated byte for byte to a repeated request."""
 
     txid: bytes
@@ -264,6 +308,10 @@ class AuthorizationAnswer(msgspec.Struct, frozen=True, kw_only=True):
     #: In a reversal's answer: what the issuer had answered to the original, if it had seen it, so
     #: that an acquirer that never got that answer closes the gap in its record.
     original: AuthorizationAnswer | None = None
+    icc: bytes | None = None  # see TerminalAnswer.icc
+    #: The issuer's share of its signature over (txid, C, pair_seq): nodes/crypto/answer_signature.
+    #: None on us, and where no number was given.
+    signature: bytes | None = None
 
 
 class TerminalBatch(msgspec.Struct, frozen=True):

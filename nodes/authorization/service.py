@@ -21,6 +21,8 @@ from nodes.authorization.operations.accepting import Acquirer, open_batch
 from nodes.authorization.operations.deciding import Issuer
 from nodes.authorization.operations.pending import Closing, Forward
 from nodes.authorization.operations.recording import close_batch
+from nodes.authorization.services import ServiceAnswer, ServiceRequest
+from nodes.authorization.terminal_services import TerminalServices
 
 T = TypeVar("T")
 
@@ -77,6 +79,7 @@ class Authorizer:
             if acquirer is not None:
                 self._route = acquirer.route
         self._acquiring: AcquiringEngine | None = None
+        self._services: TerminalServices | None = None
         if make_acquirer is not None and acquirer is not None:
             acquirers = _PerThread(make_acquirer)
             opening: Batcher[TerminalRequest, TerminalAnswer | Forward] = Batcher(
@@ -96,6 +99,7 @@ class Authorizer:
             self._acquiring = AcquiringEngine(
                 dsn, acquirer, memory, opening=opening, closing=closing
             )
+            self._services = TerminalServices(dsn, make_acquirer(), self.accept)
 
     async def authorize(
         self, requests: Sequence[AuthorizationRequest]
@@ -118,6 +122,14 @@ class Authorizer:
         here, there = await asyncio.gather(self._accept_own(own), self._accept_others(others))
         told_here, told_there = iter(here), iter(there)
         return [next(told_here) if self._is_on_us(r) else next(told_there) for r in requests]
+
+    async def serve(self, requests: Sequence[ServiceRequest]) -> list[ServiceAnswer]:
+        """What terminals are told that asked for something beside payments. Raises NotThisRole,
+        LedgerUnavailable (ask again with the same keys).
+        """
+        if self._services is None:
+            raise NotThisRole("acquirer")
+        return await self._services.serve(requests)
 
     def _is_on_us(self, request: TerminalRequest) -> bool:
         return self._route(request.pan) == self._member_id
@@ -170,7 +182,7 @@ class Authorizer:
 
     def close(self) -> None:
         """Let running batches end."""
-        for part in (self._issuing, self._acquiring):
+        for part in (self._issuing, self._acquiring, self._services):
             if part is not None:
                 part.close()
 

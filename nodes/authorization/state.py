@@ -15,9 +15,27 @@ import msgspec
 
 from nodes.authorization.controls import Rule, Terms
 from nodes.authorization.model import Kind, Outcome
+from nodes.emv.chip_data import ChipData
 
 #: PIN tries of a new card, and again after a right PIN.
 PIN_TRIES = 3
+
+
+class CardEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a card was made with beside its number: chip keys, check values; or nothing physical."""
+
+    psn: str = "00"
+    #: Of the chip: profile and derivation of its keys (nodes/crypto/emv.py); None: no chip.
+    profile: str | None = None
+    derivation: str = "A"
+    virtual: bool = False
+
+
+class ShownCode(msgspec.Struct, frozen=True):
+    """A consumer's single-use code. A later number was issued later."""
+
+    number: int
+    expires_ms: int
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -30,6 +48,10 @@ class Card(msgspec.Struct, frozen=True):
     expiry: str  # YYMM
     service_code: str
     pin_lookup: bytes | None
+    #: None: a plain card, of which only the number is known and checked.
+    entry: CardEntry | None = None
+    #: Of a card that was found by a consumer's code.
+    code: ShownCode | None = None
 
 
 class CardStanding(msgspec.Struct, frozen=True, array_like=True):
@@ -76,7 +98,7 @@ class Counter(msgspec.Struct, frozen=True, array_like=True):
     count: int = 0
 
 
-class Account(msgspec.Struct, frozen=True):
+class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     """A card account at one version. The first purse is the main one; its id is the account's."""
 
     account_id: int
@@ -92,6 +114,8 @@ class Account(msgspec.Struct, frozen=True):
     counters: dict[str, Counter] = {}
     #: Loads so far: a product that isn't reloadable takes one.
     loads: int = 0
+    #: By card: set aside for offline payments and not yet spent. No part of balance or available.
+    offline: dict[int, int] = {}
 
     @property
     def balance(self) -> int:
@@ -155,6 +179,8 @@ class Original(msgspec.Struct, frozen=True):
     used: bool = False
     #: Asked for, where a part was approved (Detail.requested): a reversal may name either amount.
     requested: int | None = None
+    #: Paid out of what was reserved for offline payments.
+    reserve: int = 0
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -167,6 +193,24 @@ class Moment(msgspec.Struct, frozen=True):
     def year_month(self) -> str:
         """YYMM, for the expiry check."""
         return f"{self.local.year % 100:02d}{self.local.month:02d}"
+
+
+class ChipCheck(msgspec.Struct, frozen=True):
+    """What the issuer's module says of a message's chip data; `data` None: it can't be read."""
+
+    data: ChipData | None = None
+    fault: str = ""
+    genuine: bool = False
+
+
+class OfflineFacts(msgspec.Struct, frozen=True):
+    """What the issuer knows of an offline record's card key and counter."""
+
+    #: The card that the key belongs to; None: no such key.
+    card_token: bytes | None = None
+    genuine: bool = False  # the key has signed this record
+    #: Hash of the record that was posted under this (card, ATC).
+    posted: bytes | None = None
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -190,12 +234,19 @@ class Facts(msgspec.Struct, frozen=True):
     reversed_before: bool = False
     #: Whether the PIN block holds the card's PIN; None where no PIN block came or it is unusable.
     pin_matches: bool | None = None
+    #: Where chip data came.
+    chip: ChipCheck | None = None
+    #: Which check value was wrong ("cvv", "icvv", "cvv2"); None: none, or none was there.
+    wrong_check_value: str | None = None
+    #: Of an advice with an offline record.
+    offline: OfflineFacts | None = None
 
 
 class Side(StrEnum):
     """A ledger account that isn't a cardholder's, by what it is for; the engine knows its id."""
 
     SETTLEMENT = "settlement"  # with the acquirer of the transaction
+    OFFLINE = "offline_reserved"  # what cards may spend without a connection
     FUNDING = "funding"  # where loads come from
     RECEIVABLE = "receivable"  # what cardholders owe
     ADJUSTMENT = "adjustment"  # the other side of corrections
@@ -236,6 +287,8 @@ class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
     shadow: tuple[Reason, ...] = ()
     #: Holds whose time was over and which this decision released: (txid, amount).
     expired: tuple[tuple[bytes, int], ...] = ()
+    #: Paid out of what was reserved for offline payments.
+    reserve: int = 0
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -23,6 +23,14 @@ _SENTENCES = {
     "card_blocked": "The card is {status}.",
     "card_expired": "The card expired at the end of its month, {expiry} (YYMM).",
     "currency_not_permitted": "The account is in {of_account}, not in {currency}.",
+    "code_not_valid": "The code can't be used: {fault}.",
+    "chip_data_invalid": "The chip's data can't be used: {fault}.",
+    "cryptogram_wrong": "The chip's cryptogram is refused: {fault} (counter {atc}, last"
+    " {last_atc}).",
+    "entry_not_permitted": "The card may not be read like this ({entry}): {why}.",
+    "check_value_wrong": "A check value of the card is wrong: {which}.",
+    "fallback_not_permitted": "The stripe of a chip card isn't taken: {why}.",
+    "cvm_required": "Without a PIN it is not taken any more: {why}; {amount} was asked for.",
     "pin_tries_exceeded": "The PIN was wrong too often; no try is left.",
     "pin_required": "This card needs a PIN and none came.",
     "pin_wrong": "The PIN was wrong; tries left: {tries_left}.",
@@ -31,6 +39,9 @@ _SENTENCES = {
     "hold_ended": "Nothing is held any more: of {authorized} authorized, {captured} were captured"
     " and {reversed} released; the rest expired or was freed.",
     "account_frozen": "The account is {status}.",
+    "offline_clone": "The card's counter {atc} was used for another offline payment: it is copied.",
+    "offline_record_invalid": "The offline record isn't one that this card has signed: {differs}.",
+    "key_reused": "The offline record with the card's counter {atc} was posted before.",
     "uses_exhausted": "All {limit} uses of the card are spent.",
     "insufficient_funds": "{amount} was asked for and {available} is available"
     " (balance {balance}, held {held}).",

@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 import nodes.api
+from nodes.acquiring.fleet.model import FleetOutcome
 from nodes.acquiring.model import AcquiringOutcome
 from nodes.api import hot
 from nodes.authorization.operations.adjusting import AdjustmentOutcome
@@ -30,6 +31,7 @@ def _kinds() -> set[str]:
         found |= set(_KIND.findall(source.read_text(encoding="utf-8")))
     outcomes: tuple[type[Enum], ...] = (
         AcquiringOutcome,
+        FleetOutcome,
         CardOutcome,
         CaseOutcome,
         LoadOutcome,

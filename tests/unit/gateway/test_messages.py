@@ -129,8 +129,10 @@ def test_a_follow_up_names_its_original(
         ("0220", REFUND, NORMAL),
         ("0400", VOID, NORMAL),
         ("0400", BALANCE, NORMAL),
-        ("0120", PURCHASE, NORMAL),
-        ("0221", PURCHASE, PREAUTHORIZED),
+        ("0120", VOID, NORMAL),
+        ("0201", PURCHASE, NORMAL),
+        ("0221", PURCHASE, INCREMENTAL),
+        ("0421", VOID, NORMAL),
         ("0500", PURCHASE, NORMAL),
     ],
 )

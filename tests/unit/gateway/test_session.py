@@ -187,7 +187,7 @@ def test_a_repeat_under_other_keys_is_still_the_same_content() -> None:
         (12, "160001"),
         (13, "1123"),
         (14, "2901"),
-        (22, "021"),
+        (22, "051"),
         (60, "000002"),
         (2, luhn("622300100009999")),
     ],
@@ -266,7 +266,7 @@ def test_a_pin_block_of_another_card_is_a_wrong_pin() -> None:
     assert code_of(send(pos, message)) == "55"
 
 
-@pytest.mark.parametrize("mti", ["0120", "0201", "0221", "0420", "0900", "9999"])
+@pytest.mark.parametrize("mti", ["0101", "0201", "0229", "0402", "0900", "9999"])
 def test_an_unknown_type_is_answered_12(mti: str) -> None:
     pos = terminal()
     message = purchase(pos)
