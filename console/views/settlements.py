@@ -15,6 +15,7 @@ from console.institutions import BadQuestion, Institution, Json, NotDone
 from console.session import Chosen, Forbidden, SignedIn, names_of
 from console.statements import WAY, reached, signatures
 from console.templating import is_for, render, zone_of
+from nodes.chain.directory import Member
 
 router = APIRouter(prefix="/i/{member_id}/settlements")
 
@@ -187,16 +188,12 @@ def _may_act(institution: Institution, username: str) -> None:
         raise Forbidden
 
 
-async def _operators(request: Request) -> dict[str, list[str]] | None:
-    """By member, every operator's address that the chain has or had for it; None without it."""
+async def _members(request: Request) -> dict[str, Member] | None:
+    """The members as the chain has them, with their keys of all times; None without it."""
     try:
-        members = await request.app.state.console.chain.members()
+        return {row.member_id: row for row in await request.app.state.console.chain.members()}
     except ChainAway:
         return None
-    return {
-        row.member_id: [row.operator, *("0x" + period.key.hex() for period in row.operators)]
-        for row in members
-    }
 
 
 async def _one(
@@ -214,7 +211,7 @@ async def _one(
     context: dict[str, Any] = {
         "active": "settlements",
         "item": item,
-        "signed": signatures(item, await _operators(request)),
+        "signed": signatures(item, await _members(request)),
         "way": WAY,
         "reached": reached(item),
         "acts": institution.lets_act(username),
