@@ -1,4 +1,4 @@
-"""Batch close over real bytes and real nodes: equal, different, uploaded, adjusted; nothing twice."""
+"""Batch close over real bytes and real nodes: equal, different, uploaded, adjusted, never twice."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def nodes(cluster: Cluster) -> Iterator[TwoNodes]:
         yield both
 
 
-def totals(debits: int, debit_amount: int, credits: int = 0, credit_amount: int = 0) -> CurrencyTotals:
+def totals(
+    debits: int, debit_amount: int, credits: int = 0, credit_amount: int = 0
+) -> CurrencyTotals:
     return CurrencyTotals("CNY", debits, debit_amount, credits, credit_amount)
 
 
@@ -43,7 +45,6 @@ def deliver_reversals(nodes: TwoNodes) -> int:
     """What the acquirer's worker does with its queue."""
     network = nodes.network
     acquirer = network.make_acquirer()
-    network.clock.advance(120_000) if hasattr(network.clock, "advance") else None
     with psycopg.connect(network.acquirer_db.dsn, autocommit=True) as connection:
         connection.execute("UPDATE reversal_queue SET next_attempt_ms = 0 WHERE done_ms IS NULL")
         rows = take_reversals(connection, acquirer)
