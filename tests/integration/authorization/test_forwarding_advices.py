@@ -87,10 +87,16 @@ def test_an_advice_for_an_issuer_that_is_away_is_taken_in_and_posted_once(
     assert rows(network, "SELECT pan_sealed, outcome FROM forward_queue") == [(None, "approved")]
 
 
-def test_an_answer_that_was_lost_isnt_posted_again(network: Network) -> None:
-    card = network.card(10_000)
+@pytest.mark.parametrize("kind", [Kind.ADVICE, Kind.CAPTURE])
+def test_an_answer_that_was_lost_isnt_posted_again(network: Network, kind: Kind) -> None:
+    card, rrn = network.card(10_000), None
+    if kind is Kind.CAPTURE:
+        block = network.pin_block("123456", card.pan)
+        asked = network.request(card, 700, Kind.AUTHORIZATION, pin_block=block)
+        rrn = network.one(asked).rrn
     network.link.lose_answer = True
-    assert network.one(network.request(card, 700, Kind.ADVICE)).outcome is Outcome.APPROVED
+    told = network.one(network.request(card, 700, kind, rrn=rrn))
+    assert told.outcome is Outcome.APPROVED
     assert network.balance(card) == 9_300
     network.link.lose_answer = False
     deliver(network)

@@ -53,8 +53,13 @@ def books(cluster: Cluster) -> Iterator[Books]:
     network.link.down = True
     waiting = network.request(cards[0].card, 300, Kind.ADVICE, batch="000008")
     assert network.one(waiting).outcome is Outcome.APPROVED
+    # Counted in a close while it waits, and not again when it is recorded.
+    soon = network.request(cards[0].card, 70, Kind.ADVICE, batch="000009")
+    assert network.one(soon).outcome is Outcome.APPROVED
+    assert _close(network, "000009", "000910", 1, 70).outcome is ServiceOutcome.DONE
     network.link.down = False
     _deliver(network)
+    assert _close(network, "000009", "000911", 1, 70).outcome is ServiceOutcome.DONE
     kept, lost = (network.request(cards[1].card, n, batch="000008") for n in (40, 50))
     assert [a.outcome for a in network.send(kept, lost)] == [Outcome.APPROVED] * 2
     missing = network.request(cards[1].card, 60, batch="000008")
@@ -79,7 +84,7 @@ def _deliver(network: Network) -> None:
         deadline = network.clock.now_ms() + 5_000
         asked = [forwarded_request(acquirer, row, deadline) for row in rows]
         answers = asyncio.run(network.link.issuer.authorize(asked))
-        assert settle_forwards(connection, acquirer, list(zip(rows, answers, strict=True))) == 1
+        assert settle_forwards(connection, acquirer, list(zip(rows, answers, strict=True))) == 2
 
 
 def _serve(
