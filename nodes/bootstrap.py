@@ -18,8 +18,10 @@ from nodes.chain.client import ChainClient
 from nodes.chain.directory import Directory
 from nodes.chain.directory_file import DirectoryFile
 from nodes.chain.errors import ChainError
-from nodes.chain.signer import LocalSigner, Signer
+from nodes.chain.signer import LocalSigner, OperatorSigner
 from nodes.clock import Clock, SystemClock
+from nodes.crypto.answer_signature import AnswerSigner
+from nodes.crypto.emv import SoftwareEmvHsm
 from nodes.crypto.hsm import PIN_LOOKUP_KEY, SoftwareHsm
 from nodes.crypto.keystore import Keystore
 from nodes.crypto.pan import PanVault
@@ -42,7 +44,7 @@ class Node:
     chain: ChainClient
     directory: Directory
     anchors: AnchorRegistry
-    signer: Signer
+    signer: OperatorSigner
     link: IssuerLink
     authorizer: Authorizer
     directory_file: DirectoryFile
@@ -56,6 +58,10 @@ class Node:
     def make_hsm(self) -> SoftwareHsm:
         """An HSM with this node's zone keys and PIN key; one a thread."""
         return _hsm(self.keystore)
+
+    def make_emv_hsm(self) -> SoftwareEmvHsm:
+        """What holds the issuer's EMV keys and check values; empty where it has none."""
+        return _emv_hsm(self.keystore)
 
     def make_vault(self) -> PanVault:
         """The issuer's card-number vault. KeystoreError if the node is no issuer."""
@@ -159,7 +165,19 @@ def _vault(keystore: Keystore) -> PanVault:
 
 
 def _issuer(settings: NodeSettings, keystore: Keystore, clock: Clock) -> Issuer:
-    return Issuer(settings.member_id, _vault(keystore), _hsm(keystore), clock)
+    return Issuer(
+        settings.member_id,
+        _vault(keystore),
+        _hsm(keystore),
+        clock,
+        AnswerSigner(keystore.secret("message")),
+        _emv_hsm(keystore),
+    )
+
+
+def _emv_hsm(keystore: Keystore) -> SoftwareEmvHsm:
+    names = {name for name in keystore.names() if name.startswith("emv:")}
+    return SoftwareEmvHsm({name: keystore.secret(name) for name in names})
 
 
 def _acquirer(

@@ -9,6 +9,7 @@ which makes it the sweeper too.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -44,6 +45,7 @@ from nodes.api.client import HotlistEntry, NodeClient, NodePeer, NodeRefused, No
 from nodes.authorization.batching import LedgerUnavailable
 from nodes.authorization.model import AuthorizationAnswer, AuthorizationRequest
 from nodes.authorization.operations.booking import AccountBusy
+from nodes.authorization.operations.checking import IssuerUnknown
 from nodes.authorization.operations.expiring import expire_holds
 from nodes.authorization.operations.forwarding import (
     forwarded_request,
@@ -76,6 +78,8 @@ QUEUE = "countersign"
 SWEEP_S = 2.0
 #: How often events are sealed: rarely enough that they make few batches of their own.
 EVENTS_S = 15.0
+#: How often issuers' signatures are checked; a day is compared only after it.
+CHECKS_S = 5.0
 #: How often claims of omission are looked for; there is a day to answer.
 CLAIMS_S = 10.0
 #: Days end once a day: looking for them more often would only cost.
@@ -88,6 +92,7 @@ _FEED_PAGE = 200
 _OUTAGES = (
     AccountBusy,
     ChainError,
+    IssuerUnknown,
     NodeUnreachable,
     NodeRefused,
     psycopg.OperationalError,
@@ -202,6 +207,10 @@ class Jobs:
             return 0
         omissions = OmissionRegistry(self._node.chain, address)
         return answer_claims(self.context(), omissions, self._claims)
+
+    def check_answers(self) -> int:
+        """Check what issuers have signed of their answers; how many."""
+        return self._days.check_answers()
 
     def recover_pending(self) -> int:
         """Close requests that a crash left open."""
@@ -319,6 +328,10 @@ class Jobs:
         """Bring closes further on the chain; how many steps."""
         return self._days.post()
 
+    def settle(self) -> int:
+        """Bring settlement statements further; how many things were done."""
+        return self._days.settle()
+
     def reconcile(self) -> int:
         """Compare closes with the other side's, and bring the cases of breaks further."""
         return self._days.reconcile()
@@ -398,11 +411,13 @@ def make_celery(node: Node, jobs: Jobs) -> Celery:
     _add_task(app, "forward_advices", jobs.forward_advices)
     _add_task(app, "roll_batches", jobs.roll_batches)
     _add_task(app, "copy_hotlists", jobs.copy_hotlists)
+    _add_task(app, "check_answers", jobs.check_answers)
     _add_task(app, "expire_holds", jobs.expire_holds)
     _add_task(app, "pull_feed", jobs.pull_feed)
     _add_task(app, "close_days", jobs.close_days, then="post_closes")
     _add_task(app, "post_closes", jobs.post_closes, then="reconcile")
     _add_task(app, "reconcile", jobs.reconcile, then="close_days")
+    _add_task(app, "settle", jobs.settle, then="settle")
     return app
 
 
@@ -425,12 +440,15 @@ def _configuration(node: Node) -> dict[str, Any]:
     if "acquirer" in settings.roles:
         periods |= {"forward_reversals": 1.0, "recover_pending": SWEEP_S}
         periods |= {"forward_advices": 1.0, "roll_batches": SWEEP_S, "copy_hotlists": _HOTLIST_S}
+        periods |= {"check_answers": CHECKS_S}
     if "issuer" in settings.roles:
         periods |= {"expire_holds": SWEEP_S}
     if "merchant" in settings.roles:
         periods |= {"pull_feed": SWEEP_S}
     if {"acquirer", "issuer"} & set(settings.roles):
         periods |= {"close_days": _CLOSE_S, "post_closes": SWEEP_S, "reconcile": SWEEP_S}
+        if settings.settlement_registry is not None:
+            periods |= {"settle": SWEEP_S}
     return {
         "broker_url": settings.jobs_url,
         "broker_transport_options": _transport_options(settings.jobs_url),
@@ -498,6 +516,7 @@ def prepare_queue(jobs_url: str, *, patience_s: float = 60.0) -> None:
 
 def run(node: Node) -> None:
     """Work until SIGTERM (then the job at hand is ended first)."""
+    os.setpriority(os.PRIO_PROCESS, 0, node.settings.worker_niceness)
     prepare_queue(node.settings.jobs_url)
     jobs = Jobs(node)
     app = make_celery(node, jobs)

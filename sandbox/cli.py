@@ -20,12 +20,14 @@ def make_app() -> typer.Typer:
     from sandbox.commands.bench import bench
     from sandbox.commands.bench_proofs import bench_proofs
     from sandbox.commands.bench_reconcile import bench_reconcile
+    from sandbox.commands.bench_sealing import bench_sealing
     from sandbox.commands.check_invariants import check_invariants
     from sandbox.commands.demo import demo
     from sandbox.commands.erase import erase
     from sandbox.commands.receipt import receipt
     from sandbox.commands.reconcile import reconcile
     from sandbox.commands.roots import roots
+    from sandbox.commands.tamper import tamper
     from sandbox.commands.verify import verify
     from sandbox.commands.verify_ledger import verify_ledger
 
@@ -48,6 +50,8 @@ def make_app() -> typer.Typer:
     app.command()(bench)
     app.command("bench-reconcile")(bench_reconcile)
     app.command("bench-proofs")(bench_proofs)
+    app.command("bench-sealing")(bench_sealing)
+    app.command()(tamper)
     return app
 
 

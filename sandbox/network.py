@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
+from nodes.crypto.emv import TRANSPORT_KEY, key_names
 from nodes.crypto.keystore import Keystore
 from nodes.crypto.pan import random_pan
 from sandbox.postgres import free_port, port_is_free, remove_outside_data
@@ -372,6 +373,12 @@ def _new_keys(state: State, members: Sequence[MemberPlan]) -> dict[str, dict[str
     keys: dict[str, dict[str, bytes]] = {
         member.member_id: {name: secrets.token_bytes(32) for name in SECRETS} for member in members
     }
+    for member in members:
+        if "issuer" in member.roles:
+            keys[member.member_id] |= {
+                name: secrets.token_bytes(32 if name == TRANSPORT_KEY else 16)
+                for name in key_names()
+            }
     for acquirer in (member.member_id for member in members if "acquirer" in member.roles):
         for issuer in (member.member_id for member in members if "issuer" in member.roles):
             if issuer != acquirer:

@@ -9,6 +9,7 @@ from typing import cast
 
 import structlog
 
+from gateway.iso8583.dialect import BCD_TPDU, Dialect
 from gateway.metrics import Metrics
 from gateway.pos.dispatch import Decision, Dispatcher, Waiting
 from gateway.pos.framing import FrameFlaw, FrameReader
@@ -48,9 +49,11 @@ class PosServer:
         metrics: Metrics,
         clock: Clock,
         limits: Limits,
+        dialect: Dialect = BCD_TPDU,
         services: Dispatcher | None = None,
     ) -> None:
         self.session = session
+        self.dialect = dialect
         self.dispatcher = dispatcher
         #: For what isn't a payment: it doesn't wait in the payments' queue, nor they behind it.
         self.services = services or dispatcher
@@ -58,6 +61,8 @@ class PosServer:
         self.clock = clock
         self.limits = limits
         self.connections: set[_Connection] = set()
+        #: By terminal: when (ms, UTC) its last request came, and its batch. The fleet empties it.
+        self.seen: dict[str, tuple[int, str]] = {}
         self._server: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
         # Connections with answers that wait to be written, and the end of this turn.
@@ -136,7 +141,7 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
             return
         server.connections.add(self)
-        server.metrics.connections.set(len(server.connections))
+        server.metrics.connections.inc()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stopped = True
@@ -145,7 +150,7 @@ class _Connection(asyncio.Protocol):
         server = self._server
         if self in server.connections:
             server.connections.discard(self)
-            server.metrics.connections.set(len(server.connections))
+            server.metrics.connections.dec()
 
     def eof_received(self) -> bool:
         if not self._stopped and self._reader.partial:
@@ -189,7 +194,7 @@ class _Connection(asyncio.Protocol):
         self.last_frame = self._loop.time()
         for content in frames:
             try:
-                step = server.session.receive(content, now_ms)
+                step = server.session.receive(content, now_ms, server.dialect)
             except Exception as error:  # noqa: BLE001 (one frame must never end the gateway)
                 # The type only: the message of an unexpected error might quote card data.
                 _log.error("frame_failed", error=type(error).__name__)
@@ -209,6 +214,7 @@ class _Connection(asyncio.Protocol):
     def _forward(self, step: Forward, now_ms: int) -> None:
         server = self._server
         arrived = self.last_frame
+        server.seen[step.request.terminal_id] = now_ms, step.request.batch
         deadline = arrived + (step.request.deadline_ms - now_ms) / 1000
         item = Waiting(step.request, step.address, arrived, deadline, self._done)
         to = server.services if isinstance(step.request, ServiceRequest) else server.dispatcher

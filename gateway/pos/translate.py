@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from gateway.iso8583.codec import Message
 from gateway.iso8583.mask import passes_luhn
+from gateway.pos import entry
 from gateway.pos.response_codes import APPROVED, CODE_OF_OUTCOME, PARTIALLY_APPROVED, Refusal
 from gateway.terminal_keys.ring import ZONE_KEY
 from nodes import money
@@ -172,6 +173,10 @@ def to_request(
     pan, expiry, service_code = _card(text)
     if expiry is None and route.expiry:
         raise Refused(Refusal.ELEMENT_MISSING, 14)
+    icc = message.binary.get(55)
+    wrong = entry.contradiction(text, icc)
+    if wrong is not None:
+        raise Refused(Refusal.FORMAT, wrong)
     day = business_date(text[13], now_ms)
     local_time = _local_time(day, text[12])
     batch, partial_ok, final = _processing(text[60], route)
@@ -208,6 +213,9 @@ def to_request(
         partial_ok=partial_ok or route.advice,
         final=final,
         deadline_ms=now_ms + policy.deadline_ms,
+        icc=icc,
+        card_sequence=text.get(23) if icc is not None else None,
+        track2=entry.discretionary(text.get(35)),
         advice=route.advice,
         offline=message.binary.get(57),
     )
@@ -241,7 +249,7 @@ def to_answer(
             code = PARTIALLY_APPROVED
             text[4] = f"{answer.amount:012d}"
     text[39] = code
-    return Message.of(answer_mti(mti), text, {})
+    return Message.of(answer_mti(mti), text, {} if answer.icc is None else {55: answer.icc})
 
 
 def refusal_answer(mti: str, echo: Mapping[int, str], code: str) -> Message:

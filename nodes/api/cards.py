@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -12,6 +13,7 @@ from nodes.api.dependencies import (
     IdempotencyKey,
     Limit,
     TheNode,
+    moment,
     refused,
     require_currency,
     require_role,
@@ -24,11 +26,15 @@ from nodes.api.schemas import (
     CardDetail,
     CardItem,
     CardStatusItem,
+    CodeItem,
     IssuedCardItem,
     LoadItem,
     NewCard,
     NewLoad,
+    NewScript,
+    Nothing,
     Page,
+    ScriptItem,
     StatusChange,
 )
 from nodes.authorization import queries as authorization
@@ -38,10 +44,12 @@ from nodes.authorization.operations.own import (
     load_card,
     transfer_between_cards,
 )
-from nodes.authorization.operations.standing import set_card_status
+from nodes.authorization.operations.standing import queue_card_script, set_card_status
+from nodes.authorization.rules.chip import Script
 from nodes.authorization.state import Account, CardStanding
 from nodes.cards import queries
-from nodes.cards.model import CardOutcome, CardStatus
+from nodes.cards.codes import issue_code
+from nodes.cards.model import CardForm, CardOutcome, CardStatus, Making
 from nodes.cards.operations import issue_card
 from nodes.clock import to_datetime
 
@@ -88,6 +96,13 @@ def create_card(node: TheNode, caller: Operator, body: NewCard) -> IssuedCardIte
         now=to_datetime(node.clock.now_ms()),
         pan=body.pan,
         product_id=body.product_id,
+        making=Making(
+            CardForm(body.making.form),
+            body.making.profile,
+            body.making.derivation,
+            body.making.psn,
+        ),
+        emv=node.make_emv_hsm(),
     )
     if isinstance(made, CardOutcome):
         raise refused(_STATUS_OF_CARD_OUTCOME.get(made, 422), made.value)
@@ -96,6 +111,10 @@ def create_card(node: TheNode, caller: Operator, body: NewCard) -> IssuedCardIte
         pan_masked=made.pan_masked,
         expiry=made.expiry,
         pan=made.pan if body.pan is None else None,
+        cvv2=made.cvv2,
+        personalization=base64.b64encode(made.personalization).decode()
+        if made.personalization is not None
+        else None,
     )
 
 
@@ -206,6 +225,42 @@ def transfer(
         balance=result.balance,
         to_balance=result.to_balance,
     )
+
+
+@router.post("/{card_token}/codes", status_code=201)
+def create_code(node: TheNode, caller: Operator, card_token: Token, body: Nothing) -> CodeItem:
+    """A single-use code for the holder's wallet, good for 60 seconds."""
+    require_role(node, "issuer")
+    made = issue_code(
+        node.engine,
+        node.make_vault(),
+        card_token=bytes_of_hex(card_token, 16, "card-unknown"),
+        bins=_bins(node),
+        now_ms=node.clock.now_ms(),
+    )
+    if isinstance(made, CardOutcome):
+        raise refused(_STATUS_OF_CARD_OUTCOME.get(made, 422), made.value)
+    return CodeItem(payload=made.payload, expires_at=moment(made.expires_ms))
+
+
+@router.post("/{card_token}/scripts", status_code=201)
+def create_script(
+    node: TheNode, caller: Operator, card_token: Token, body: NewScript
+) -> ScriptItem:
+    """Queue an issuer script for a chip card; 409 if the card has no chip."""
+    require_role(node, "issuer")
+    queued = queue_card_script(
+        node.engine,
+        bytes_of_hex(card_token, 16, "card-unknown"),
+        Script[body.script.upper()],
+        actor=caller.name,
+        reason=body.reason,
+        now=to_datetime(node.clock.now_ms()),
+    )
+    if isinstance(queued, CardOutcome):
+        raise refused(_STATUS_OF_CARD_OUTCOME.get(queued, 409), queued.value)
+    waiting = [(one.name or "").lower() for one in Script if one & queued.waiting]
+    return ScriptItem(number=queued.number, waiting=waiting)
 
 
 @router.post("/{card_token}/status")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from nodes.acquiring.fleet.model import MAX_SIGHTINGS, Capability
+from nodes.acquiring.fleet.model import MAX_SIGHTINGS, Capability, TerminalKeys
 from nodes.acquiring.fleet.rules import MAX_COUNT, MAX_HOURS
 from nodes.api.schemas import Currency, Sent
 from nodes.money import MAX_TRANSACTION_AMOUNT
@@ -49,6 +49,10 @@ class NewTerminal(Sent):
     parameters: TerminalParameters | None = None
     #: Whether its master key is derived at the gateway; without, the gateway's settings hold it.
     with_key: bool = False
+    management: Annotated[TerminalKeys, Field(strict=False)] = TerminalKeys.TMK
+    #: Of an SM2 terminal's certificate: serial number, and public key (x and y).
+    certificate: str = Field(default="", pattern=r"^([0-9a-f]{2}){0,20}$")
+    sm2_public_key: str = Field(default="", pattern=r"^([0-9a-f]{128})?$")
 
 
 class TerminalReason(Sent):
@@ -75,6 +79,7 @@ class TerminalItem(BaseModel):
     label: str
     suite: SuiteName
     capabilities: list[Capability]
+    management: TerminalKeys
     key_generation: int
     parameters_version: int
     last_seen_at: datetime | None
@@ -128,6 +133,9 @@ class FleetRecordItem(BaseModel):
     parameters_version: int
     key_generation: int
     enabled: bool
+    management: TerminalKeys
+    certificate: str
+    sm2_public_key: str
     change_id: int
 
 

@@ -196,6 +196,21 @@ class PurseTermsBody(Sent):
     )
 
 
+class EntryTermsBody(Sent):
+    """How the product's cards may be read, where they have a chip, check values or are virtual.
+
+    Quick Pay is contactless without a PIN: of an amount, and by count and sum since the last PIN.
+    """
+
+    manual: bool = Field(default=False, description="Keyed in at a terminal.")
+    quick_pay_amount: int = Field(default=30_000, ge=0)
+    quick_pay_count: int = Field(default=5, ge=0)
+    quick_pay_total: int = Field(default=100_000, ge=0)
+    signature_amount: int = Field(default=0, ge=0, description="Contactless with a signature.")
+    fallback_amount: int = Field(default=50_000, ge=0, description="A chip card by its stripe.")
+    fallback_count: int = Field(default=3, ge=0, description="Since its chip was last read.")
+
+
 class TermsBody(Sent):
     """What a product allows; what is left out is as with the plain reloadable card."""
 
@@ -211,6 +226,7 @@ class TermsBody(Sent):
     transfers: bool = Field(default=False, description="Card to card.")
     max_balance: int | None = None
     time_zone: str = "Asia/Shanghai"
+    entry: EntryTermsBody = EntryTermsBody()
 
 
 class NewProduct(Sent):

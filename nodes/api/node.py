@@ -16,6 +16,7 @@ from nodes.authorization.model import (
 from nodes.authorization.services import ServiceAnswer, ServiceRequest
 from nodes.chain.directory import Member
 from nodes.clock import Clock
+from nodes.crypto.emv import EmvHsm
 from nodes.crypto.hsm import Hsm
 from nodes.crypto.keystore import Keystore
 from nodes.crypto.pan import PanVault
@@ -73,5 +74,7 @@ class ApiNode(Protocol):
     def authorizer(self) -> Decider: ...
 
     def make_hsm(self) -> Hsm: ...
+
+    def make_emv_hsm(self) -> EmvHsm: ...
 
     def make_vault(self) -> PanVault: ...

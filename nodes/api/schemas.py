@@ -260,6 +260,21 @@ class InclusionProof(BaseModel):
     proof: list[Hex32]
 
 
+class Making(Sent):
+    """What a card is made as, beside its number. A plain one has nothing to check but its PIN."""
+
+    form: Literal["plain", "stripe", "chip", "virtual"] = Field(
+        default="plain", description="Its service code begins with 2 or 6 if, and only if, chip."
+    )
+    profile: Literal["des-common", "des-emv2000", "sm4"] = Field(
+        default="des-common", description="Of a chip's keys."
+    )
+    derivation: Literal["A", "B"] = Field(
+        default="A", description="Of a chip's keys (EMV 4.3 Book 2, A1.4)."
+    )
+    psn: str = Field(default="01", pattern=r"^[0-9]{2}$", description="Card sequence number.")
+
+
 class NewCard(Sent):
     """A card to issue. Without `pan` the node draws one in its first BIN range."""
 
@@ -270,6 +285,7 @@ class NewCard(Sent):
     currency: Currency
     product_id: str = Field(default="standard", min_length=1, max_length=40)
     overdraft_limit: int = Field(default=0, ge=0, le=0, description="Only 0 so far.")
+    making: Making = Making()
 
     def __repr__(self) -> str:
         return "NewCard()"
@@ -282,9 +298,39 @@ class IssuedCardItem(BaseModel):
     pan_masked: str
     expiry: str
     pan: str | None = None
+    cvv2: str | None = Field(default=None, description="Of a virtual card; shown this once.")
+    personalization: str | None = Field(
+        default=None,
+        description="What is written onto the card, in base64: AES-256-GCM under the issuer's"
+        " transport key.",
+    )
 
     def __repr__(self) -> str:
         return f"IssuedCardItem({self.card_token})"
+
+
+class CodeItem(BaseModel):
+    """A consumer's code. `payload`: the text of the QR code (EMVCo consumer-presented, base64)."""
+
+    payload: str
+    expires_at: datetime
+
+    def __repr__(self) -> str:
+        return "CodeItem()"
+
+
+class NewScript(Sent):
+    """What a chip is to be told at its next visits, until it says that it has done it."""
+
+    script: Literal["block_card", "block_application", "unblock_application", "reset_offline"]
+    reason: str = Field(min_length=1, max_length=200)
+
+
+class ScriptItem(BaseModel):
+    """`number`: under which the card confirms it. `waiting`: all that the card hasn't confirmed."""
+
+    number: int
+    waiting: list[str]
 
 
 class CardItem(BaseModel):

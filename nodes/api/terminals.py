@@ -140,6 +140,9 @@ def enrol(
         capabilities=body.capabilities,
         parameters=None if body.parameters is None else Parameters(**body.parameters.model_dump()),
         with_key=body.with_key,
+        management=body.management,
+        certificate=body.certificate,
+        sm2_public_key=body.sm2_public_key,
         order=Ordered(caller.name, "enrolment", node.clock.now_ms(), idempotency_key),
     )
     return _done(node, body.terminal_id, result)
@@ -243,9 +246,8 @@ def _done(node: ApiNode, terminal_id: str, result: FleetResult) -> TerminalDetai
     if result.outcome is FleetOutcome.DONE:
         return _shown(node, terminal_id)
     kind = result.outcome.value.replace("_", "-")
-    errors = [
-        {"at": f"body.parameters.{name}", "message": flaw} for name, flaw in result.flaws.items()
-    ]
+    place = "body.parameters" if result.outcome is FleetOutcome.PARAMETERS_INVALID else "body"
+    errors = [{"at": f"{place}.{name}", "message": flaw} for name, flaw in result.flaws.items()]
     status = _STATUS_OF.get(result.outcome, 422)
     raise Problem(status, kind, errors=errors) if errors else Problem(status, kind)
 
@@ -297,6 +299,7 @@ def _members(row: queries.Row) -> dict[str, Any]:
         "store": record.store,
         "label": record.label,
         "suite": record.suite.name,
+        "management": record.management,
         "capabilities": record.capabilities,
         "key_generation": record.key_generation,
         "parameters_version": record.parameters_version,

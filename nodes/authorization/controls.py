@@ -78,6 +78,26 @@ class PurseTerms(msgspec.Struct, frozen=True, omit_defaults=True):
     fallback: tuple[str, ...] = ()
 
 
+class EntryTerms(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How cards of the product may be read, where they have a chip, check values or are virtual.
+
+    Amounts are minor units. Counts and sums are those since the card's last PIN (Quick Pay) or
+    since its chip was last read (fallback); beyond them the cardholder is asked.
+    """
+
+    #: Keyed in at a terminal, without the card's data.
+    manual: bool = False
+    #: Contactless without a PIN: at most so much at a time, so often, and so much in all.
+    quick_pay_amount: int = 30_000
+    quick_pay_count: int = 5
+    quick_pay_total: int = 100_000
+    #: Contactless with a signature: at most so much; 0: a PIN is wanted.
+    signature_amount: int = 0
+    #: A chip card by its stripe, where its chip can't be read.
+    fallback_amount: int = 50_000
+    fallback_count: int = 3
+
+
 class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a product allows. The defaults are a plain reloadable card."""
 
@@ -94,3 +114,4 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     transfers: bool = False  # card to card
     max_balance: int | None = None
     time_zone: str = "Asia/Shanghai"
+    entry: EntryTerms = EntryTerms()

@@ -109,9 +109,16 @@ class Outcome(StrEnum):
     CARD_BLOCKED = "card_blocked"
     CARD_EXPIRED = "card_expired"
     CURRENCY_NOT_PERMITTED = "currency_not_permitted"
+    CODE_NOT_VALID = "code_not_valid"  # a consumer's QR code: used, expired, or shown otherwise
+    CHIP_DATA_INVALID = "chip_data_invalid"  # missing, unreadable, or not of this transaction
+    CRYPTOGRAM_WRONG = "cryptogram_wrong"  # not made by this card, or made before (its counter)
+    ENTRY_NOT_PERMITTED = "entry_not_permitted"  # the card isn't to be read like this
+    CHECK_VALUE_WRONG = "check_value_wrong"  # CVV, iCVV, CVV2 or service code
+    FALLBACK_NOT_PERMITTED = "fallback_not_permitted"  # a chip card read by its stripe
     PIN_TRIES_EXCEEDED = "pin_tries_exceeded"
     PIN_REQUIRED = "pin_required"
     PIN_WRONG = "pin_wrong"
+    CVM_REQUIRED = "cvm_required"  # Quick Pay has come to its limit: PIN or signature
     ORIGINAL_MISMATCH = "original_mismatch"
     ALREADY_REVERSED = "already_reversed"
     HOLD_ENDED = "hold_ended"
@@ -172,6 +179,13 @@ class _OutcomeWord(IntEnum):
     RULE_DECLINED = 32
     AMOUNT_LIMIT = 33
     COUNT_LIMIT = 34
+    CODE_NOT_VALID = 50
+    CHIP_DATA_INVALID = 51
+    CRYPTOGRAM_WRONG = 52
+    ENTRY_NOT_PERMITTED = 53
+    CHECK_VALUE_WRONG = 54
+    FALLBACK_NOT_PERMITTED = 55
+    CVM_REQUIRED = 56
     OFFLINE_RECORD_INVALID = 35
     OFFLINE_CLONE = 36
 
@@ -206,6 +220,10 @@ class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     partial_ok: bool = False  # the terminal can do with a part of the amount (DE39 10)
     final: bool = False  # a capture after which nothing more comes: the rest of the hold is freed
     deadline_ms: int  # after this moment the terminal no longer waits
+    icc: bytes | None = None  # DE55, BER-TLV
+    card_sequence: str | None = None  # DE23, 3 digits
+    track2: str | None = None  # its discretionary data only
+    cvv2: str | None = None  # of e-commerce, 3 digits
     advice: bool = False  # an authorization that was given already (by voice, in stand-in)
     offline: bytes | None = None  # DE57: the record of a payment without connection
 
@@ -213,7 +231,7 @@ class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         return f"TerminalRequest({self.kind.value}, {self.terminal_id}, stan={self.stan})"
 
 
-class TerminalAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class TerminalAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the acquirer's node answers; equal bytes for an equal request."""
 
     outcome: Outcome
@@ -224,6 +242,7 @@ class TerminalAnswer(msgspec.Struct, frozen=True, kw_only=True):
     available: int | None = None  # DE54, balance inquiry only, minor units
     ledger: int | None = None
     txid: bytes | None = None
+    icc: bytes | None = None  # DE55 of the answer: ARPC (tag 91), issuer scripts (71, 72)
 
 
 class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -260,6 +279,11 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     partial_ok: bool = False
     final: bool = False
     deadline_ms: int
+    # What the card presented; never kept by the acquirer.
+    icc: bytes | None = None
+    card_sequence: str | None = None
+    track2: str | None = None
+    cvv2: str | None = None
     advice: bool = False
     offline: bytes | None = None  # nodes/crypto/offline_record.py
 
@@ -267,7 +291,7 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
         return f"AuthorizationRequest({self.kind.value}, {self.txid.hex()})"
 
 
-class AuthorizationAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class AuthorizationAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The issuer's decision; stored, and repeated byte for byte to a repeated request."""
 
     txid: bytes
@@ -284,6 +308,10 @@ class AuthorizationAnswer(msgspec.Struct, frozen=True, kw_only=True):
     #: In a reversal's answer: what the issuer had answered to the original, if it had seen it, so
     #: that an acquirer that never got that answer closes the gap in its record.
     original: AuthorizationAnswer | None = None
+    icc: bytes | None = None  # see TerminalAnswer.icc
+    #: The issuer's share of its signature over (txid, C, pair_seq): nodes/crypto/answer_signature.
+    #: None on us, and where no number was given.
+    signature: bytes | None = None
 
 
 class TerminalBatch(msgspec.Struct, frozen=True):

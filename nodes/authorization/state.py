@@ -15,9 +15,27 @@ import msgspec
 
 from nodes.authorization.controls import Rule, Terms
 from nodes.authorization.model import Kind, Outcome
+from nodes.emv.chip_data import ChipData
 
 #: PIN tries of a new card, and again after a right PIN.
 PIN_TRIES = 3
+
+
+class CardEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a card was made with beside its number: chip keys, check values; or nothing physical."""
+
+    psn: str = "00"
+    #: Of the chip: profile and derivation of its keys (nodes/crypto/emv.py); None: no chip.
+    profile: str | None = None
+    derivation: str = "A"
+    virtual: bool = False
+
+
+class ShownCode(msgspec.Struct, frozen=True):
+    """A consumer's single-use code. A later number was issued later."""
+
+    number: int
+    expires_ms: int
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -30,6 +48,10 @@ class Card(msgspec.Struct, frozen=True):
     expiry: str  # YYMM
     service_code: str
     pin_lookup: bytes | None
+    #: None: a plain card, of which only the number is known and checked.
+    entry: CardEntry | None = None
+    #: Of a card that was found by a consumer's code.
+    code: ShownCode | None = None
 
 
 class CardStanding(msgspec.Struct, frozen=True, array_like=True):
@@ -173,6 +195,14 @@ class Moment(msgspec.Struct, frozen=True):
         return f"{self.local.year % 100:02d}{self.local.month:02d}"
 
 
+class ChipCheck(msgspec.Struct, frozen=True):
+    """What the issuer's module says of a message's chip data; `data` None: it can't be read."""
+
+    data: ChipData | None = None
+    fault: str = ""
+    genuine: bool = False
+
+
 class OfflineFacts(msgspec.Struct, frozen=True):
     """What the issuer knows of an offline record's card key and counter."""
 
@@ -204,6 +234,10 @@ class Facts(msgspec.Struct, frozen=True):
     reversed_before: bool = False
     #: Whether the PIN block holds the card's PIN; None where no PIN block came or it is unusable.
     pin_matches: bool | None = None
+    #: Where chip data came.
+    chip: ChipCheck | None = None
+    #: Which check value was wrong ("cvv", "icvv", "cvv2"); None: none, or none was there.
+    wrong_check_value: str | None = None
     #: Of an advice with an offline record.
     offline: OfflineFacts | None = None
 

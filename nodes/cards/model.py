@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
@@ -40,8 +41,28 @@ class CardOutcome(StrEnum):
     PAN_OUTSIDE_BINS = "pan_outside_bins"
     EXPIRY_INVALID = "expiry_invalid"
     PIN_INVALID = "pin_invalid"
+    FORM_INVALID = "form_invalid"
+    KEYS_MISSING = "keys_missing"
     TRANSITION_REFUSED = "transition_refused"
     DONE = "done"
+
+
+class CardForm(StrEnum):
+    """What a card is made as. A plain one has nothing that could be checked but number and PIN."""
+
+    PLAIN = "plain"
+    STRIPE = "stripe"
+    CHIP = "chip"
+    VIRTUAL = "virtual"
+
+
+class Making(msgspec.Struct, frozen=True):
+    """How a card is made; profile and derivation are those of its chip's keys."""
+
+    form: CardForm = CardForm.PLAIN
+    profile: str = "des-common"
+    derivation: Literal["A", "B"] = "A"
+    psn: str = "01"
 
 
 class IssuedCard(msgspec.Struct, frozen=True):
@@ -52,6 +73,10 @@ class IssuedCard(msgspec.Struct, frozen=True):
     pan_masked: str
     expiry: str
     account_id: int
+    #: For the personalizer, sealed (nodes/crypto/emv.py); None of a plain card.
+    personalization: bytes | None = None
+    #: Shown once to the holder of a virtual card.
+    cvv2: str | None = None
 
     def __repr__(self) -> str:
         return f"IssuedCard({self.card_token.hex()}, {self.pan_masked})"

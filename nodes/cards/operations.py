@@ -9,8 +9,10 @@ from datetime import datetime
 from sqlalchemy import Engine
 
 from nodes.cards import store
-from nodes.cards.model import CardOutcome, CardStatus, IssuedCard
-from nodes.cards.rules import check_new_card
+from nodes.cards.model import CardOutcome, CardStatus, IssuedCard, Making
+from nodes.cards.personalizing import personalize
+from nodes.cards.rules import check_making, check_new_card
+from nodes.crypto.emv import EmvHsm, EmvKeysMissing
 from nodes.crypto.hsm import Hsm
 from nodes.crypto.pan import PanVault, mask, random_pan
 from nodes.db.engine import transaction
@@ -18,6 +20,8 @@ from nodes.ledger.model import AccountKey
 from nodes.ledger.store import find_or_open_accounts
 
 _ATTEMPTS = 8
+#: A card that has nothing but its number.
+PLAIN = Making()
 #: The plain reloadable card; every database has it.
 STANDARD_PRODUCT = "standard"
 
@@ -37,18 +41,27 @@ def issue_card(
     pan: str | None = None,
     reason: str = "issued",
     product_id: str = STANDARD_PRODUCT,
+    making: Making = PLAIN,
+    emv: EmvHsm | None = None,
 ) -> IssuedCard | CardOutcome:
     """Issue an active card of a product, with an account of its own.
 
     The account begins without a version: the product's terms say which purses it has (ADR 8).
     `pan` None: a random number in the first of `bins` is drawn. A number is never issued twice.
+    `making`: what else it is made as; then `emv` holds the keys.
     """
     problem = check_new_card(pan, expiry, service_code, pin, bins)
+    if problem is CardOutcome.DONE:
+        problem = check_making(making, service_code)
     if problem is not CardOutcome.DONE:
         return problem
     card_token = secrets.token_bytes(16)
     for _ in range(_ATTEMPTS):
         number = pan or random_pan(bins[0])
+        try:
+            made = personalize(emv, making, number, expiry, service_code)
+        except EmvKeysMissing:
+            return CardOutcome.KEYS_MISSING
         with transaction(engine) as connection:
             if not store.has_product(connection, product_id):
                 return CardOutcome.PRODUCT_UNKNOWN
@@ -67,10 +80,19 @@ def issue_card(
                 pin_lookup=hsm.pin_lookup(card_token, pin) if pin is not None else None,
                 product_id=product_id,
                 issued_at=now,
+                entry=made.entry,
             )
             if inserted:
                 store.record_event(connection, card_token, "issued", actor, reason, now)
-                return IssuedCard(card_token, number, mask(number), expiry, account_id)
+                return IssuedCard(
+                    card_token,
+                    number,
+                    mask(number),
+                    expiry,
+                    account_id,
+                    made.sealed,
+                    made.cvv2,
+                )
             connection.rollback()
         if pan is not None:
             return CardOutcome.PAN_TAKEN

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nodes.cards.model import TRANSITIONS, CardOutcome, CardStatus
+from nodes.cards.model import TRANSITIONS, CardForm, CardOutcome, CardStatus, Making
 from nodes.crypto.pan import is_valid_pan
 
 
@@ -29,6 +29,19 @@ def check_new_card(
         return CardOutcome.EXPIRY_INVALID
     if pin is not None and not (4 <= len(pin) <= 12 and _digits(pin, len(pin))):
         return CardOutcome.PIN_INVALID
+    return CardOutcome.DONE
+
+
+def check_making(making: Making, service_code: str) -> CardOutcome:
+    """What is wrong with how a card is to be made; DONE if nothing is.
+
+    The service code says whether there is a chip (ISO/IEC 7813): it must say what is so.
+    """
+    if making.form is CardForm.PLAIN:
+        return CardOutcome.DONE
+    says_chip = service_code[:1] in ("2", "6")
+    if says_chip is not (making.form is CardForm.CHIP) or not _digits(making.psn, 2):
+        return CardOutcome.FORM_INVALID
     return CardOutcome.DONE
 
 

@@ -24,12 +24,13 @@ def insert_card(
     pin_lookup: bytes | None,
     product_id: str,
     issued_at: datetime,
+    entry: str | None = None,
 ) -> bool:
     """Add a card; False if its number is taken."""
     done = connection.execute(
         "INSERT INTO cards (card_token, account_id, pan_lookup, pan_sealed, pan_masked, expiry,"
-        " service_code, status, pin_lookup, product_id, issued_at)"
-        " VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s)"
+        " service_code, status, pin_lookup, product_id, issued_at, entry)"
+        " VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s)"
         " ON CONFLICT (pan_lookup) DO NOTHING",
         (
             card_token,
@@ -43,6 +44,7 @@ def insert_card(
             pin_lookup,
             product_id,
             issued_at,
+            entry,
         ),
     )
     return done.rowcount == 1

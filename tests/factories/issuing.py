@@ -15,12 +15,15 @@ from nodes.authorization.model import AuthorizationRequest, Kind, Outcome
 from nodes.authorization.operations.deciding import Issuer
 from nodes.authorization.operations.own import LoadOutcome, load_card
 from nodes.authorization.state import Account
-from nodes.cards.model import IssuedCard
-from nodes.cards.operations import issue_card
+from nodes.cards.model import IssuedCard, Making
+from nodes.cards.operations import PLAIN, issue_card
 from nodes.clock import FixedClock, to_datetime
+from nodes.crypto.answer_signature import AnswerSigner
+from nodes.crypto.emv import SoftwareEmvHsm
 from nodes.crypto.hsm import SoftwareHsm
 from nodes.crypto.pan import PanVault
 from tests.conftest import NodeDatabase
+from tests.factories.network import EMV_KEYS
 
 NOW_MS = 1_790_000_000_000
 ISSUER, ACQUIRER, MERCHANT = "aurora", "meridian", "MERIDIAN0000001"
@@ -37,12 +40,18 @@ class IssuingHouse:
     def __post_init__(self) -> None:
         self.vault = PanVault(secrets.token_bytes(32), secrets.token_bytes(32))
         self.hsm = SoftwareHsm({"pin_lookup": secrets.token_bytes(32)})
+        self.emv = SoftwareEmvHsm(EMV_KEYS)
+        self.signer = AnswerSigner(secrets.token_bytes(32))
         self.numbers = itertools.count(1)
         self._engines: list[IssuingEngine] = []
 
+    def issuer(self) -> Issuer:
+        """What an engine of this institution decides with."""
+        return Issuer(ISSUER, self.vault, self.hsm, self.clock, self.signer, self.emv)
+
     def engine(self) -> IssuingEngine:
         """One more node process of this institution: own memory, own connections."""
-        made = IssuingEngine(self.database.dsn, Issuer(ISSUER, self.vault, self.hsm, self.clock))
+        made = IssuingEngine(self.database.dsn, self.issuer())
         self._engines.append(made)
         return made
 
@@ -59,7 +68,9 @@ class IssuingHouse:
                 (product_id, product_id, msgspec.json.encode(terms).decode()),
             )
 
-    def card(self, balance: int, product_id: str = "standard") -> IssuedCard:
+    def card(
+        self, balance: int, product_id: str = "standard", making: Making = PLAIN
+    ) -> IssuedCard:
         """A new card that asks for no PIN, with money on it."""
         now = to_datetime(self.clock.now_ms())
         card = issue_card(
@@ -74,6 +85,8 @@ class IssuingHouse:
             actor="test",
             now=now,
             product_id=product_id,
+            making=making,
+            emv=self.emv,
         )
         assert isinstance(card, IssuedCard)
         if balance:

@@ -23,9 +23,11 @@ from nodes.authorization.operations.accepting import Acquirer
 from nodes.authorization.operations.deciding import Issuer
 from nodes.authorization.operations.own import LoadOutcome, load_card
 from nodes.authorization.service import Authorizer, IssuerUnreachable
-from nodes.cards.model import IssuedCard
-from nodes.cards.operations import issue_card
+from nodes.cards.model import IssuedCard, Making
+from nodes.cards.operations import PLAIN, issue_card
 from nodes.clock import FixedClock, to_datetime
+from nodes.crypto.answer_signature import AnswerSigner
+from nodes.crypto.emv import TRANSPORT_KEY, SoftwareEmvHsm, key_names
 from nodes.crypto.hsm import SoftwareHsm
 from nodes.crypto.pan import PanVault
 from tests.conftest import NodeDatabase
@@ -37,6 +39,12 @@ MERCHANT = "MERIDIAN0000001"
 TERMINAL = "T0000001"
 GATEWAY_ZONE = bytes(range(16))
 ISSUER_ZONE = bytes(range(16, 32))
+
+#: The issuer's EMV keys, by their names in a keystore.
+EMV_KEYS = {
+    name: hashlib.sha256(name.encode()).digest()[: 32 if name == TRANSPORT_KEY else 16]
+    for name in key_names()
+}
 
 
 @dataclass
@@ -71,6 +79,7 @@ class Network:
     def __post_init__(self) -> None:
         self.vault = PanVault(secrets.token_bytes(32), secrets.token_bytes(32))
         self.forward_vault = PanVault(secrets.token_bytes(32), secrets.token_bytes(32))
+        self.issuer_signer = AnswerSigner(secrets.token_bytes(32))
         pin_key = secrets.token_bytes(32)
         self._issuer_keys = {f"zone:{ACQUIRER}": ISSUER_ZONE, "pin_lookup": pin_key}
         self._acquirer_keys = {"zone:gateway": GATEWAY_ZONE, f"zone:{ISSUER}": ISSUER_ZONE}
@@ -86,7 +95,14 @@ class Network:
         assert made is AcquiringOutcome.DONE
 
     def make_issuer(self) -> Issuer:
-        return Issuer(ISSUER, self.vault, SoftwareHsm(self._issuer_keys), self.clock)
+        return Issuer(
+            ISSUER,
+            self.vault,
+            SoftwareHsm(self._issuer_keys),
+            self.clock,
+            self.issuer_signer,
+            SoftwareEmvHsm(EMV_KEYS),
+        )
 
     def make_acquirer(self) -> Acquirer:
         return Acquirer(
@@ -111,7 +127,14 @@ class Network:
             make_acquirer=self.make_acquirer,
         )
 
-    def card(self, balance: int, pin: str = "123456", service_code: str = "220") -> IssuedCard:
+    def card(
+        self,
+        balance: int,
+        pin: str | None = "123456",
+        service_code: str = "220",
+        making: Making = PLAIN,
+        product_id: str = "standard",
+    ) -> IssuedCard:
         """A new card with money on it."""
         now = to_datetime(self.clock.now_ms())
         card = issue_card(
@@ -125,6 +148,9 @@ class Network:
             pin=pin,
             actor="test",
             now=now,
+            product_id=product_id,
+            making=making,
+            emv=SoftwareEmvHsm(EMV_KEYS),
         )
         assert isinstance(card, IssuedCard)
         if balance:

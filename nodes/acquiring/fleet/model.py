@@ -19,6 +19,14 @@ class TerminalSuite(IntEnum):
     LEGACY = 3
 
 
+class TerminalKeys(StrEnum):
+    """How a terminal gets its working keys (docs/keys.md)."""
+
+    TMK = "tmk"  # sign-on, wrapped under its master key
+    SM2 = "sm2"  # sign-on, encrypted to an ephemeral key that its certificate signs
+    DUKPT = "dukpt"  # no sign-on: a key a message
+
+
 class Capability(StrEnum):
     """What the device can do."""
 
@@ -78,6 +86,10 @@ class FleetRecord(msgspec.Struct, frozen=True, kw_only=True):
     parameters_version: int
     key_generation: int
     enabled: bool
+    management: TerminalKeys = TerminalKeys.TMK
+    #: Of an SM2 terminal's certificate, hex: serial number (1 to 20 bytes), x and y (64 bytes).
+    certificate: str = ""
+    sm2_public_key: str = ""
     change_id: int = 0
 
 
@@ -120,6 +132,7 @@ class FleetOutcome(StrEnum):
     KEY_REUSED = "key_reused"
     TERMINAL_ID_INVALID = "terminal_id_invalid"
     PARAMETERS_INVALID = "parameters_invalid"
+    KEYS_INVALID = "keys_invalid"
     MERCHANT_UNKNOWN = "merchant_unknown"
     TERMINAL_UNKNOWN = "terminal_unknown"
     TAKEN = "taken"

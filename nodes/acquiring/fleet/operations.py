@@ -18,9 +18,10 @@ from nodes.acquiring.fleet.model import (
     FleetRecord,
     Parameters,
     Report,
+    TerminalKeys,
     TerminalSuite,
 )
-from nodes.acquiring.fleet.rules import changed, parameter_flaws
+from nodes.acquiring.fleet.rules import changed, key_flaws, parameter_flaws
 from nodes.acquiring.model import AcquiringOutcome
 from nodes.acquiring.rules import check_terminal_id
 from nodes.db.engine import transaction
@@ -63,6 +64,9 @@ def enrol_terminal(
     parameters: Parameters | None,
     with_key: bool,
     order: Ordered,
+    management: TerminalKeys = TerminalKeys.TMK,
+    certificate: str = "",
+    sm2_public_key: str = "",
 ) -> FleetResult:
     """Add a terminal; without parameters, with the starting ones in its merchant's currency.
 
@@ -73,7 +77,9 @@ def enrol_terminal(
         return FleetResult(FleetOutcome.TERMINAL_ID_INVALID)
     asked = (terminal_id, merchant_id, store_label, label, suite, sorted(set(capabilities)))
     chosen = None if parameters is None else msgspec.to_builtins(parameters)
-    mark = order.fingerprint(ChangeKind.ENROLLED, *asked, chosen, with_key)
+    mark = order.fingerprint(
+        ChangeKind.ENROLLED, *asked, chosen, with_key, management, certificate, sm2_public_key
+    )
     with transaction(engine) as connection:
         store.lock_fleet(connection)
         known = _known(connection, order, mark)
@@ -93,7 +99,13 @@ def enrol_terminal(
             parameters_version=1,
             key_generation=int(with_key),
             enabled=True,
+            management=management,
+            certificate=certificate,
+            sm2_public_key=sm2_public_key,
         )
+        flaws = key_flaws(record)
+        if flaws:
+            return FleetResult(FleetOutcome.KEYS_INVALID, flaws=flaws)
         flaws = parameter_flaws(record.parameters, record.capabilities)
         if flaws:
             return FleetResult(FleetOutcome.PARAMETERS_INVALID, flaws=flaws)

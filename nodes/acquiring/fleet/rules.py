@@ -5,7 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from nodes import money
-from nodes.acquiring.fleet.model import Capability, ChangeKind, FleetRecord, Parameters
+from nodes.acquiring.fleet.model import (
+    Capability,
+    ChangeKind,
+    FleetRecord,
+    Parameters,
+    TerminalKeys,
+    TerminalSuite,
+)
 from nodes.money import MAX_TRANSACTION_AMOUNT
 
 LANGUAGES = ("en", "zh")
@@ -50,6 +57,27 @@ def parameter_flaws(parameters: Parameters, capabilities: list[Capability]) -> d
     return flaws
 
 
+def key_flaws(record: FleetRecord) -> dict[str, str]:
+    """What is wrong with how a terminal gets its keys, by field; empty if nothing is."""
+    flaws: dict[str, str] = {}
+    if record.management is TerminalKeys.DUKPT and record.suite is not TerminalSuite.AES:
+        flaws["management"] = "DUKPT is of the AES suite"
+    if record.management is not TerminalKeys.SM2:
+        for name in ("certificate", "sm2_public_key"):
+            if getattr(record, name):
+                flaws[name] = "belongs to an SM2 terminal"
+        return flaws
+    if record.suite is not TerminalSuite.SM:
+        flaws["management"] = "SM2 sign-on is of the SM suite"
+    if not 1 <= len(record.certificate) // 2 <= 20:
+        flaws["certificate"] = "an SM2 terminal needs its certificate's serial number"
+    if len(record.sm2_public_key) != 128:
+        flaws["sm2_public_key"] = "an SM2 terminal needs the 64 bytes of its public key"
+    if record.key_generation == 0:
+        flaws["with_key"] = "an SM2 terminal has a key of its own: with_key is true"
+    return flaws
+
+
 def changed(
     record: FleetRecord, kind: ChangeKind, parameters: Parameters | None = None
 ) -> FleetRecord | None:
@@ -61,7 +89,9 @@ def changed(
                 return None
             return msgspec.structs.replace(record, enabled=enabled)
         case ChangeKind.KEYS:
-            return msgspec.structs.replace(record, key_generation=record.key_generation + 1)
+            # A key of the gateway's settings counts as the first.
+            following = max(1, record.key_generation) + 1
+            return msgspec.structs.replace(record, key_generation=following)
         case ChangeKind.PARAMETERS:
             if parameters is None or parameters == record.parameters:
                 return None

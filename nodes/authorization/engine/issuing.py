@@ -230,7 +230,7 @@ class IssuingEngine:
                     await self._decide(work, before)
                     if not self._careful:
                         work.staged = Writes()
-                        stage_batch(work.staged, work.decided, self._numbers)
+                        stage_batch(work.staged, work.decided, self._numbers, self._issuer.signer)
                 if work.staged is not None and not self._link.ready():
                     await self._link.open()
             except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear of it
@@ -300,7 +300,13 @@ class IssuingEngine:
             work = _Work(calls, asked, staged=Writes())
             await self._decide(work, before)
             recording = stage_on_us(
-                work.staged or Writes(), acquirer, self._book, self._numbers, opening, work.decided
+                work.staged or Writes(),
+                self._issuer,
+                acquirer,
+                self._book,
+                self._numbers,
+                opening,
+                work.decided,
             )
             if recording is not None:
                 memory.numbered(opening)
@@ -401,7 +407,7 @@ class IssuingEngine:
     def _begin(self, work: _Work) -> _Work:
         def write(connection: Connection) -> None:
             with connection.transaction():
-                write_batch(connection, work.decided)
+                write_batch(connection, work.decided, self._issuer.signer)
 
         if work.staged is not None:
             work.written = self._link.begin(work.staged)
@@ -453,7 +459,7 @@ class IssuingEngine:
                 work.decided = decide_batch(
                     self._issuer, self._book, work.asked, originals, stored, {}
                 )
-                write_batch(connection, work.decided)
+                write_batch(connection, work.decided, self._issuer.signer)
 
         for attempt in range(_ATTEMPTS):
             self._drop(work)

@@ -476,7 +476,7 @@ def _open_one(
         )
     if record is not None:
         state.note_record(key, kept, record)
-    whole = msgspec.structs.replace(made, pan=request.pan, pin_block=pin_block)
+    whole = _whole(made, request, pin_block)
     if request.kind in FORWARDED:
         state.queue_forward(key, request, kept)
         if original is not None and original.txid in state.undone:
@@ -520,8 +520,25 @@ def _reopen(
     whole = pending.request
     if whole.kind is not Kind.REVERSAL:
         pin_block = _translated(state.acquirer, whole.issuer, request)
-        whole = msgspec.structs.replace(whole, pan=request.pan, pin_block=pin_block)
+        whole = _whole(whole, request, pin_block)
     return Forward(known.key, known.business_date, whole, pending, None)
+
+
+def _whole(
+    kept: AuthorizationRequest, request: TerminalRequest, pin_block: bytes | None
+) -> AuthorizationRequest:
+    """The request as its issuer gets it: with what of the card isn't kept here."""
+    if request.icc is None and request.track2 is None and request.cvv2 is None:
+        return msgspec.structs.replace(kept, pan=request.pan, pin_block=pin_block)
+    return msgspec.structs.replace(
+        kept,
+        pan=request.pan,
+        pin_block=pin_block,
+        icc=request.icc,
+        card_sequence=request.card_sequence,
+        track2=request.track2,
+        cvv2=request.cvv2,
+    )
 
 
 def _refuse(

@@ -28,9 +28,11 @@ from nodes.authorization.model import (
     Kind,
     Outcome,
 )
+from nodes.authorization.operations import presenting
 from nodes.authorization.state import (
     Account,
     Card,
+    ChipCheck,
     Decision,
     Facts,
     Moment,
@@ -41,7 +43,9 @@ from nodes.authorization.state import (
 )
 from nodes.authorization.store.accounts import Holder, KnownOriginal
 from nodes.authorization.store.requests import StoredRequest
+from nodes.crypto.answer_signature import Signs
 from nodes.crypto.commitment import SharedFacts, shared_commitment
+from nodes.crypto.emv import EmvHsm
 from nodes.crypto.hsm import Hsm, PinBlockInvalid
 from nodes.crypto.offline_record import (
     OfflineRecord,
@@ -65,6 +69,10 @@ class Issuer:
     vault: PanVault
     hsm: Hsm
     clock: clock.Clock
+    #: The message key, which signs the answers to other institutions.
+    signer: Signs
+    #: Holds the keys of chips and check values; None: this issuer has none.
+    emv: EmvHsm | None = None
 
 
 @dataclass
@@ -140,6 +148,7 @@ class Row:
     pan_masked: str | None
     transfers: tuple[Transfer, ...]
     bar: StoredRequest | None = None
+    chip: ChipCheck | None = None
     #: The offline record that came with it.
     record: OfflineRecord | None = None
 
@@ -324,6 +333,11 @@ def _decide_one(
         masked = mask(request.pan)
     answer = _answer(request, decision, token, now_ms, known)
     row = Row(decision, before, token, masked, transfers)
+    if facts.chip is not None and card is not None:
+        row.chip = facts.chip
+        icc = presenting.answer_chip(issuer.emv, request, card, facts, decision)
+        if icc is not None:
+            answer = msgspec.structs.replace(answer, icc=icc)
     if facts.offline is not None and request.offline is not None:
         row.record = decode_record(request.offline)
         if decision.outcome is Outcome.APPROVED:
@@ -400,7 +414,7 @@ def _facts(
     if original is not None and original.original_txid is not None:
         behind = originals.get(original.original_txid)
         root = behind.original if behind is not None else None
-    return Facts(
+    facts = Facts(
         moment=moment(terms.time_zone),
         terms=terms,
         rules=own,
@@ -411,6 +425,9 @@ def _facts(
         pin_matches=_pin_matches(request, card, issuer) if request.pin_block else None,
         offline=_offline_facts(book, request) if request.offline is not None else None,
     )
+    if card is not None and (request.icc is not None or card.entry is not None):
+        return presenting.with_presented(issuer.emv, request, card, facts)
+    return facts
 
 
 def _offline_facts(book: Book, request: AuthorizationRequest) -> OfflineFacts | None:

@@ -16,7 +16,9 @@ from nodes.authorization.rules.offline import MAX_PAYMENT
 from nodes.authorization.state import Progress
 from nodes.authorization.store import accounts, forwards, requests
 from nodes.authorization.store.accounts import Connection, NewVersion, Pair
+from nodes.authorization.store.presented import ChipRecord, append_chip_records
 from nodes.authorization.store.requests import StoredRequest
+from nodes.crypto.answer_signature import Signs, sign_answers
 from nodes.crypto.offline_record import OfflineRecord
 from nodes.db.writes import Writes, execute
 from nodes.ledger.model import Side, TransactionRecord, Transfer
@@ -65,7 +67,7 @@ class Numbers:
             self.last.pop((one.request.acquirer, one.request.issuer), None)
 
 
-def write_batch(connection: Connection, decided: Sequence[Decided]) -> None:
+def write_batch(connection: Connection, decided: Sequence[Decided], signer: Signs) -> None:
     """Append a batch's fresh decisions in the caller's transaction; answers get their numbers.
 
     Raises psycopg.errors.UniqueViolation or SerializationFailure if others were first with a key
@@ -77,12 +79,14 @@ def write_batch(connection: Connection, decided: Sequence[Decided]) -> None:
     pairs = {(one.asked.request.acquirer, one.asked.request.issuer) for one in fresh}
     numbers = Numbers(accounts.lock_pairs(connection, pairs), open_transaction_ids(connection))
     writes = Writes()
-    stage_batch(writes, decided, numbers)
+    stage_batch(writes, decided, numbers, signer)
     execute(connection, writes)
 
 
-def stage_batch(writes: Writes, decided: Sequence[Decided], numbers: Numbers) -> None:
-    """What a batch's fresh decisions append; answers get their numbers.
+def stage_batch(
+    writes: Writes, decided: Sequence[Decided], numbers: Numbers, signer: Signs
+) -> None:
+    """What a batch's fresh decisions append; answers get their numbers and signatures.
 
     The commit raises what write_batch does, also if the numbers were not the last.
     There must be ids, and the last number of each pair.
@@ -95,11 +99,13 @@ def stage_batch(writes: Writes, decided: Sequence[Decided], numbers: Numbers) ->
     ids = numbers.ids.take(len(fresh))
     for pair, last, count in numbers.give(fresh):
         accounts.advance_pair(writes, pair, last, count)
+    _sign(fresh, signer)
     salts = secrets.token_bytes(32 * len(fresh))
     records: list[TransactionRecord] = []
     versions: list[NewVersion] = []
     stored: list[StoredRequest] = []
     progress: list[tuple[bytes, int, Progress]] = []
+    chips: list[ChipRecord] = []
     for place, one in enumerate(fresh):
         row, answer, request = one.record, one.answer, one.asked.request
         if row is None:
@@ -128,8 +134,16 @@ def stage_batch(writes: Writes, decided: Sequence[Decided], numbers: Numbers) ->
         stored.append(one.stored)
         if row.bar is not None:
             stored.append(row.bar)
+        if row.chip is not None and row.chip.data is not None:
+            chips.append(
+                ChipRecord(
+                    request.txid, row.card_token, row.chip.data, row.chip.genuine, answer.icc
+                )
+            )
         if row.record is not None:
             _stage_record(writes, one, row.record)
+    if chips:
+        append_chip_records(writes, chips)
     record_transactions(writes, records)
     accounts.append_versions(writes, versions)
     requests.insert_requests(writes, "issuer", stored)
@@ -171,6 +185,17 @@ def _stage_record(writes: Writes, one: Decided, record: OfflineRecord) -> None:
             for kind in alarms
         ],
     )
+
+
+def _sign(fresh: Sequence[Decided], signer: Signs) -> None:
+    """Give each answer to another institution its share of one signature. It is stored with the
+    answer, so a repeat has the first one's."""
+    answers = [
+        one.answer for one in fresh if one.asked.request.acquirer != one.asked.request.issuer
+    ]
+    shares = sign_answers(signer, [(a.txid, a.commitment, a.pair_seq) for a in answers])
+    for answer, share in zip(answers, shares, strict=True):
+        msgspec.structs.force_setattr(answer, "signature", share)
 
 
 def stored_answer(asked: Asked, answer: AuthorizationAnswer) -> StoredRequest:

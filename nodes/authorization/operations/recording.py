@@ -39,10 +39,11 @@ from nodes.authorization.operations.pending import (
     reversal_of,
 )
 from nodes.authorization.store import acquirer as books
-from nodes.authorization.store import forwards
+from nodes.authorization.store import answers, forwards
 from nodes.authorization.store.acquirer import Connection, QueuedReversal
 from nodes.authorization.store.forwards import Alarm
 from nodes.authorization.store.requests import stored_requests
+from nodes.crypto.answer_signature import MAX_SHARE
 from nodes.crypto.commitment import shared_commitment
 from nodes.db.writes import Writes, execute
 from nodes.ledger.model import AccountKey, TransactionRecord, Transfer
@@ -190,6 +191,9 @@ class Recording:
         self.recorded: set[bytes] = set()
         self._records: list[tuple[Pending, AuthorizationAnswer, tuple[Transfer, ...]]] = []
         self._to_reverse: list[tuple[Pending, str, int | None]] = []
+        #: Ids of transactions with the issuer's share of its signature; txids that have none.
+        self._shares: list[tuple[int, bytes]] = []
+        self._unsigned: list[bytes] = []
         self._settled: list[bytes] = []
         self._closed: Counter[OpenBatch] = Counter()
         self._deleted: set[OpenBatch] = set()
@@ -265,6 +269,7 @@ class Recording:
             available=answer.available,
             ledger=answer.ledger,
             txid=request.txid,
+            icc=answer.icc,
         )
 
     def _close_reversal(
@@ -392,6 +397,11 @@ class Recording:
     def _append(self, writes: Writes) -> None:
         books.insert_answers(writes, self.answers)
         record_transactions(writes, self._rows())
+        answers.insert_shares(writes, self._shares)
+        if self._unsigned:
+            # The money stands as it was decided; that nobody signed for it is a break.
+            log.error("answers unsigned", count=len(self._unsigned), first=self._unsigned[0].hex())
+            answers.insert_unsigned(writes, self._unsigned, "no signature")
 
     def committed(self) -> None:
         """Count the answers off their open batches, after the commit."""
@@ -405,6 +415,7 @@ class Recording:
         count = len(self._records)
         numbers = self.acquirer.take_ids(count)
         salts = secrets.token_bytes(32 * count)
+        self._take_shares(numbers)
         rows = [
             transaction_record(
                 number,
@@ -424,6 +435,20 @@ class Recording:
             # The queue may write the same ones: both in one order, so that neither waits in vain.
             rows.sort(key=lambda row: row.txid)
         return rows
+
+    def _take_shares(self, numbers: Sequence[int]) -> None:
+        """What the issuers of these transactions have signed; checked by operations/checking.py."""
+        own = self.acquirer.member_id
+        self._shares, self._unsigned = [], []
+        for number, (pending, answer) in zip(
+            numbers, [record[:2] for record in self._records], strict=True
+        ):
+            if answer.pair_seq == 0 or pending.request.issuer == own:
+                continue
+            if answer.signature is not None and len(answer.signature) <= MAX_SHARE:
+                self._shares.append((number, answer.signature))
+            else:
+                self._unsigned.append(answer.txid)
 
     def _queue(self, connection: Connection, writes: Writes) -> None:
         named = {pending.request.terminal_id for pending, _, _ in self._to_reverse}

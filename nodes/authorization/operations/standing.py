@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from sqlalchemy import Engine
 
@@ -15,6 +16,7 @@ from nodes import clock
 from nodes.authorization import rules
 from nodes.authorization.model import Outcome
 from nodes.authorization.operations.booking import ATTEMPTS, read_scene, settled
+from nodes.authorization.rules.chip import Script, script_id, scripts_due
 from nodes.authorization.state import Account
 from nodes.authorization.store import accounts
 from nodes.authorization.store.accounts import Connection, NewVersion
@@ -65,6 +67,41 @@ def set_card_status(
         cards.write_status(connection, card_token, wanted.value)
         cards.record_event(connection, card_token, wanted.value, actor, reason, now)
         return CardOutcome.DONE
+
+    return settled(engine, attempt, _ATTEMPTS)
+
+
+class QueuedScript(NamedTuple):
+    """What waits for a chip, and the number under which it confirms that."""
+
+    number: int
+    waiting: Script
+
+
+def queue_card_script(
+    engine: Engine, card_token: bytes, script: Script, *, actor: str, reason: str, now: datetime
+) -> QueuedScript | CardOutcome:
+    """Have a card told something when it next comes online; FORM_INVALID if it has no chip."""
+
+    def attempt(connection: Connection) -> QueuedScript | CardOutcome:
+        card = accounts.cards_by_token(connection, [card_token]).get(card_token)
+        if card is None:
+            return CardOutcome.CARD_UNKNOWN
+        if card.entry is None or card.entry.profile is None:
+            return CardOutcome.FORM_INVALID
+        at_ms = clock.to_ms(now)
+        scene = read_scene(connection, [card.account_id], at_ms)
+        before = scene.holders[card.account_id].account
+        decision = rules.decide_script(scene.facts(card.account_id), card.card_id, script)
+        after = decision.account
+        if after is None:
+            return CardOutcome.CARD_UNKNOWN
+        version = NewVersion(before, after, None, at_ms, decision.detail)
+        accounts.append_versions(connection, [version])
+        event = f"script {(script.name or '').lower()}"
+        cards.record_event(connection, card_token, event, actor, reason, now)
+        status = after.cards[card.card_id].status
+        return QueuedScript(*scripts_due(status, after.counters.get(script_id(card.card_id))))
 
     return settled(engine, attempt, _ATTEMPTS)
 

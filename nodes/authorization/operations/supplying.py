@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import msgspec
+
 from nodes import clock
-from nodes.authorization.model import LOOKING_UP, Kind
+from nodes.authorization.model import LOOKING_UP, AuthorizationAnswer, Kind
 from nodes.authorization.operations.deciding import Asked, Book, Issuer, original_key_of
 from nodes.authorization.state import Side
 from nodes.authorization.store import accounts, offline
@@ -71,6 +73,14 @@ class BookReader:
         lookups = {one.lookup for one in asked if one.lookup is not None}
         missing = [lookup for lookup in lookups if lookup not in book.cards]
         book.cards.update(accounts.cards_by_lookup(connection, missing))
+        codes = [
+            one.lookup
+            for one in asked
+            if one.request.entry_mode[:2] in ("03", "04") and one.lookup not in book.cards
+        ]
+        if codes:
+            shown = [lookup for lookup in codes if lookup is not None]
+            book.cards.update(accounts.cards_by_code(connection, shown))
         wanted = {book.cards[lookup].account_id for lookup in lookups if lookup in book.cards}
         # Originals after the snapshots are dropped, before they are read: an original that a later
         # version changed is then never older than its account's snapshot.
@@ -88,6 +98,7 @@ class BookReader:
         book.holders.update(accounts.holders(connection, lacking, book.terms))
         if named:
             originals = accounts.originals(connection, txids)
+            _sign_again(follow_ups, stored, originals)
         self.open_sides(connection, {(o.request.acquirer, o.request.currency) for o in asked})
         return stored, originals
 
@@ -129,6 +140,27 @@ def names_in(blobs: Sequence[bytes]) -> set[tuple[bytes, int]]:
             continue
         found.add((record.card_key_id, record.atc))
     return found
+
+
+def _sign_again(
+    follow_ups: Sequence[Asked],
+    stored: dict[bytes, StoredRequest],
+    originals: dict[bytes, KnownOriginal],
+) -> None:
+    """A reversal's answer tells what the original was answered, with the share that it had: it
+    stands in the stored answer alone."""
+    for one in follow_ups:
+        request = one.request
+        if request.kind is not Kind.REVERSAL or request.original_txid is None:
+            continue
+        known = originals.get(request.original_txid)
+        kept = stored.get(original_key_of(request))
+        if known is None or kept is None or kept.answer is None:
+            continue
+        said = msgspec.json.decode(kept.answer, type=AuthorizationAnswer)
+        if said.txid == known.answer.txid:
+            told = msgspec.structs.replace(known.answer, signature=said.signature)
+            originals[request.original_txid] = KnownOriginal(known.original, told)
 
 
 def names_others(asked: Sequence[Asked]) -> bool:

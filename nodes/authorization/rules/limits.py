@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from nodes.authorization.controls import Conditions, Limit, Measure, Rule, Window
+from nodes.authorization.entry_modes import ENTRY_MODES
 from nodes.authorization.model import Kind, Outcome
 from nodes.authorization.rules.draft import Draft
 from nodes.authorization.rules.purses import mcc_in
@@ -15,18 +16,6 @@ from nodes.authorization.state import Counted, Counter, Moment, Original, Reason
 DEFAULT_KINDS = (Kind.PURCHASE.value, Kind.AUTHORIZATION.value)
 #: An advice is a purchase, an increment is more of an authorization: rules see them as that too.
 _SEEN_AS = {Kind.ADVICE: Kind.PURCHASE.value, Kind.INCREMENT: Kind.AUTHORIZATION.value}
-#: First two digits of DE22: how the card was read.
-_READ_BY = {
-    "01": "manual",
-    "02": "stripe",
-    "03": "qr",
-    "05": "chip",
-    "07": "contactless",
-    "80": "stripe",
-    "90": "stripe",
-    "91": "contactless",
-    "95": "chip",
-}
 _PRECEDENCE = (Outcome.RULE_DECLINED, Outcome.AMOUNT_LIMIT, Outcome.COUNT_LIMIT)
 
 
@@ -71,7 +60,7 @@ def period(window: Window, local: datetime) -> int:
 
 def channel_of(channel: str, entry_mode: str) -> str:
     """The channel in a finer word: at a POS, how the card was read (contactless, chip, ...)."""
-    return _READ_BY.get(entry_mode[:2], channel) if channel == "pos" else channel
+    return ENTRY_MODES.get(entry_mode[:2], channel) if channel == "pos" else channel
 
 
 def concerns(rule: Rule, spend: Spend, local: datetime) -> bool:

@@ -6,6 +6,7 @@ from nodes import money
 from nodes.authorization.controls import Terms
 from nodes.authorization.model import Kind, Outcome
 from nodes.authorization.rules import limits, standing
+from nodes.authorization.rules.chip import Script, queue_script
 from nodes.authorization.rules.draft import (
     Draft,
     approved,
@@ -196,6 +197,15 @@ def decide_standing(facts: Facts, card_id: int, status: str) -> Decision:
         return refused(draft, Outcome.CARD_UNKNOWN)
     before = draft.cards[card_id]
     draft.set_card(card_id, CardStanding(status, before.pin_tries_left, before.uses))
+    return approved(draft, 0, Detail(card_id=card_id, expired=draft.expired))
+
+
+def decide_script(facts: Facts, card_id: int, script: Script) -> Decision:
+    """People have a chip told something: it waits until the card says that it has done it."""
+    draft = draft_of(facts)
+    if draft is None or card_id not in draft.cards:
+        return refused(draft, Outcome.CARD_UNKNOWN)
+    queue_script(draft, card_id, script)
     return approved(draft, 0, Detail(card_id=card_id, expired=draft.expired))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nodes.authorization.model import AuthorizationRequest, Kind, Outcome
-from nodes.authorization.rules import limits, standing
+from nodes.authorization.rules import entry, limits, standing
 from nodes.authorization.rules.draft import (
     Draft,
     approved,
@@ -16,6 +16,9 @@ from nodes.authorization.rules.offline import refuse_record, spend_reserve
 from nodes.authorization.rules.purses import available_in, payers, split, total
 from nodes.authorization.state import Counted, Decision, Detail, Facts, Hold, Side
 
+#: DE22 of consumers' codes: a card number that is shown as one is refused, whatever its card.
+_CODES = frozenset({"03", "04"})
+
 
 def decide_presentment(request: AuthorizationRequest, facts: Facts) -> Decision:
     """Purchase, authorization and balance inquiry: the card is there, and its PIN."""
@@ -24,19 +27,29 @@ def decide_presentment(request: AuthorizationRequest, facts: Facts) -> Decision:
         return refused(draft_of(facts), Outcome.CARD_UNKNOWN)
     draft = Draft(account, facts.moment.now_ms)
     refusal = standing.refuse_card(request, facts, draft)
-    if refusal is None:
+    special = card.entry is not None or request.icc is not None or card.code is not None
+    if refusal is None and (special or request.entry_mode[:2] in _CODES):
+        refusal = entry.refuse_entry(request, facts, card, draft)
+    quick = special and entry.is_quick_pay(request, facts, card)
+    if refusal is None and not quick:
         refusal = standing.refuse_pin(request, facts, card, draft)
+    elif refusal is None and request.kind is not Kind.BALANCE_INQUIRY:
+        refusal = entry.refuse_quick_pay(request, facts, card, draft)
     if refusal is not None:
         return refusal
+    if special and facts.pin_matches:
+        entry.forget_quick_pay(draft, card.card_id)
     if request.kind is Kind.BALANCE_INQUIRY:
         return approved(draft, 0, Detail(card_id=card.card_id, expired=draft.expired))
     refusal = standing.refuse_account(draft, card.card_id)
     if refusal is None:
         refusal = standing.refuse_terms(request, facts, draft, card.card_id)
-    return _spend(request, facts, draft, card.card_id) if refusal is None else refusal
+    return _spend(request, facts, draft, card.card_id, quick) if refusal is None else refusal
 
 
-def _spend(request: AuthorizationRequest, facts: Facts, draft: Draft, card_id: int) -> Decision:
+def _spend(
+    request: AuthorizationRequest, facts: Facts, draft: Draft, card_id: int, quick: bool
+) -> Decision:
     """Rules and funds; then a purchase is paid, an authorization held."""
     able = payers(facts.terms, draft.purses, request.mcc)
     if not able:
@@ -65,6 +78,8 @@ def _spend(request: AuthorizationRequest, facts: Facts, draft: Draft, card_id: i
     counted: tuple[Counted, ...] = ()
     if verdict.counting:
         counted = limits.count(draft, verdict, request.kind, amount, facts.moment.local)
+    if quick:
+        counted = (*counted, entry.count_quick_pay(draft, card_id, amount))
     detail = Detail(
         requested=request.amount if amount != request.amount else None,
         parts=parts,

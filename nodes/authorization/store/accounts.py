@@ -16,11 +16,13 @@ from nodes.authorization.model import AuthorizationAnswer, Kind, Outcome
 from nodes.authorization.state import (
     Account,
     Card,
+    CardEntry,
     CardStanding,
     Detail,
     Original,
     Progress,
     Purse,
+    ShownCode,
 )
 from nodes.db.writes import Statement, Writes, append_rows, bigint, text
 from nodes.ledger.model import AccountKey
@@ -63,18 +65,43 @@ class KnownOriginal(msgspec.Struct, frozen=True):
 
 def cards_by_lookup(connection: Connection, lookups: Sequence[bytes]) -> dict[bytes, Card]:
     """Cards by the look-up values of their numbers."""
-    return {row[0]: Card(*row[1:]) for row in _cards(connection, "pan_lookup", lookups)}
+    return {row[0]: _card(row[1:]) for row in _cards(connection, "pan_lookup", lookups)}
 
 
 def cards_by_token(connection: Connection, tokens: Sequence[bytes]) -> dict[bytes, Card]:
     """Cards by token."""
-    return {row[2]: Card(*row[1:]) for row in _cards(connection, "card_token", tokens)}
+    return {row[2]: _card(row[1:]) for row in _cards(connection, "card_token", tokens)}
 
 
 def cards_of(connection: Connection, account_ids: Sequence[int]) -> list[Card]:
     """All cards of these accounts, by card_id."""
-    cards = [Card(*row[1:]) for row in _cards(connection, "account_id", account_ids)]
+    cards = [_card(row[1:]) for row in _cards(connection, "account_id", account_ids)]
     return sorted(cards, key=lambda card: card.card_id)
+
+
+def _card(columns: Sequence[Any]) -> Card:
+    """A row of _cards without its look-up value; the last column is what it was made with."""
+    entry = columns[-1]
+    if entry is None:
+        return Card(*columns)
+    plain = Card(*columns[:-1])
+    return msgspec.structs.replace(plain, entry=msgspec.json.decode(entry, type=CardEntry))
+
+
+def cards_by_code(connection: Connection, lookups: Sequence[bytes]) -> dict[bytes, Card]:
+    """The cards behind consumers' codes, by the look-up values of the codes' numbers."""
+    if not lookups:
+        return {}
+    rows = connection.execute(
+        "SELECT code_lookup, card_token, number, expires_ms FROM consumer_codes"
+        " WHERE code_lookup = ANY(%b)",
+        (list(lookups),),
+    ).fetchall()
+    cards = cards_by_token(connection, [row[1] for row in rows])
+    return {
+        row[0]: msgspec.structs.replace(cards[row[1]], code=ShownCode(row[2], row[3]))
+        for row in rows
+    }
 
 
 def _cards(connection: Connection, by: str, values: Sequence[bytes] | Sequence[int]) -> list[Any]:
@@ -82,7 +109,7 @@ def _cards(connection: Connection, by: str, values: Sequence[bytes] | Sequence[i
         return []
     return connection.execute(
         "SELECT pan_lookup, card_id, card_token, account_id, pan_masked, expiry, service_code,"
-        f" pin_lookup FROM cards WHERE {by} = ANY(%b)",
+        f" pin_lookup, entry FROM cards WHERE {by} = ANY(%b)",
         (list(values),),
         prepare=True,
     ).fetchall()

@@ -24,13 +24,14 @@ from nodes.api.server import NodeServer, server
 from nodes.authorization.service import Authorizer
 from nodes.chain.directory import Member
 from nodes.clock import Clock, SystemClock
+from nodes.crypto.emv import SoftwareEmvHsm
 from nodes.crypto.hsm import SoftwareHsm
 from nodes.crypto.http_signatures import MessageSigner
 from nodes.crypto.keystore import Keystore
 from nodes.crypto.pan import PanVault
 from nodes.settings import ApiKey, NodeSettings
 from tests.conftest import Cluster
-from tests.factories.network import ACQUIRER, BIN, ISSUER, Network
+from tests.factories.network import ACQUIRER, BIN, EMV_KEYS, ISSUER, Network
 
 T = TypeVar("T")
 
@@ -105,6 +106,9 @@ class NodeUnderTest:
 
     def make_hsm(self) -> SoftwareHsm:
         return SoftwareHsm(self.hsm_keys)
+
+    def make_emv_hsm(self) -> SoftwareEmvHsm:
+        return SoftwareEmvHsm(EMV_KEYS if "issuer" in self.settings.roles else {})
 
     def make_vault(self) -> PanVault:
         return self.vault

@@ -1,4 +1,4 @@
-"""Batch close over real bytes and real nodes: equal, different, uploaded, adjusted, never twice."""
+"""Batch close over real bytes and real nodes: equal, different, uploaded, adjusted, once."""
 
 from __future__ import annotations
 

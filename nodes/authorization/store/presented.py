@@ -1,0 +1,54 @@
+"""What chips said, kept beside their transactions: evidence of what was checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nodes.db.writes import Writes, append_rows
+from nodes.emv.chip_data import ChipData
+
+_TYPES = {
+    "txid": "bytea",
+    "card_token": "bytea",
+    "atc": "bigint",
+    "kind": "smallint",
+    "cryptogram": "bytea",
+    "covered": "bytea",
+    "cvm_results": "bytea",
+    "genuine": "boolean",
+    "answer": "bytea",
+}
+
+
+class ChipRecord(NamedTuple):
+    """One request's chip data, and what the card was answered (DE55)."""
+
+    txid: bytes
+    card_token: bytes | None
+    data: ChipData
+    genuine: bool
+    answer: bytes | None
+
+
+def append_chip_records(writes: Writes, records: Sequence[ChipRecord]) -> None:
+    """Append with what else the commit writes; no card number is among it."""
+    append_rows(
+        writes,
+        "chip_records",
+        _TYPES,
+        [
+            (
+                one.txid,
+                one.card_token,
+                one.data.atc,
+                int(one.data.kind),
+                one.data.cryptogram,
+                one.data.covered,
+                one.data.cvm_results,
+                one.genuine,
+                one.answer,
+            )
+            for one in records
+        ],
+    )
