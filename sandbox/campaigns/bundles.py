@@ -232,7 +232,8 @@ Change = Callable[[random.Random, Bundle, Proofs], Bundle]
 
 def _leaf(name: str) -> Change:
     def change(source: random.Random, bundle: Bundle, proofs: Proofs) -> Bundle:
-        leaf = replace(decode_leaf(bundle.leaf), **{name: source.randbytes(32)})
+        other: dict[str, Any] = {name: source.randbytes(32)}
+        leaf = replace(decode_leaf(bundle.leaf), **other)
         return replace(bundle, leaf=encode_leaf(leaf))
 
     return change
@@ -250,7 +251,7 @@ def _counter(name: str) -> Change:
 def _evidence(name: str) -> Change:
     def change(source: random.Random, bundle: Bundle, proofs: Proofs) -> Bundle:
         old = getattr(bundle.evidence, name)
-        new = old + source.randrange(1, 9999) if isinstance(old, int) else source.randbytes(32)
+        new: Any = old + source.randrange(1, 9999) if isinstance(old, int) else source.randbytes(32)
         return replace(bundle, evidence=replace(bundle.evidence, **{name: new}))
 
     return change

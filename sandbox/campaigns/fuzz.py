@@ -1,4 +1,4 @@
-"""`countersign fuzz`: whatever may come over the POS link, against a real gateway and real nodes."""
+"""`countersign fuzz`: whatever may come over the POS link, against real gateway and nodes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""How the campaign talks to the gateway: fuzz frames, honest probes, split frames, slow connections,
-replays."""
+"""How the campaign talks to the gateway: fuzz frames, honest probes, split frames, slow
+connections, replays."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Frames that no terminal should send, drawn from a seed. Driven by the message spec, the routes, the
-suites and the dialects: what is added to those is fuzzed, too.
+"""Frames that no terminal should send, drawn from a seed.
+
+Driven by the message spec, the routes, the suites and the dialects: what is added to those is
+fuzzed, too.
 
 Two kinds: those whose MAC can't be right, which mustn't change anything; and senseless messages
 under a good MAC, which may be recorded and mustn't do any harm.
@@ -41,7 +43,7 @@ class Sender:
 def make_message(
     source: random.Random, terminal: Terminal, card: Card, pin: str, planted: Planted
 ) -> Message:
-    """A message of a route drawn from ROUTES, with what it needs (and the flags of its condition)."""
+    """A message of a route drawn from ROUTES, with what it needs."""
     mti = source.choice([mti for mti in ROUTES if mti != "0800"])
     code, _, condition = source.choice(list(ROUTES[mti])).partition("/")
     track2 = source.random() < 0.3
@@ -115,10 +117,8 @@ def _cut(source: random.Random, sender: Sender, base: bytes) -> bytes:
 def _spliced(source: random.Random, sender: Sender, base: bytes) -> bytes:
     other = source.choice(sender.bases)
     first = LENGTH_BYTES + sender.dialect.header_start + 1
-    spliced = _measured(
-        base[: source.randint(first, len(base) - 1)]
-        + other[source.randint(first, len(other) - 1) :]
-    )
+    head, tail = source.randint(first, len(base) - 1), source.randint(first, len(other) - 1)
+    spliced = _measured(base[:head] + other[tail:])
     return _bits(source, sender, base) if spliced in sender.bases else spliced
 
 

@@ -120,7 +120,7 @@ class Target:
 @contextmanager
 def target(network: Running, folder: Path, *, spares: int, cards: int) -> Iterator[Target]:
     """Start the gateway. `spares`: terminals of each way; `cards`: issued and loaded ones."""
-    directory, state = network.network.directory, network.network.state
+    directory = network.network.directory
     store = directory.keystore("gateway")
     hsm = SoftwareHsm({MASTER_KEY: store.secret("master")})
     records = []

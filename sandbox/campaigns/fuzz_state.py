@@ -1,4 +1,4 @@
-"""What the databases say before and after: whether anything changed, whether anything stands twice."""
+"""What the databases say before and after: whether anything changed, or stands twice."""
 
 from __future__ import annotations
 
