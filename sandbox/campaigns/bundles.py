@@ -26,7 +26,7 @@ from sandbox.campaigns.tally import Tallies, Tally
 
 BITS, LIES = "BUNDLE_BIT", "BUNDLE_LIE"
 #: Every bit of one bundle for so many tries of the other classes.
-_TRIES_A_BUNDLE = 10
+TRIES_A_BUNDLE = 100
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
 _DECIMAL = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
 
@@ -58,7 +58,7 @@ def tamper_bundles(scene: Scene, name: str, count: int, tallies: Tallies, part: 
     proofs = proofs_of(scene)
     source = random.Random(f"{tallies.seed} {name} {part}")
     if name == BITS:
-        for _ in range(max(1, count // _TRIES_A_BUNDLE)):
+        for _ in range(max(1, count // TRIES_A_BUNDLE)):
             _every_bit(source.choice(proofs.raw), proofs.view, tallies)
         return
     for raw in proofs.raw:
