@@ -47,7 +47,10 @@ def _jobs(count: int) -> list[Job]:
     shares = [bundles_in_all // parts + (n < bundles_in_all % parts) for n in range(parts)]
     return [
         Job(chain, count),
-        *(Job((bundles.BITS,), bundles.TRIES_A_BUNDLE * share, part) for part, share in enumerate(shares)),
+        *(
+            Job((bundles.BITS,), bundles.TRIES_A_BUNDLE * share, part)
+            for part, share in enumerate(shares)
+        ),
         Job((breaks.CLASSES[0],), count),
         *(Job((name,), count) for name in ledger.CLASSES),
         Job((bundles.LIES,), count),
