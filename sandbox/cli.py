@@ -28,6 +28,7 @@ def make_app() -> typer.Typer:
     from sandbox.commands.receipt import receipt
     from sandbox.commands.reconcile import reconcile
     from sandbox.commands.roots import roots
+    from sandbox.commands.terminal import terminal
     from sandbox.commands.tamper import tamper
     from sandbox.commands.verify import verify
     from sandbox.commands.verify_ledger import verify_ledger
@@ -48,6 +49,7 @@ def make_app() -> typer.Typer:
     app.command("check-invariants")(check_invariants)
     app.command()(reconcile)
     app.command()(audit)
+    app.add_typer(terminal)
     app.command()(bench)
     app.command("bench-reconcile")(bench_reconcile)
     app.command("bench-proofs")(bench_proofs)
