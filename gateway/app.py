@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import structlog
 
 from gateway.http.status import StatusServer
+from gateway.iso8583.dialect import BCD_TPDU
 from gateway.metrics import Metrics
 from gateway.node_link import HttpNodeLink
 from gateway.pos.dispatch import Dispatcher, NodeLink
@@ -17,9 +18,9 @@ from gateway.pos.server import Limits, PosServer
 from gateway.pos.session import Session
 from gateway.pos.translate import FINGERPRINT_KEY, FINGERPRINT_LABEL, Policy
 from gateway.settings import GatewaySettings
-from gateway.terminal_keys.ring import MASTER_KEY, ZONE_KEY, KeyRing, tmk_name
+from gateway.terminal_keys.ring import ALGORITHMS, MASTER_KEY, ZONE_KEY, KeyRing, tmk_name
 from nodes.clock import Clock, SystemClock
-from nodes.crypto.hsm import SoftwareHsm
+from nodes.crypto.hsm import Algorithm, SoftwareHsm
 from nodes.crypto.keystore import Keystore
 
 _log = structlog.get_logger("gateway")
@@ -45,8 +46,11 @@ class Gateway:
         self._link = link
         self._http_link: HttpNodeLink | None = None
         self._pos: PosServer | None = None
+        self._servers: list[PosServer] = []
+        #: The POS port of each dialect, by its name.
+        self.ports: dict[str, int] = {}
         self._status = StatusServer(self.metrics, self._health)
-        self.session = _session(settings, keystore)
+        self.session, self.ring = _session(settings, keystore)
 
     async def start(self) -> None:
         """Listen for terminals and for HTTP."""
@@ -75,22 +79,29 @@ class Gateway:
             frame_s=settings.frame_timeout_s,
             idle_s=settings.idle_timeout_s,
         )
-        self._pos = PosServer(self.session, dispatcher, self.metrics, self._clock, limits)
-        # In this order: whoever finds /health there, finds the POS port open.
-        self.pos_port = await self._pos.start(settings.host, settings.port)
+        # In this order: whoever finds /health there, finds the POS ports open.
+        listeners = [(settings.port, BCD_TPDU)]
+        listeners += [(listener.port, listener.load()) for listener in settings.listeners]
+        for port, dialect in listeners:
+            server = PosServer(self.session, dispatcher, self.metrics, self._clock, limits, dialect)
+            self._servers.append(server)
+            self.ports[dialect.name] = await server.start(settings.host, port)
+        self._pos = self._servers[0]
+        self.pos_port = self.ports[BCD_TPDU.name]
         self.http_port = await self._status.start(settings.host, settings.http_port)
         _log.info(
             "gateway_listening",
             acquirer=settings.acquirer,
             pos_port=self.pos_port,
+            pos_ports=self.ports,
             http_port=self.http_port,
             terminals=len(settings.terminals),
         )
 
     async def close(self) -> None:
         """Refuse what waits, close the connections and the way to the node."""
-        if self._pos is not None:
-            await self._pos.close()
+        for server in self._servers:
+            await server.close()
         await self._status.close()
         if self._http_link is not None:
             await self._http_link.close()
@@ -100,19 +111,23 @@ class Gateway:
         return {
             "status": "ok" if pos is not None else "starting",
             "acquirer": self.settings.acquirer,
-            "connections": len(pos.connections) if pos is not None else 0,
+            "connections": sum(len(server.connections) for server in self._servers),
             "waiting": pos.dispatcher.waiting if pos is not None else 0,
         }
 
 
-def _session(settings: GatewaySettings, keystore: Keystore) -> Session:
+def _session(settings: GatewaySettings, keystore: Keystore) -> tuple[Session, KeyRing]:
     records = [terminal.record() for terminal in settings.terminals]
-    names = [MASTER_KEY, ZONE_KEY, *(tmk_name(record.terminal_id) for record in records)]
-    hsm = SoftwareHsm({name: keystore.secret(name) for name in names})
+    imported = [record for record in records if tmk_name(record.terminal_id) in keystore.names()]
+    kinds = {tmk_name(record.terminal_id): ALGORITHMS[record.suite] for record in imported}
+    hsm = SoftwareHsm(
+        {name: keystore.secret(name) for name in (MASTER_KEY, ZONE_KEY, *kinds)},
+        {name: kind for name, kind in kinds.items() if kind is not Algorithm.SM4},
+    )
     hsm.derive(MASTER_KEY, FINGERPRINT_LABEL, FINGERPRINT_KEY)
-    ring = KeyRing(hsm, records, settings.key_period_s)
+    ring = KeyRing(hsm, records, settings.key_period_s, settings.key_uses)
     policy = Policy(frozenset(settings.currencies), settings.max_amount, settings.deadline_ms)
-    return Session(hsm, ring, policy)
+    return Session(hsm, ring, policy), ring
 
 
 async def serve(settings: GatewaySettings, keystore: Keystore) -> None:

@@ -7,8 +7,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from gateway.iso8583.dialect import BCD_TPDU, DIALECTS, Dialect, DialectError, load_dialect
 from gateway.iso8583.spec import Suite
-from gateway.terminal_keys.model import TerminalRecord
+from gateway.terminal_keys.model import KeyManagement, TerminalRecord
+from gateway.terminal_keys.ring import USES
+from nodes.crypto import sm2
 from nodes.money import CURRENCIES, MAX_TRANSACTION_AMOUNT
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
@@ -20,23 +23,66 @@ class _Strict(BaseModel):
 
 
 class TerminalSettings(_Strict):
-    """One terminal; its master key is the keystore's secret `tmk:<terminal_id>`."""
+    """One terminal.
+
+    Its master key is the keystore's secret `tmk:<terminal_id>` if there is one, else it follows
+    from the gateway's own. `certificate`, `sm2_public_key`: hexadecimal, for a sign-on by SM2.
+    """
 
     terminal_id: Annotated[str, Field(pattern=r"^[ -~]{8}$")]
     merchant_id: Annotated[str, Field(pattern=r"^[ -~]{15}$")]
     suite: Suite = Suite.SM
     static_keys: bool = False
+    management: KeyManagement = KeyManagement.TMK
+    generation: Annotated[int, Field(ge=1, le=0xFFFF)] = 1
+    certificate: Annotated[str, Field(pattern=r"^([0-9a-f]{2}){0,20}$")] = ""
+    sm2_public_key: Annotated[str, Field(pattern=r"^([0-9a-f]{128})?$")] = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TerminalSettings:
+        self.record()
+        if self.sm2_public_key:
+            sm2.check_public(bytes.fromhex(self.sm2_public_key))
+        return self
 
     def record(self) -> TerminalRecord:
         """The same as the session takes it."""
-        return TerminalRecord(self.terminal_id, self.merchant_id, self.suite, self.static_keys)
+        return TerminalRecord(
+            self.terminal_id,
+            self.merchant_id,
+            self.suite,
+            self.static_keys,
+            self.management,
+            self.generation,
+            bytes.fromhex(self.certificate),
+            bytes.fromhex(self.sm2_public_key),
+        )
+
+
+class ListenerSettings(_Strict):
+    """A further port and its dialect: the name of one that ships, or a file's path (*.json)."""
+
+    port: _Port
+    dialect: str
+
+    def load(self) -> Dialect:
+        """The dialect. DialectError."""
+        known = DIALECTS.get(self.dialect)
+        if known is not None:
+            return known
+        if not self.dialect.endswith(".json"):
+            raise DialectError(
+                f"dialect {self.dialect}: one of {sorted(DIALECTS)}, or a .json file"
+            )
+        return load_dialect(Path(self.dialect))
 
 
 class GatewaySettings(_Strict):
     """Everything a gateway is told. Times in the unit of their name; amounts in minor units."""
 
     host: str = "127.0.0.1"
-    port: _Port  # ISO 8583 over TCP; 0: any free one
+    port: _Port  # ISO 8583 over TCP, dialect bcd-tpdu; 0: any free one
+    listeners: list[ListenerSettings] = []  # the same in other dialects, on the same host
     http_port: _Port  # GET /health and /metrics, on the same host
     acquirer: str  # member id
     node_url: str
@@ -57,7 +103,9 @@ class GatewaySettings(_Strict):
     max_connections: Annotated[int, Field(ge=1)] = 10_000
     frame_timeout_s: Annotated[float, Field(gt=0)] = 5.0
     idle_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    #: How long working keys last, and for how many messages.
     key_period_s: Annotated[int, Field(ge=1)] = 86_400
+    key_uses: Annotated[int, Field(ge=1)] = USES
     max_amount: Annotated[int, Field(ge=1, le=MAX_TRANSACTION_AMOUNT)] = 10_000_000_000
     currencies: Annotated[list[str], Field(min_length=1)] = ["CNY"]
     log_level: str = "info"
@@ -67,6 +115,9 @@ class GatewaySettings(_Strict):
         names = [terminal.terminal_id for terminal in self.terminals]
         if len(names) != len(set(names)):
             raise ValueError("a terminal stands twice in the settings")
+        dialects = [listener.load().name for listener in self.listeners]
+        if len({*dialects, BCD_TPDU.name}) != len(dialects) + 1:
+            raise ValueError("a dialect has two listeners")
         unknown = set(self.currencies) - CURRENCIES.keys()
         if unknown:
             raise ValueError(f"unknown currencies: {sorted(unknown)}")

@@ -13,21 +13,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
 
-from gateway.iso8583 import codec
-from gateway.iso8583.codec import MAC_LENGTH, Message
+from gateway.iso8583.codec import Message
+from gateway.iso8583.dialect import BCD_TPDU, Dialect
 from gateway.iso8583.spec import Suite
 from gateway.pos import framing
-from gateway.pos.framing import Header
-from gateway.terminal_keys.ring import GRANT_LENGTH, static_label
-from nodes.crypto.hsm import CHECK_VALUE_LENGTH, SoftwareHsm
+from gateway.terminal_keys.model import KeyManagement
 from nodes.money import numeric_code
+from sandbox.secure_module import NotAuthentic, SecureModule, TerminalKeys
+
+__all__ = ["Card", "NoAnswer", "NotAuthentic", "Reply", "Terminal"]
 
 DEFAULT_TPDU = bytes.fromhex("6000010002")
 PURCHASE, VOID, REFUND, BALANCE = "000000", "020000", "200000", "310000"
@@ -92,12 +92,11 @@ class NoAnswer(Exception):
     """The gateway closed the connection or said nothing in time."""
 
 
-class NotAuthentic(Exception):
-    """An answer's MAC is wrong: it is not the gateway's answer to this request."""
-
-
 class Terminal:
-    """One terminal with its keys, its connection and its trace numbers."""
+    """One terminal with its keys, its connection and its trace numbers.
+
+    `tmk`: the terminal master key of an SM terminal that signs on by it; `keys` for any other.
+    """
 
     def __init__(
         self,
@@ -107,6 +106,9 @@ class Terminal:
         host: str,
         port: int,
         *,
+        keys: TerminalKeys | None = None,
+        dialect: Dialect = BCD_TPDU,
+        cover: bool = False,
         tpdu: bytes = DEFAULT_TPDU,
         batch: str = "000001",
         first_stan: int = 1,
@@ -120,14 +122,16 @@ class Terminal:
         self.batch = batch
         self.timeout_s = timeout_s
         self.stan = first_stan - 1
-        self.epoch = 0
+        self.dialect = dialect
+        #: Whether card data travels covered.
+        self.cover = cover
         #: Misbehaviour for the next messages: a wrong MAC, or none at all.
         self.bad_mac = False
         self.no_mac = False
-        # The terminal's secure module: its keys are "tmk" and, by epoch, "mac:E" and "pin:E".
-        self._module = SoftwareHsm({"tmk": tmk})
-        for use in ("mac", "pin"):
-            self._module.derive("tmk", static_label(use), f"{use}:0")
+        self.module = SecureModule(
+            terminal_id, keys or TerminalKeys(Suite.SM, KeyManagement.TMK, tmk)
+        )
+        self._module = self.module.hsm
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -159,12 +163,17 @@ class Terminal:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
+    @property
+    def epoch(self) -> int:
+        """The key epoch of the next message; 0: the static keys, or keys by transaction."""
+        return self.module.epoch
+
     # What a terminal does
 
     async def sign_on(self) -> Reply:
         """Get the working keys of the present epoch and use them from now on."""
         message = self._management(SIGN_ON)
-        message.binary[62] = secrets.token_bytes(8)
+        message.binary[62] = self.module.sign_on(message.text[11])
         reply = await self.exchange(message, epoch=0)
         if reply.approved and reply.authentic:
             self._take(reply.binary[62])
@@ -172,7 +181,9 @@ class Terminal:
 
     async def echo(self) -> Reply:
         """Ask whether the gateway is there."""
-        return await self.exchange(self._management(ECHO))
+        message = self._management(ECHO)
+        self.module.protect(message)
+        return await self.exchange(message)
 
     async def purchase(
         self,
@@ -288,9 +299,7 @@ class Terminal:
         if original is not None:
             text[37] = original
         message = Message(mti, text)
-        if pin is not None:
-            message.text[26] = f"{len(pin):02d}"
-            message.binary[52] = self._module.seal_pin(f"pin:{self.epoch}", pin, card.pan)
+        self.module.protect(message, pin=pin, pan=card.pan, cover=self.cover)
         return message
 
     def reversal_of(self, original: Reply | bytes, amount: int | None = None) -> Message:
@@ -299,13 +308,15 @@ class Terminal:
         `amount`: how much of it, minor units; None: all.
         """
         frame = original.request if isinstance(original, Reply) else original
-        sent = codec.decode(frame[framing.LENGTH_BYTES + framing.MESSAGE_START :])
+        sent = self.module.open(frame, self.dialect)
         numbers = (2, 3, 4, 11, 12, 13, 14, 22, 25, 35, 41, 42, 49, 60)
         text = {number: sent.text[number] for number in numbers if number in sent.text}
         text[7] = f"{datetime.now(UTC):%m%d%H%M%S}"
         if amount is not None:
             text[4] = f"{amount:012d}"
-        return Message("0400", text)
+        message = Message("0400", text)
+        self.module.protect(message, cover=self.cover)
+        return message
 
     @staticmethod
     def _flagged(message: Message, *, partial_ok: bool = False, more: bool = False) -> Message:
@@ -316,16 +327,14 @@ class Terminal:
 
     def seal(self, message: Message, *, epoch: int | None = None) -> bytes:
         """The frame of a message, with its MAC (as the fault switches say)."""
-        epoch = self.epoch if epoch is None else epoch
-        header = Header(self.tpdu, Suite.SM, epoch)
-        if self.no_mac:
-            return framing.frame(header, codec.encode(message))
-        complete = Message.of(message.mti, message.text, {**message.binary, 64: bytes(MAC_LENGTH)})
-        body = codec.encode(complete)[:-MAC_LENGTH]
-        mac = self._module.mac(f"mac:{epoch}", header.bytes_without_tpdu() + body)
-        if self.bad_mac:
-            mac = bytes((mac[0] ^ 1,)) + mac[1:]
-        return framing.frame(header, body + mac)
+        return self.module.seal(
+            message,
+            self.tpdu,
+            self.dialect,
+            epoch=epoch,
+            mac=not self.no_mac,
+            wrong=self.bad_mac,
+        )
 
     # The wire
 
@@ -361,14 +370,8 @@ class Terminal:
         return self._read(request, prefix + content)
 
     def _read(self, request: bytes, response: bytes) -> Reply:
-        content = response[framing.LENGTH_BYTES :]
-        header = framing.parse_header(content)
-        message = codec.decode(content[framing.MESSAGE_START :], header.suite)
+        message = self.module.verify(request, response, self.dialect)
         authentic = 64 in message.binary
-        if authentic:
-            covered = request[-MAC_LENGTH:] + content[framing.HEADER_START : -MAC_LENGTH]
-            if not self._module.verify_mac(f"mac:{header.epoch}", covered, message.binary[64]):
-                raise NotAuthentic(f"answer {message.mti}: wrong MAC")
         return Reply(
             mti=message.mti,
             code=message.text.get(39, ""),
@@ -397,11 +400,4 @@ class Terminal:
 
     def _take(self, grant: bytes) -> None:
         """Unwrap the keys of a sign-on answer and check them."""
-        if len(grant) != GRANT_LENGTH:
-            raise NotAuthentic("sign-on answer of a wrong length")
-        epoch = int.from_bytes(grant[:2], "big")
-        part = 16 + CHECK_VALUE_LENGTH
-        for use, start in (("mac", 6), ("pin", 6 + part)):
-            wrapped, check = grant[start : start + 16], grant[start + 16 : start + part]
-            self._module.unwrap("tmk", wrapped, check, f"{use}:{epoch}")
-        self.epoch = epoch
+        self.module.accept(grant)

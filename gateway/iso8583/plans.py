@@ -1,8 +1,9 @@
 """How a bitmap's message is read and written, worked out once: runs of elements go together.
 
-A plan says yes or no. It reads and writes exactly what decode_carefully and encode_carefully of
-gateway.iso8583.codec do without an error (tests compare them); what is wrong with anything else is
-theirs to find out. Pure, standard library only.
+For packed dialects (BCD digits and lengths, ASCII characters, raw bytes); others are read and
+written element by element. A plan says yes or no. It reads and writes exactly what decode_carefully
+and encode_carefully of gateway.iso8583.codec do without an error (tests compare them); what is
+wrong with anything else is theirs to find out. Pure, standard library only.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from itertools import groupby
 
-from gateway.iso8583.spec import CHARACTERS, SPECS, Content, Element, Suite
+from gateway.iso8583.dialect import BCD_TPDU, Dialect
+from gateway.iso8583.spec import CHARACTERS, Content, Element, Suite
 
 #: Where the elements start: behind MTI (2 bytes) and bitmap (8).
 START = 10
@@ -44,13 +46,16 @@ class ReadingPlan:
 
 
 @lru_cache(maxsize=512)  # bounded: the peer picks MTI and bitmap
-def reading_plan(head: bytes, suite: Suite) -> ReadingPlan | None:
-    """The plan for messages that begin with `head`; None if no such message is well-formed."""
+def reading_plan(head: bytes, suite: Suite, dialect: Dialect = BCD_TPDU) -> ReadingPlan | None:
+    """The plan for messages that begin with `head`; None if no such message is well-formed.
+
+    `dialect` is a packed one.
+    """
     mti = head[:_MTI_LENGTH].hex()
     if len(head) != START or not mti.isdigit():
         return None
     bitmap = int.from_bytes(head[_MTI_LENGTH:], "big")
-    spec = SPECS[suite]
+    spec = dialect.elements(suite)
     elements = [spec.get(number) for number in range(1, 65) if bitmap >> (64 - number) & 1]
     known = [element for element in elements if element is not None]
     return ReadingPlan(mti, known) if len(known) == len(elements) else None
@@ -216,10 +221,10 @@ class WritingPlan:
 
 @lru_cache(maxsize=512)
 def writing_plan(
-    text: tuple[int, ...], binary: tuple[int, ...], suite: Suite
+    text: tuple[int, ...], binary: tuple[int, ...], suite: Suite, dialect: Dialect = BCD_TPDU
 ) -> WritingPlan | None:
     """The plan for messages with these elements, in any order; None if there can't be one."""
-    spec = SPECS[suite]
+    spec = dialect.elements(suite)
     numbers = sorted((*text, *binary))
     elements = [spec[number] for number in numbers if number in spec]
     is_binary = {element.number for element in elements if element.content is Content.B}

@@ -1,8 +1,9 @@
-"""The message spec: which data elements there are and how each stands on the wire, as data.
+"""The message spec: which data elements there are, as data. How they stand on the wire is the
+dialect's part (gateway.iso8583.dialect).
 
-Dialect: ISO 8583:1987 with a binary bitmap, BCD numeric elements and BCD length prefixes.
-docs/iso8583.md prints this table for people, docs/iso8583-spec.json for stock `pyiso8583`
-(`to_pyiso8583`); tests compare all three. Pure data, standard library only.
+ISO 8583:1987. docs/iso8583.md prints this table for people, docs/iso8583-*.json for stock
+`pyiso8583` (gateway.iso8583.published); tests compare all of them. Pure data, standard library
+only.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from enum import IntEnum, StrEnum
 class Content(StrEnum):
     """What an element's characters may be (ISO 8583:1987, 4.2)."""
 
-    N = "n"  # decimal digits, BCD
-    Z = "z"  # track 2: decimal digits and one D, BCD
-    AN = "an"  # A-Z a-z 0-9 and space, ASCII
-    ANS = "ans"  # printable ASCII
+    N = "n"  # decimal digits
+    Z = "z"  # track 2: decimal digits and one D
+    AN = "an"  # A-Z a-z 0-9 and space
+    ANS = "ans"  # the characters from space to ~
     B = "b"  # bytes
 
 
-#: The characters of the elements that are sent in ASCII.
+#: The characters of the elements that are sent as characters.
 CHARACTERS: Mapping[Content, bytes] = {
     Content.AN: b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 ",
     Content.ANS: bytes(range(0x20, 0x7F)),
@@ -30,9 +31,15 @@ CHARACTERS: Mapping[Content, bytes] = {
 
 
 class Suite(IntEnum):
-    """The suite byte of the header: it picks the algorithms, and with them the spec."""
+    """The suite byte of the header: it picks the algorithms, and with them the spec.
+
+    SM: SM2, SM3, SM4. AES: ISO 9564 format 4, AES-CMAC. LEGACY: 3DES, ISO 9564 formats 0 and 3,
+    ISO/IEC 9797-1 MAC algorithm 3.
+    """
 
     SM = 1
+    AES = 2
+    LEGACY = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +51,11 @@ class Element:
     content: Content
     maximum: int
     minimum: int
-    #: Bytes of the BCD length prefix: 0 fixed, 1 LLVAR, 2 LLLVAR.
+    #: Bytes of the length prefix in BCD: 0 fixed, 1 LLVAR, 2 LLLVAR.
     prefix: int = 0
-    #: Whether the element is packed, two digits a byte.
+    #: Whether the element is one of digits, which BCD packs two a byte.
     nibbles: bool = field(init=False)
-    #: Bytes of a fixed element; 0 of a variable one.
+    #: Bytes of a fixed element in BCD; 0 of a variable one.
     width: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,12 +103,12 @@ _SHARED = (
     _lll(54, "Additional amounts", Content.AN, 20, 120),
     _lll(55, "Integrated circuit card data", Content.B, 1, 255),
     _lll(60, "Batch number and processing flags", Content.N, 6, 8),
-    _lll(62, "Key material", Content.B, 1, 255),
+    _lll(62, "Key material and cover", Content.B, 1, 999),
     _fixed(64, "Message authentication code", Content.B, 8),
 )
 
 #: DE52 is as long as a block of the suite's cipher.
-_PIN_BLOCK_LENGTH = {Suite.SM: 16}
+_PIN_BLOCK_LENGTH = {Suite.SM: 16, Suite.AES: 16, Suite.LEGACY: 8}
 
 #: Elements that a request may carry; the others of the spec stand in answers only.
 REQUEST_ELEMENTS = frozenset(
@@ -118,34 +125,3 @@ def _elements(suite: Suite) -> Mapping[int, Element]:
 
 #: The spec of each suite: element number -> element, in order.
 SPECS: Mapping[Suite, Mapping[int, Element]] = {suite: _elements(suite) for suite in Suite}
-
-
-def to_pyiso8583(suite: Suite) -> dict[str, dict[str, object]]:
-    """The spec as stock `pyiso8583` 4.x takes it (header outside: `h` has length 0).
-
-    Odd BCD elements are padded to whole bytes: fixed ones by a leading 0, variable ones by a
-    trailing F. Binary elements and the MTI are hexadecimal text in pyiso8583's documents.
-    """
-    spec: dict[str, dict[str, object]] = {
-        "h": _entry("b", 0, 0, "Header (outside this spec)"),
-        "t": _entry("b", 0, 2, "Message type"),
-        "p": _entry("b", 0, 8, "Bitmap"),
-    }
-    for element in SPECS[suite].values():
-        text = element.content in (Content.AN, Content.ANS)
-        entry = _entry("ascii" if text else "b", element.prefix, element.maximum, element.name)
-        if element.nibbles:
-            entry["len_count"] = "nibbles"
-            entry["right_pad" if element.prefix else "left_pad"] = "F" if element.prefix else "0"
-        spec[str(element.number)] = entry
-    return spec
-
-
-def _entry(data_enc: str, len_type: int, max_len: int, desc: str) -> dict[str, object]:
-    return {
-        "data_enc": data_enc,
-        "len_enc": "bcd",
-        "len_type": len_type,
-        "max_len": max_len,
-        "desc": desc,
-    }

@@ -9,6 +9,7 @@ from typing import cast
 
 import structlog
 
+from gateway.iso8583.dialect import BCD_TPDU, Dialect
 from gateway.metrics import Metrics
 from gateway.pos.dispatch import Dispatcher, Waiting
 from gateway.pos.framing import FrameFlaw, FrameReader
@@ -48,8 +49,10 @@ class PosServer:
         metrics: Metrics,
         clock: Clock,
         limits: Limits,
+        dialect: Dialect = BCD_TPDU,
     ) -> None:
         self.session = session
+        self.dialect = dialect
         self.dispatcher = dispatcher
         self.metrics = metrics
         self.clock = clock
@@ -132,7 +135,7 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
             return
         server.connections.add(self)
-        server.metrics.connections.set(len(server.connections))
+        server.metrics.connections.inc()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stopped = True
@@ -141,7 +144,7 @@ class _Connection(asyncio.Protocol):
         server = self._server
         if self in server.connections:
             server.connections.discard(self)
-            server.metrics.connections.set(len(server.connections))
+            server.metrics.connections.dec()
 
     def eof_received(self) -> bool:
         if not self._stopped and self._reader.partial:
@@ -185,7 +188,7 @@ class _Connection(asyncio.Protocol):
         self.last_frame = self._loop.time()
         for content in frames:
             try:
-                step = server.session.receive(content, now_ms)
+                step = server.session.receive(content, now_ms, server.dialect)
             except Exception as error:  # noqa: BLE001 (one frame must never end the gateway)
                 # The type only: the message of an unexpected error might quote card data.
                 _log.error("frame_failed", error=type(error).__name__)

@@ -11,20 +11,23 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gateway.iso8583 import codec
+from gateway.iso8583 import codec, wire
 from gateway.iso8583.codec import MAC_LENGTH, Message
+from gateway.iso8583.dialect import BCD_TPDU, Dialect
 from gateway.iso8583.errors import FormatError
 from gateway.iso8583.spec import REQUEST_ELEMENTS
 from gateway.pos import framing, translate
+from gateway.pos.cover import uncover
 from gateway.pos.framing import FrameError, Header
 from gateway.pos.response_codes import APPROVED, CODE_OF_REFUSAL, Refusal
 from gateway.pos.translate import Policy, Refused
-from gateway.terminal_keys.model import TerminalRecord
-from gateway.terminal_keys.ring import KeyRing, WorkingKeys
+from gateway.terminal_keys import sign_on, tlv
+from gateway.terminal_keys.model import KeyManagement, TerminalRecord
+from gateway.terminal_keys.ring import STATIC_EPOCH, KeyRing, WorkingKeys
+from gateway.terminal_keys.sign_on import SignOnFlaw
 from nodes.authorization.model import TerminalAnswer, TerminalRequest
 from nodes.crypto.hsm import Hsm
 
-_NONCE_LENGTHS = range(8, 17)
 _NO_MAC = bytes(MAC_LENGTH)
 
 
@@ -78,14 +81,14 @@ class Session:
         self._ring = ring
         self._policy = policy
 
-    def receive(self, content: bytes, now_ms: int) -> Step:
+    def receive(self, content: bytes, now_ms: int, dialect: Dialect = BCD_TPDU) -> Step:
         """What the content of one frame leads to. Never raises for anything a peer can send."""
         try:
-            header, answer_header = framing.parse_headers(content)
+            header, answer_header = framing.parse_headers(content, dialect)
         except FrameError as error:
             return Close(f"frame_{error.flaw.value}")
         try:
-            message = codec.decode(content[framing.MESSAGE_START :], header.suite)
+            message = codec.decode(content[dialect.message_start :], header.suite, dialect)
         except FormatError as error:
             return self._unreadable(answer_header, error)
         mti = message.mti
@@ -95,12 +98,12 @@ class Session:
         if 11 not in text or 41 not in text:
             return Close("no_address")
         terminal, keys = self._parties(message, header, now_ms)
-        genuine = keys is not None and self._genuine(content, message, keys)
+        genuine = keys is not None and self._genuine(content, message, keys, dialect)
         address = Address(
             answer_header,
             mti,
             message.echo(),
-            keys.mac if keys is not None and genuine else None,
+            keys.answer_mac if keys is not None and genuine else None,
             message.binary.get(64, b""),
         )
         try:
@@ -109,7 +112,10 @@ class Session:
             if terminal is None:
                 raise Refused(Refusal.TERMINAL_UNKNOWN, 41)
             if keys is None or not genuine:
+                if keys is not None and terminal.management is KeyManagement.DUKPT:
+                    self._ring.refused(terminal, keys, _serial(message) or b"")
                 raise Refused(Refusal.MAC, 64)
+            self._ring.verified(terminal, keys, now_ms)
             return self._accepted(message, header, terminal, keys, address, now_ms)
         except Refused as refused:
             return self.refuse(address, refused.refusal)
@@ -130,14 +136,21 @@ class Session:
         terminal = self._ring.terminal(message.text[41])
         if terminal is None or terminal.suite is not header.suite:
             return None, None
-        sign_on = message.mti == "0800" and message.text.get(3) == "990000"
-        return terminal, self._ring.keys(terminal, header.epoch, now_ms, sign_on)
+        if terminal.management is KeyManagement.DUKPT:
+            serial = _serial(message) if header.epoch == STATIC_EPOCH else None
+            if serial is None:
+                return terminal, None
+            return terminal, self._ring.transaction_keys(terminal, serial)
+        signs_on = message.mti == "0800" and message.text.get(3) == "990000"
+        return terminal, self._ring.keys(terminal, header.epoch, now_ms, signs_on)
 
-    def _genuine(self, content: bytes, message: Message, keys: WorkingKeys) -> bool:
+    def _genuine(
+        self, content: bytes, message: Message, keys: WorkingKeys, dialect: Dialect
+    ) -> bool:
         mac = message.binary.get(64)
         # Over the bytes as they came: header to DE63. DE64 is the last element.
         return mac is not None and self._hsm.verify_mac(
-            keys.mac, content[framing.HEADER_START : -MAC_LENGTH], mac
+            keys.mac, content[dialect.header_start : -dialect.mac_width], mac
         )
 
     def _accepted(
@@ -154,6 +167,9 @@ class Session:
             raise Refused(Refusal.FORMAT)
         if not (message.text.keys() <= REQUEST_ELEMENTS >= message.binary.keys()):
             raise Refused(Refusal.ELEMENT_NOT_PERMITTED)
+        covered = 62 in message.binary and message.mti != "0800"
+        if covered and not uncover(message, keys.data, self._hsm):
+            raise Refused(Refusal.FORMAT, 62)
         route = translate.route_of(message)
         if message.text[42] != terminal.merchant_id:
             raise Refused(Refusal.MERCHANT_UNKNOWN, 42)
@@ -164,9 +180,12 @@ class Session:
             return Forward(request, address)
         if route is translate.ECHO:
             return self._reply(address, APPROVED, None)
-        if len(message.binary[62]) not in _NONCE_LENGTHS:
+        stan, material = message.text[11], message.binary[62]
+        grant = sign_on.grant(self._ring, self._hsm, terminal, stan, material, now_ms)
+        if grant is SignOnFlaw.SIGNATURE:
+            raise Refused(Refusal.MAC, 62)
+        if isinstance(grant, SignOnFlaw):
             raise Refused(Refusal.FORMAT, 62)
-        grant = self._ring.grant(terminal, now_ms)
         return self._reply(address, APPROVED, None, {62: grant})
 
     def _unreadable(self, answer_header: Header, error: FormatError) -> Step:
@@ -193,9 +212,17 @@ class Session:
         """The frame of an answer; its MAC covers the request's MAC, then header to DE63."""
         header = address.header
         if address.mac_key is None:
-            return framing.frame(header, codec.encode(message, header.suite))
+            return framing.frame(header, codec.encode(message, header.suite, header.dialect))
         # Encoded with a place for the MAC, because the bitmap is covered too.
         message.binary[64] = _NO_MAC
-        body = codec.encode(message, header.suite)[:-MAC_LENGTH]
+        dialect = header.dialect
+        body = codec.encode(message, header.suite, dialect)[: -dialect.mac_width]
         covered = address.request_mac + header.bytes_without_tpdu() + body
-        return framing.frame(header, body + self._hsm.mac(address.mac_key, covered))
+        mac = self._hsm.mac(address.mac_key, covered)
+        return framing.frame(header, body + wire.write_bytes(mac, dialect.hex_bytes, dialect))
+
+
+def _serial(message: Message) -> bytes | None:
+    """The key serial number of a DUKPT terminal's message."""
+    values = tlv.read(message.binary.get(62, b""))
+    return values.get(tlv.KEY_SERIAL) if values is not None else None

@@ -21,7 +21,8 @@ from gateway.iso8583.codec import (
 )
 from gateway.iso8583.errors import Flaw, FormatError
 from gateway.iso8583.plans import START, reading_plan, writing_plan
-from gateway.iso8583.spec import SPECS, Content, Element, Suite, to_pyiso8583
+from gateway.iso8583.published import to_pyiso8583
+from gateway.iso8583.spec import SPECS, Content, Element, Suite
 from tests.factories.pos import CARD, PIN, message_of, terminal
 
 SPEC_FILE = Path(__file__).parents[3] / "docs" / "iso8583-spec.json"
