@@ -28,8 +28,8 @@ def make_app() -> typer.Typer:
     from sandbox.commands.receipt import receipt
     from sandbox.commands.reconcile import reconcile
     from sandbox.commands.roots import roots
-    from sandbox.commands.terminal import terminal
     from sandbox.commands.tamper import tamper
+    from sandbox.commands.terminal import terminal
     from sandbox.commands.verify import verify
     from sandbox.commands.verify_ledger import verify_ledger
 
