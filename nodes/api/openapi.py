@@ -36,6 +36,8 @@ _GATEWAYS_ONLY = {
     "/v1/front/orders",
     "/v1/front/orders/read",
     "/v1/front/orders/claim",
+    "/v1/terminals/changes",
+    "/v1/terminals/reports",
 }
 _MEMBERS_TOO = {
     "/v1/members",
@@ -47,7 +49,6 @@ _MEMBERS_TOO = {
     "/v1/transactions/{txid}/proof",
     "/tile/entries/{place}",
 }
-_GATEWAYS_ONLY = {"/v1/terminals/changes", "/v1/terminals/reports"}
 _BEARER: dict[str, list[str]] = {"apiKey": []}
 _SIGNATURE: dict[str, list[str]] = {"messageSignature": []}
 
