@@ -24,6 +24,7 @@ def make_app() -> typer.Typer:
     from sandbox.commands.check_invariants import check_invariants
     from sandbox.commands.demo import demo
     from sandbox.commands.erase import erase
+    from sandbox.commands.fuzz import fuzz
     from sandbox.commands.receipt import receipt
     from sandbox.commands.reconcile import reconcile
     from sandbox.commands.roots import roots
@@ -54,6 +55,7 @@ def make_app() -> typer.Typer:
     app.command("bench-proofs")(bench_proofs)
     app.command("bench-sealing")(bench_sealing)
     app.command()(tamper)
+    app.command()(fuzz)
     return app
 
 

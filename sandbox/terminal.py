@@ -121,6 +121,8 @@ class Terminal:
         self.tpdu = tpdu
         self.batch = batch
         self.timeout_s = timeout_s
+        #: How far the terminal's date is from today's.
+        self.day_shift = timedelta(0)
         self.stan = first_stan - 1
         self.dialect = dialect
         #: Whether card data travels covered.
@@ -282,7 +284,7 @@ class Terminal:
         first two digits of DE22. `track`: DE35 as it was read. `chip`: sequence number and DE55.
         """
         moment = (now or datetime.now(UTC)).astimezone(UTC)
-        local = moment + _LOCAL
+        local = moment + _LOCAL + self.day_shift
         text = {
             3: processing_code,
             4: f"{amount:012d}",
