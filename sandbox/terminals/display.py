@@ -92,5 +92,8 @@ def _hex(frame: bytes, message: Message, dialect: Dialect) -> str:
 
 
 def _written(value: str) -> list[str]:
-    """How a text of digits (and D) can stand in a frame, as hex: BCD, ASCII, EBCDIC."""
-    return [value.lower(), value.encode("ascii").hex(), value.encode("cp037").hex()]
+    """How digits, with D or = between, can stand in a frame, as hex: BCD, ASCII, EBCDIC."""
+    written = [value.lower()]
+    for text in {value, value.replace("D", "=")}:
+        written += [text.encode("ascii").hex(), text.encode("cp037").hex()]
+    return written
