@@ -26,6 +26,9 @@ from nodes.authorization.terminal_services import TerminalServices
 
 T = TypeVar("T")
 
+#: How long an issuer is asked (reliability.md, Service levels: issuer time-out 2 s, then 91).
+ISSUER_PATIENCE_MS = 2_000
+
 
 class IssuerUnreachable(Exception):
     """No answer of an issuer came before the deadline; whether it decided isn't known."""
@@ -67,6 +70,7 @@ class Authorizer:
         self._route: Callable[[str], str | None] = lambda pan: None
         # Of the event loop; threads have their own.
         acquirer = make_acquirer() if make_acquirer is not None else None
+        self._clock = acquirer.clock if acquirer is not None else None
         memory = AcquirerMemory()
         if make_issuer is not None:
             self._issuing = IssuingEngine(
@@ -171,6 +175,9 @@ class Authorizer:
                 answers = await self.authorize(requests)
             else:
                 deadline = min(request.deadline_ms for request in requests)
+                if self._clock is not None:
+                    # An issuer that is down or late: the terminal hears 91 in time.
+                    deadline = min(deadline, self._clock.now_ms() + ISSUER_PATIENCE_MS)
                 answers = await self._link.authorize(issuer, requests, deadline)
         except (IssuerUnreachable, LedgerUnavailable, NotThisRole):
             answers = [None] * len(asked)

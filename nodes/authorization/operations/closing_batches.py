@@ -100,6 +100,8 @@ def close_batch(
                 _adjust_missing(connection, recording, session, unclosed)
             numbers = [line.transaction_id for line in lines if line.transaction_id is not None]
             store.mark_closed(connection, terminal_id, batch, numbers, close_id)
+            waiting = [line.txid for line in lines if line.transaction_id is None]
+            store.mark_forwards_closed(connection, waiting, close_id)
         if recording.needs_reads:
             recording.write(connection)
     recording.committed()

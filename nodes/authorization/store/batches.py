@@ -94,7 +94,9 @@ SELECT t.transaction_id, t.txid, t.kind, t.amount, t.currency, t.stan, t.busines
     (SELECT q.request FROM reversal_queue AS q WHERE q.original_txid = t.txid
         AND q.done_ms IS NULL),
     (SELECT o.kind FROM transactions AS o WHERE o.txid = t.original_txid AND o.side = 'acquirer')
-FROM lines JOIN transactions AS t USING (transaction_id) ORDER BY t.transaction_id
+FROM lines JOIN transactions AS t USING (transaction_id)
+WHERE NOT EXISTS (SELECT FROM forward_queue AS f WHERE f.txid = t.txid AND f.close_id IS NOT NULL)
+ORDER BY t.transaction_id
 """
 #: Voids of what moved no money count nothing.
 _MOVED = ("purchase", "capture", "advice")
@@ -119,7 +121,8 @@ def undone_forwards(connection: Connection, terminal_id: str, batch: str) -> lis
     them is reversed already."""
     rows = connection.execute(
         "SELECT f.request FROM forward_queue AS f WHERE f.terminal_id = %s AND f.batch = %s"
-        " AND f.done_ms IS NULL AND NOT EXISTS (SELECT FROM reversal_queue AS q"
+        " AND f.done_ms IS NULL AND f.close_id IS NULL"
+        " AND NOT EXISTS (SELECT FROM reversal_queue AS q"
         " WHERE q.original_txid = f.txid) ORDER BY f.place",
         (terminal_id, batch),
     ).fetchall()
@@ -199,6 +202,14 @@ def mark_closed(
         " ON CONFLICT (transaction_id) DO UPDATE SET close_id = excluded.close_id"
         " WHERE terminal_batch_lines.close_id IS NULL",
         (terminal_id, batch, close_id, list(numbers)),
+    )
+
+
+def mark_forwards_closed(connection: Connection, txids: Sequence[bytes], close_id: int) -> None:
+    """These still wait for their issuers, and are counted in this close."""
+    connection.execute(
+        "UPDATE forward_queue SET close_id = %s WHERE txid = ANY(%b) AND close_id IS NULL",
+        (close_id, list(txids)),
     )
 
 

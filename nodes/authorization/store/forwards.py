@@ -110,15 +110,17 @@ def undone_groups(connection: Connection, txids: Iterable[bytes]) -> set[bytes]:
 def take_due_forwards(
     connection: Connection, now_ms: int, first_pause_ms: int, longest_pause_ms: int, limit: int
 ) -> list[QueuedForward]:
-    """The first of each group that is due, put off at once so that no second worker takes it."""
+    """The first of each group that is due, in order, put off at once so that no second worker
+    takes it."""
     rows = connection.execute(
-        "UPDATE forward_queue SET attempts = attempts + 1, next_attempt_ms = %s::bigint"
+        "WITH taken AS (UPDATE forward_queue SET attempts = attempts + 1,"
+        " next_attempt_ms = %s::bigint"
         " + least(%s::bigint << least(attempts, 10), %s::bigint)"
         " WHERE txid IN (SELECT txid FROM forward_queue AS q WHERE done_ms IS NULL"
         "  AND next_attempt_ms <= %s AND NOT EXISTS (SELECT FROM forward_queue AS e"
         "   WHERE e.group_txid = q.group_txid AND e.done_ms IS NULL AND e.place < q.place)"
         "  ORDER BY place LIMIT %s FOR UPDATE SKIP LOCKED)"
-        f" RETURNING {_FIELDS}",
+        f" RETURNING place, {_FIELDS}) SELECT {_FIELDS} FROM taken ORDER BY place",
         (now_ms, first_pause_ms, longest_pause_ms, now_ms, limit),
     ).fetchall()
     return [QueuedForward(*row) for row in rows]

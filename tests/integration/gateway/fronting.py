@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from gateway.app import Gateway
+from gateway.iso8583 import codec
 from gateway.iso8583.codec import Message
+from gateway.pos import framing
 from gateway.pos.services import format_totals
 from gateway.settings import GatewaySettings
 from gateway.terminal_keys.ring import MASTER_KEY, ZONE_KEY, tmk_name
@@ -95,9 +97,6 @@ def closing(pos: Terminal, *totals: CurrencyTotals) -> Message:
 def upload_of(reply: Reply | Message, pos: Terminal, amount: int | None = None) -> Message:
     """The 0320 of a message that was sent."""
     if isinstance(reply, Reply):
-        from gateway.iso8583 import codec
-        from gateway.pos import framing
-
         sent = codec.decode(reply.request[framing.LENGTH_BYTES + framing.MESSAGE_START :])
     else:
         sent = reply

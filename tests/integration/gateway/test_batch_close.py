@@ -45,7 +45,6 @@ def deliver_reversals(nodes: TwoNodes) -> int:
     """What the acquirer's worker does with its queue."""
     network = nodes.network
     acquirer = network.make_acquirer()
-    network.clock.advance(120_000) if hasattr(network.clock, "advance") else None
     with psycopg.connect(network.acquirer_db.dsn, autocommit=True) as connection:
         connection.execute("UPDATE reversal_queue SET next_attempt_ms = 0 WHERE done_ms IS NULL")
         rows = take_reversals(connection, acquirer)

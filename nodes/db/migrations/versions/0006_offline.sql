@@ -81,6 +81,10 @@ CREATE TABLE terminal_batch_lines (
     PRIMARY KEY (terminal_id, batch, transaction_id)
 );
 
+-- What was counted in a close while it waited for its issuer, isn't counted again when it is recorded.
+ALTER TABLE forward_queue ADD COLUMN close_id bigint REFERENCES batch_closes;
+CREATE INDEX forward_queue_closed ON forward_queue (txid) WHERE close_id IS NOT NULL;
+
 -- Items of uploads, each compared with the books when it came, and what was missing in one. A finding is
 -- acted on in the same commit or by the normal path under a key of its own, so never twice.
 CREATE TABLE batch_findings (
@@ -107,7 +111,8 @@ CREATE TABLE batch_findings (
 -- Offline payments.
 CREATE TABLE card_offline_keys (
     card_key_id     bytea PRIMARY KEY CHECK (octet_length(card_key_id) = 8),
-    card_token      bytea  NOT NULL REFERENCES cards (card_token) DEFERRABLE INITIALLY IMMEDIATE,
+    -- After an erasure it is the card's pseudonym, as in `cards`.
+    card_token      bytea  NOT NULL REFERENCES cards (card_token) ON UPDATE CASCADE,
     issuer          text   NOT NULL,   -- this member
     public_key      bytea  NOT NULL CHECK (octet_length(public_key) = 65),
     registered_by   text   NOT NULL,
@@ -262,7 +267,7 @@ GRANT SELECT ON terminal_batch_lines, batch_closes, batch_findings, offline_reco
     hotlist_entries, hotlist_copies TO countersign_reader;
 GRANT INSERT ON forward_queue, terminal_batch_lines, batch_closes, batch_findings, card_offline_keys,
     offline_records, offline_alarms, hotlist_entries, hotlist_copies TO countersign_app;
-GRANT UPDATE (attempts, next_attempt_ms, done_ms, outcome, pan_sealed) ON forward_queue TO countersign_app;
+GRANT UPDATE (attempts, next_attempt_ms, done_ms, outcome, pan_sealed, close_id) ON forward_queue TO countersign_app;
 GRANT UPDATE (last_xact, last_transaction_id) ON terminal_batch_scan TO countersign_app;
 GRANT UPDATE (close_id) ON terminal_batch_lines TO countersign_app;
 GRANT UPDATE (checked_ms) ON hotlist_copies TO countersign_app;
