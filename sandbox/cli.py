@@ -26,6 +26,7 @@ def make_app() -> typer.Typer:
     from sandbox.commands.receipt import receipt
     from sandbox.commands.reconcile import reconcile
     from sandbox.commands.roots import roots
+    from sandbox.commands.settle import settle
     from sandbox.commands.verify import verify
     from sandbox.commands.verify_ledger import verify_ledger
 
@@ -44,6 +45,7 @@ def make_app() -> typer.Typer:
     app.command("verify-ledger")(verify_ledger)
     app.command("check-invariants")(check_invariants)
     app.command()(reconcile)
+    app.command()(settle)
     app.command()(audit)
     app.command()(bench)
     app.command("bench-reconcile")(bench_reconcile)
