@@ -53,6 +53,8 @@ class NodeSettings(BaseModel):
     seal_interval_s: float = Field(default=2.0, gt=0)
     #: Under load, rows may wait for so long to be sealed: terminals come first.
     seal_patience_s: float = Field(default=10.0, ge=0)
+    #: How far the worker steps back from the processors for the node (nice, as in setpriority(2)).
+    worker_niceness: int = Field(default=10, ge=0, le=19)
     business_time_zone: str = "Asia/Shanghai"
     #: A business date is closed so long after its end (seconds).
     close_grace_s: float = Field(default=1800.0, ge=0)

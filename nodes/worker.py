@@ -9,6 +9,7 @@ which makes it the sweeper too.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -431,6 +432,7 @@ def prepare_queue(jobs_url: str, *, patience_s: float = 60.0) -> None:
 
 def run(node: Node) -> None:
     """Work until SIGTERM (then the job at hand is ended first)."""
+    os.setpriority(os.PRIO_PROCESS, 0, node.settings.worker_niceness)
     prepare_queue(node.settings.jobs_url)
     jobs = Jobs(node)
     app = make_celery(node, jobs)

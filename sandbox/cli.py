@@ -20,6 +20,7 @@ def make_app() -> typer.Typer:
     from sandbox.commands.bench import bench
     from sandbox.commands.bench_proofs import bench_proofs
     from sandbox.commands.bench_reconcile import bench_reconcile
+    from sandbox.commands.bench_sealing import bench_sealing
     from sandbox.commands.check_invariants import check_invariants
     from sandbox.commands.demo import demo
     from sandbox.commands.erase import erase
@@ -50,6 +51,7 @@ def make_app() -> typer.Typer:
     app.command()(bench)
     app.command("bench-reconcile")(bench_reconcile)
     app.command("bench-proofs")(bench_proofs)
+    app.command("bench-sealing")(bench_sealing)
     return app
 
 

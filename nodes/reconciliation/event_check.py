@@ -9,7 +9,8 @@ from nodes.anchoring.events import EventRow, changed_columns, event_evidence, is
 from nodes.anchoring.leaf import EventKind
 from nodes.anchoring.rules import RowUnsound
 from nodes.anchoring.store import Connection
-from nodes.crypto.commitment import private_root, shared_root
+from nodes.crypto.commitment import shared_root
+from nodes.crypto.private_copy import private_commitment
 from nodes.reconciliation import reads
 from nodes.reconciliation.findings import Change, Report
 from nodes.reconciliation.log_check import LogEntry
@@ -61,7 +62,7 @@ class EventCheck:
             leaf is not None
             and len(entry.shared) == 8
             and shared_root(entry.shared) == leaf.commitment
-            and private_root(entry.private) == leaf.private_commitment
+            and private_commitment(entry.private_copy) == leaf.private_commitment
         )
         if leaf is None or not readable:
             detail = "it does not lead to its leaf"

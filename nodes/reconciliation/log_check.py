@@ -14,8 +14,8 @@ from nodes.anchoring import tree
 from nodes.anchoring.leaf import Leaf, decode_leaf
 from nodes.anchoring.rules import words_of
 from nodes.anchoring.store import Connection
-from nodes.crypto.commitment import private_root
 from nodes.crypto.merkle import leaf_hash, node_hash, root_of
+from nodes.crypto.private_copy import Mark, private_commitment, private_marks
 from nodes.reconciliation.findings import Change, Report
 
 #: With more doubtful leaves than this in a batch, not every combination is tried.
@@ -36,7 +36,7 @@ class StoredLeaf:
     leaf: bytes
     leaf_hash: bytes
     shared_leaves: bytes
-    private_leaves: bytes
+    private_copy: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,12 @@ class LogEntry:
     hash: bytes
     leaf: Leaf | None
     shared: tuple[bytes, ...]
-    private: tuple[bytes, ...]
+    private_copy: bytes
+
+    @property
+    def private(self) -> tuple[Mark, ...]:
+        """The marks of the copy."""
+        return private_marks(self.private_copy)
 
 
 class LogCheck:
@@ -107,7 +112,7 @@ class LogCheck:
     def _stored_leaves(self, first: int, end: int) -> dict[int, StoredLeaf]:
         rows = self._connection.execute(
             "SELECT log_index, batch_seq, leaf_kind, transaction_id, txid, leaf, leaf_hash,"
-            " shared_leaves, private_leaves FROM log_leaves WHERE log_index >= %s"
+            " shared_leaves, private_copy FROM log_leaves WHERE log_index >= %s"
             " AND log_index < %s",
             (first, end),
         )
@@ -167,7 +172,7 @@ class LogCheck:
         for way in itertools.islice(ways, _MAX_FILLINGS):
             trial = list(entries)
             for place, (number, own) in zip(gaps, way, strict=True):
-                trial[place] = LogEntry(self.size + place, number, own, None, (), ())
+                trial[place] = LogEntry(self.size + place, number, own, None, (), b"")
             edge, _ = self._extended(trial)
             if edge is not None and edge.root() == root:
                 self.leafless |= {number for number, _ in way}
@@ -201,7 +206,7 @@ class LogCheck:
             "leaf_kind": row.leaf_kind == int(leaf.kind),
             "txid": row.txid == leaf.txid,
             "shared_leaves": root_of(entry.shared) == leaf.commitment,
-            "private_leaves": private_root(entry.private) == leaf.private_commitment,
+            "private_copy": private_commitment(entry.private_copy) == leaf.private_commitment,
             "leaf": leaf.member_id == self._member_id,
         }
         for column, equal in copies.items():
@@ -304,7 +309,7 @@ def _entry(row: StoredLeaf, own_hash: bytes) -> LogEntry:
         hash=own_hash,
         leaf=_decoded(row.leaf) if leaf_hash(row.leaf) == own_hash else None,
         shared=tuple(words_of(row.shared_leaves)),
-        private=tuple(words_of(row.private_leaves)),
+        private_copy=row.private_copy,
     )
 
 
@@ -320,5 +325,5 @@ def _commits_to_its_fields(row: StoredLeaf) -> bool:
     return (
         leaf is not None
         and root_of(words_of(row.shared_leaves)) == leaf.commitment
-        and private_root(words_of(row.private_leaves)) == leaf.private_commitment
+        and private_commitment(row.private_copy) == leaf.private_commitment
     )
