@@ -30,8 +30,8 @@ from nodes.authorization.operations.checking import unsigned_rows
 from nodes.authorization.store.answers import shares_of_pair
 from nodes.chain.anchors import Anchor, AnchorHead
 from nodes.chain.closes import ConfirmedClose
+from nodes.clearing.day_queries import salted_items
 from nodes.clearing.model import DayItems, DayKey, Item, Totals
-from nodes.clearing.queries import salted_items
 from nodes.clearing.rules.closing import close_root, effect, totals_hash, totals_of, totals_salt
 from nodes.crypto.merkle import EMPTY_ROOT, leaf_hash
 

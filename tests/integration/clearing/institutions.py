@@ -22,7 +22,7 @@ from nodes.chain.client import ChainClient
 from nodes.chain.closes import CloseRegistry, CloseRound
 from nodes.chain.deploy import Terms
 from nodes.chain.signer import Signer
-from nodes.clearing import queries
+from nodes.clearing import case_queries, queries
 from nodes.clearing.model import CloseStage, DayKey
 from nodes.clearing.operations.posting import chain_key
 from nodes.crypto.answer_signature import AnswerSigner, sign_answers
@@ -106,9 +106,9 @@ class Institution:
             staged = queries.close_of(connection, key, revision)
         return staged.stage if staged else None
 
-    def cases(self, close_id: int | None = None) -> list[queries.CaseFile]:
+    def cases(self, close_id: int | None = None) -> list[case_queries.CaseFile]:
         with transaction(self.database.engine) as connection:
-            return queries.case_files(connection, close_id=close_id, detail=True)
+            return case_queries.case_files(connection, close_id=close_id, detail=True)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.database.owner_dsn) as connection:
