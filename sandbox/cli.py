@@ -28,6 +28,7 @@ def make_app() -> typer.Typer:
     from sandbox.commands.receipt import receipt
     from sandbox.commands.reconcile import reconcile
     from sandbox.commands.roots import roots
+    from sandbox.commands.settle import settle
     from sandbox.commands.tamper import tamper
     from sandbox.commands.terminal import terminal
     from sandbox.commands.verify import verify
@@ -48,6 +49,7 @@ def make_app() -> typer.Typer:
     app.command("verify-ledger")(verify_ledger)
     app.command("check-invariants")(check_invariants)
     app.command()(reconcile)
+    app.command()(settle)
     app.command()(audit)
     app.add_typer(terminal)
     app.command()(bench)
