@@ -205,6 +205,8 @@ REASONS = {
     "{reversed} released; the rest expired or was set free.",
     "over_original_amount": "{amount} is more than what is left to undo or to capture.",
     "account_frozen": "The account is {status}.",
+    "offline_clone": "The card's offline counter {atc} was used for another payment: it is a copy.",
+    "offline_record_invalid": "The offline record isn't what this card has signed: {differs}.",
     "uses_exhausted": "All {limit} uses of the card are spent.",
     "insufficient_funds": "{amount} was asked for and {available} is available for it.",
     "rule_declined": "The rule “{rule}” declines payments like this.",
