@@ -89,11 +89,11 @@ async def propose(
         )
     except NotDone as error:
         context = {
-            "active": "closes",
+            "active": "settlements",
             "refusal": wording.not_done(error.kind, error.detail),
             "back": f"/i/{institution.member_id}/closes/{close_id}",
         }
-        return render(request, "settlement_refused.html", context, status=409)
+        return render(request, "not_done.html", context, status=409)
     return RedirectResponse(f"/i/{institution.member_id}/settlements?close_id={close_id}", 303)
 
 
