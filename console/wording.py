@@ -104,6 +104,7 @@ ACCOUNT_KINDS = {
     "merchant": "Merchant",
     "receivable": "Receivable",
     "adjustment": "Adjustments",
+    "offline_reserved": "Reserved for offline",
 }
 
 #: Status of a card account -> (words, what it means).
