@@ -35,6 +35,7 @@ from console.views import (
     proofs,
     receipts,
     rules,
+    settlements,
     sign_in,
     simulations,
     transactions,
@@ -115,6 +116,7 @@ def create_app(settings: ConsoleSettings, clock: Clock | None = None) -> FastAPI
         logs,
         closes,
         breaks,
+        settlements,
         proofs,
         receipts,
     ):

@@ -196,6 +196,18 @@ class Institution:
         """One break with both versions and its case's history."""
         return await self._json(f"/v1/breaks/{ref}")
 
+    async def settlements(self, filters: Mapping[str, Any]) -> Json:
+        """A page of settlement statements, the newest first."""
+        return await self._json("/v1/settlements", **filters)
+
+    async def settlement(self, number: str) -> Json:
+        """One statement with its signatures and steps."""
+        return await self._json(f"/v1/settlements/{number}")
+
+    async def to_sign(self, number: str, decision: Mapping[str, Any]) -> Json:
+        """What arbiters have to sign for a decision."""
+        return await self._json(f"/v1/settlements/{number}/resolution", **decision)
+
     async def members(self) -> list[Json]:
         """The network's directory, as this node knows it."""
         answer = await self._json("/v1/members")

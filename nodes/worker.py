@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ from celery import Celery
 from celery.beat import EmbeddedService, Scheduler
 from pgmq.install import get_embedded_install_sql
 
+from nodes.acquiring.online.delivering import collect, deliver_due
 from nodes.anchoring import feed_queries, queries
 from nodes.anchoring.event_store import record_keys
 from nodes.anchoring.model import LogIdentity
@@ -127,6 +129,7 @@ class Jobs:
         self._noted_keys: list[tuple[str, bytes, int, int | None]] = []
         self._acquirer = node.make_acquirer() if "acquirer" in settings.roles else None
         self._days = DayJobs(node, self._runner)
+        self._sending: threading.Thread | None = None
 
     def close(self) -> None:
         """Close the connections to other nodes."""
@@ -320,6 +323,33 @@ class Jobs:
             if len(entries) < _FEED_PAGE:
                 return copied
 
+    def collect_webhooks(self) -> int:
+        """Make messages of what has been recorded since; and see that what is due is sent."""
+        settings = self._node.settings
+        if "acquirer" not in settings.roles:
+            return 0
+        made = collect(self._node.engine, self._node.clock.now_ms())
+        if self._sending is None or not self._sending.is_alive():
+            # Endpoints may be slow, and nothing else here shall wait for them.
+            self._sending = threading.Thread(target=self._send_webhooks, daemon=True)
+            self._sending.start()
+        return made
+
+    def _send_webhooks(self) -> None:
+        node = self._node
+        seed = node.keystore.secret("message")
+
+        def send() -> int:
+            return deliver_due(
+                node.engine,
+                seed,
+                node.clock.now_ms(),
+                private_allowed=node.settings.webhooks_to_private,
+            )
+
+        while _ring("send_webhooks", send):
+            pass
+
     def close_days(self) -> int:
         """Close the business dates that are over; how many."""
         return self._days.close()
@@ -412,6 +442,7 @@ def make_celery(node: Node, jobs: Jobs) -> Celery:
     _add_task(app, "roll_batches", jobs.roll_batches)
     _add_task(app, "copy_hotlists", jobs.copy_hotlists)
     _add_task(app, "check_answers", jobs.check_answers)
+    _add_task(app, "collect_webhooks", jobs.collect_webhooks)
     _add_task(app, "expire_holds", jobs.expire_holds)
     _add_task(app, "pull_feed", jobs.pull_feed)
     _add_task(app, "close_days", jobs.close_days, then="post_closes")
@@ -441,6 +472,7 @@ def _configuration(node: Node) -> dict[str, Any]:
         periods |= {"forward_reversals": 1.0, "recover_pending": SWEEP_S}
         periods |= {"forward_advices": 1.0, "roll_batches": SWEEP_S, "copy_hotlists": _HOTLIST_S}
         periods |= {"check_answers": CHECKS_S}
+        periods |= {"collect_webhooks": 1.0}
     if "issuer" in settings.roles:
         periods |= {"expire_holds": SWEEP_S}
     if "merchant" in settings.roles:

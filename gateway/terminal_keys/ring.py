@@ -231,8 +231,7 @@ class KeyRing:
         base = self._held[terminal.terminal_id].master
         uses = (KeyUse.MAC, KeyUse.PIN, KeyUse.DATA, KeyUse.ANSWER_MAC)
         try:
-            for use, key in zip(uses, keys.names(), strict=True):
-                self._hsm.derive_dukpt(base, serial, use, key)
+            self._hsm.derive_dukpt(base, serial, dict(zip(uses, keys.names(), strict=True)))
         except ValueError:
             return None
         self._transactions[name] = keys

@@ -31,6 +31,14 @@ _PUBLIC = {
     "/v1/receipts/{txid}/roots",
 }
 _MEMBERS_ONLY = {"/v1/feed", "/v1/comparisons", "/v1/case-events", "/v1/case-steps"}
+_GATEWAYS_ONLY = {
+    "/v1/front/key",
+    "/v1/front/orders",
+    "/v1/front/orders/read",
+    "/v1/front/orders/claim",
+    "/v1/terminals/changes",
+    "/v1/terminals/reports",
+}
 _MEMBERS_TOO = {
     "/v1/members",
     "/v1/info",
@@ -41,7 +49,6 @@ _MEMBERS_TOO = {
     "/v1/transactions/{txid}/proof",
     "/tile/entries/{place}",
 }
-_GATEWAYS_ONLY = {"/v1/terminals/changes", "/v1/terminals/reports"}
 _BEARER: dict[str, list[str]] = {"apiKey": []}
 _SIGNATURE: dict[str, list[str]] = {"messageSignature": []}
 
@@ -147,7 +154,7 @@ def _made(app: FastAPI) -> dict[str, Any]:
 def _security(path: str) -> list[dict[str, list[str]]]:
     if path in _PUBLIC:
         return []
-    if path in _MEMBERS_ONLY | _GATEWAYS_ONLY:
+    if path in _MEMBERS_ONLY or path in _GATEWAYS_ONLY:
         return [_SIGNATURE]
     if path == "/metrics":
         return [{}, _BEARER]
