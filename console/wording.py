@@ -103,6 +103,7 @@ ACCOUNT_KINDS = {
     "settlement": "Settlement",
     "merchant": "Merchant",
     "receivable": "Receivable",
+    "offline_reserved": "Reserved for offline",
     "adjustment": "Adjustments",
 }
 
@@ -242,7 +243,6 @@ VALUES = {
     "tries_left": "Tries left",
     "late_ms": "Too late by (ms)",
     "differs": "What differs",
-    "atc": "Card's counter",
     "original": "Original amount",
     "of_account": "Currency of the account",
     "currency": "Currency",
