@@ -39,7 +39,9 @@ from console.views import (
     settlements,
     sign_in,
     simulations,
+    terminals,
     transactions,
+    virtual_pos,
 )
 from nodes.clock import Clock, SystemClock
 
@@ -110,6 +112,8 @@ def create_app(settings: ConsoleSettings, clock: Clock | None = None) -> FastAPI
         accounts,
         simulations,
         rule_changes,
+        terminals,
+        virtual_pos,
         rules,
         adjustments,
         batches,
