@@ -18,6 +18,7 @@ def make_app() -> typer.Typer:
 
     from sandbox.commands.audit import audit
     from sandbox.commands.bench import bench
+    from sandbox.commands.bench_gateway import bench_gateway
     from sandbox.commands.bench_proofs import bench_proofs
     from sandbox.commands.bench_reconcile import bench_reconcile
     from sandbox.commands.check_invariants import check_invariants
@@ -50,6 +51,7 @@ def make_app() -> typer.Typer:
     app.command()(bench)
     app.command("bench-reconcile")(bench_reconcile)
     app.command("bench-proofs")(bench_proofs)
+    app.command("bench-gateway")(bench_gateway)
     app.command()(tamper)
     app.command()(fuzz)
     return app

@@ -23,9 +23,10 @@ from gateway.iso8583.dialect import DIALECTS
 from sandbox.campaigns import fuzz_drive as drive
 from sandbox.campaigns.card_traces import traces
 from sandbox.campaigns.fuzz_frames import Planted, Sender, make_message, senseless, unauthentic
-from sandbox.campaigns.fuzz_gateway import PIN, Target, signed_on, target, ways
+from sandbox.campaigns.fuzz_gateway import PIN, Target, signed_on, target
 from sandbox.campaigns.fuzz_state import doubles, state_of
 from sandbox.campaigns.scene import await_anchored
+from sandbox.enrolled import ways
 from sandbox.launcher import running
 from sandbox.network import DemoDirectory
 from sandbox.postgres import remove_outside_data

@@ -8,7 +8,7 @@ import psycopg
 
 from nodes.db.engine import make_engine
 from nodes.reconciliation.invariants import check_invariants
-from sandbox.campaigns.fuzz_gateway import MERCHANT
+from sandbox.enrolled import MERCHANT
 from sandbox.launcher import Running
 from sandbox.network import MEMBERS
 
