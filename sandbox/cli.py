@@ -18,6 +18,7 @@ def make_app() -> typer.Typer:
 
     from sandbox.commands.audit import audit
     from sandbox.commands.bench import bench
+    from sandbox.commands.bench_gateway import bench_gateway
     from sandbox.commands.bench_proofs import bench_proofs
     from sandbox.commands.bench_reconcile import bench_reconcile
     from sandbox.commands.bench_sealing import bench_sealing
@@ -56,6 +57,7 @@ def make_app() -> typer.Typer:
     app.command("bench-reconcile")(bench_reconcile)
     app.command("bench-proofs")(bench_proofs)
     app.command("bench-sealing")(bench_sealing)
+    app.command("bench-gateway")(bench_gateway)
     app.command()(tamper)
     app.command()(fuzz)
     return app
