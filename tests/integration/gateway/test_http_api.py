@@ -431,7 +431,8 @@ def test_a_webhook_arrives_signed_once_and_is_tried_again(nodes: TwoNodes) -> No
                         " (pg_snapshot_xmin(pg_current_snapshot()), 0) ON CONFLICT DO NOTHING"
                     )
                 async with front(nodes) as shop:
-                    bought = (await shop.post("/v1/payments", payment(card, 900), "hook-0001")).json()
+                    answer = await shop.post("/v1/payments", payment(card, 900), "hook-0001")
+                    bought = answer.json()
                 assert delivering.collect(engine, clock.now_ms()) == 1
                 assert delivering.collect(engine, clock.now_ms()) == 0
                 assert send(private=False) == 1  # a private address: not sent
