@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from console import errors
 from console.access import Access
+from console.assignments import Assignments
 from console.chain import ChainReader
 from console.gate import Gate
 from console.institutions import Institutions
@@ -26,9 +27,15 @@ from console.views import (
     adjustments,
     anchors,
     batches,
+    breaks,
+    closes,
+    logs,
     members,
     overview,
+    proofs,
+    receipts,
     rules,
+    settlements,
     sign_in,
     simulations,
     transactions,
@@ -43,6 +50,7 @@ class Console:
     settings: ConsoleSettings
     clock: Clock
     access: Access
+    assignments: Assignments
     institutions: Institutions
     chain: ChainReader
     templates: Jinja2Blocks
@@ -69,6 +77,7 @@ def create_app(settings: ConsoleSettings, clock: Clock | None = None) -> FastAPI
             settings=settings,
             clock=clock or SystemClock(),
             access=Access(settings, clock or SystemClock()),
+            assignments=Assignments(settings, clock or SystemClock()),
             institutions=Institutions(settings),
             chain=ChainReader(settings),
             templates=make_templates(),
@@ -76,6 +85,7 @@ def create_app(settings: ConsoleSettings, clock: Clock | None = None) -> FastAPI
         app.state.console = console
         yield
         await console.institutions.close()
+        console.assignments.close()
         console.access.close()
 
     app = FastAPI(
@@ -103,6 +113,12 @@ def create_app(settings: ConsoleSettings, clock: Clock | None = None) -> FastAPI
         batches,
         anchors,
         members,
+        logs,
+        closes,
+        breaks,
+        settlements,
+        proofs,
+        receipts,
     ):
         app.include_router(view.router)
     errors.install(app)

@@ -10,6 +10,8 @@ from console.settings import ConsoleSettings, NodeEntry, Role
 from nodes.api.client import NodeClient, NodeRefused, NodeUnreachable
 
 Json = dict[str, Any]
+#: Refusals for an outage somewhere else than at the node that was asked.
+_NAMED_OUTAGES = frozenset({"case-keeper-unreachable"})
 
 
 class NodeAway(Exception):
@@ -95,7 +97,7 @@ class Institution:
         except NodeRefused as error:
             kind = str(error.problem.get("type", "")).rpartition(":")[2]
             detail = str(error.problem.get("detail") or "")
-            if error.status in (403, 404, 409, 422):
+            if error.status in (403, 404, 409, 422) or kind in _NAMED_OUTAGES:
                 raise NotDone(kind, detail) from error
             raise self._reason(error) from error
         return answer
@@ -119,6 +121,10 @@ class Institution:
     async def proof(self, txid: str, side: str | None = None) -> bytes:
         """The proof bundle's bytes. NotYet before the anchor is final."""
         return (await self._text(f"/v1/transactions/{txid}/proof", side=side)).encode()
+
+    async def promise(self, txid: str) -> Json:
+        """The promise on a transaction's receipt. NotKnown if none was made."""
+        return await self._json(f"/v1/transactions/{txid}/promise")
 
     async def batches(self, cursor: str | None, limit: int = 25) -> Json:
         """A page of batches, the newest first."""
@@ -174,11 +180,46 @@ class Institution:
         """One correction by hand."""
         return await self._json(f"/v1/adjustments/{adjustment_id}")
 
+    async def closes(self, filters: Mapping[str, Any]) -> Json:
+        """A page of days' closes, the newest first."""
+        return await self._json("/v1/closes", **filters)
+
+    async def close_of_day(self, close_id: int) -> Json:
+        """One close with its stages and breaks."""
+        return await self._json(f"/v1/closes/{close_id}")
+
+    async def breaks(self, filters: Mapping[str, Any]) -> Json:
+        """A page of breaks with their cases, the newest first."""
+        return await self._json("/v1/breaks", **filters)
+
+    async def broken(self, ref: str) -> Json:
+        """One break with both versions and its case's history."""
+        return await self._json(f"/v1/breaks/{ref}")
+
+    async def settlements(self, filters: Mapping[str, Any]) -> Json:
+        """A page of settlement statements, the newest first."""
+        return await self._json("/v1/settlements", **filters)
+
+    async def settlement(self, number: str) -> Json:
+        """One statement with its signatures and steps."""
+        return await self._json(f"/v1/settlements/{number}")
+
+    async def to_sign(self, number: str, decision: Mapping[str, Any]) -> Json:
+        """What arbiters have to sign for a decision."""
+        return await self._json(f"/v1/settlements/{number}/resolution", **decision)
+
     async def members(self) -> list[Json]:
         """The network's directory, as this node knows it."""
         answer = await self._json("/v1/members")
         items: list[Json] = answer["items"]
         return items
+
+    async def names(self) -> dict[str, str]:
+        """The members' names by id, as this node knows them; none if it is away."""
+        try:
+            return {row["member_id"]: row["name"] for row in await self.members()}
+        except (NodeAway, NodeRefusal):
+            return {}
 
     async def _json(self, path: str, **params: Any) -> Json:
         try:

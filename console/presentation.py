@@ -64,6 +64,25 @@ def block_time(seconds: int, tz: tzinfo) -> str:
     return f"{datetime.fromtimestamp(seconds, tz):%Y-%m-%d %H:%M:%S}"
 
 
+def rfc3339(value: datetime) -> str:
+    """A moment as the node API takes it, in UTC."""
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def of_milliseconds(value: int) -> str:
+    """Milliseconds since 1970 as RFC 3339 in UTC; the number itself where that is no moment."""
+    try:
+        return datetime.fromtimestamp(value / 1000, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return str(value)
+
+
+def offset_ms(seconds: int, tz: tzinfo) -> int:
+    """How far the zone shown is ahead of UTC at a moment (seconds since 1970), in milliseconds."""
+    ahead = datetime.fromtimestamp(seconds, tz).utcoffset()
+    return round(ahead.total_seconds() * 1000) if ahead else 0
+
+
 def day(text: str | None, tz: tzinfo) -> str:
     """ "2026-11-22" in the zone shown."""
     value = moment(text)
@@ -125,7 +144,7 @@ def typed_moment(text: str, tz: tzinfo) -> str | None:
         return None
     if value.tzinfo is None:
         value = value.replace(tzinfo=tz)
-    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return rfc3339(value)
 
 
 def short(value: str | None, head: int = 8, tail: int = 6) -> str:

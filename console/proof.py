@@ -127,15 +127,7 @@ def report(
     verdict: Verdict, anchor: Anchor | None, record: dict[str, Any], now: datetime
 ) -> ProofReport:
     """The verdict as steps. Pure."""
-    steps = []
-    state = StepState.PASSED
-    for check in CHECKS:
-        if verdict.reason in check.reasons:
-            state = StepState.REFUSED
-        facts = _facts(check, verdict, anchor) if state is StepState.PASSED else ()
-        steps.append(Step(check.title, check.explanation, state, facts))
-        if state is StepState.REFUSED:
-            state = StepState.NOT_REACHED
+    steps = steps_of(verdict, anchor)
     reason = verdict.reason.value if verdict.reason else None
     meaning = str(verdict.details.get("detail", "")) if reason else ""
     if verdict.reason:
@@ -159,6 +151,20 @@ def report(
         anchor=anchor,
         checked_at=now.astimezone(UTC).isoformat(),
     )
+
+
+def steps_of(verdict: Verdict, anchor: Anchor | None) -> list[Step]:
+    """The verifier's checks with what each found."""
+    steps = []
+    state = StepState.PASSED
+    for check in CHECKS:
+        if verdict.reason in check.reasons:
+            state = StepState.REFUSED
+        facts = _facts(check, verdict, anchor) if state is StepState.PASSED else ()
+        steps.append(Step(check.title, check.explanation, state, facts))
+        if state is StepState.REFUSED:
+            state = StepState.NOT_REACHED
+    return steps
 
 
 def differences(details: dict[str, object], record: dict[str, Any]) -> list[tuple[str, str]]:

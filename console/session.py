@@ -66,6 +66,12 @@ def chosen_institution(
     return institution
 
 
+async def names_of(request: Request, institution: Institution) -> dict[str, str]:
+    """Members' names by id: as this console calls them, else as the node's directory does."""
+    mine = {item.member_id: item.name for item in request.state.page["institutions"]}
+    return await institution.names() | mine
+
+
 SignedIn = Annotated[User, Depends(signed_in)]
 Administrator = Annotated[User, Depends(administrator)]
 Chosen = Annotated[Institution, Depends(chosen_institution)]

@@ -78,6 +78,10 @@ class ConsoleSettings(BaseModel):
     rpc_url: str
     anchor_registry: str
     member_registry: str
+    # Optional: what the console can then read from the chain itself of closes and receipts.
+    close_registry: str | None = None
+    settlement_registry: str | None = None
+    omission_registry: str | None = None
     finality_depth: int = Field(default=1, ge=1)
     public_url: str | None = None  # as browsers see it; https makes the cookie Secure
     state_file: Path | None = None  # SQLite: sessions and locks; default: beside the config file

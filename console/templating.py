@@ -69,6 +69,10 @@ def make_templates() -> Jinja2Blocks:
         "CHANNELS",
         "WINDOWS",
         "RULE_SCOPES",
+        "CASE_STATES",
+        "CASE_STEPS",
+        "RESOLUTIONS",
+        "SHARED_FIELDS",
     ):
         table = getattr(wording, name)
         environment.filters[name.lower()] = lambda code, table=table: wording.words(table, code)

@@ -18,6 +18,9 @@ KINDS = {
     "expiry": "Expiry of a hold",
     "adjustment": "Adjustment",
     "transfer": "Transfer",
+    "top_up": "Top-up",
+    "reserve": "Reserved for offline",
+    "release": "Released from offline",
 }
 
 #: Outcome -> words. An unknown code is shown as it is, in words.
@@ -56,6 +59,8 @@ OUTCOMES = {
     "hold_ended": "Hold has ended",
     "over_original_amount": "More than the original",
     "account_frozen": "Account frozen",
+    "offline_clone": "Copied card (offline counter reused)",
+    "offline_record_invalid": "Offline record not the card's",
     "card_not_permitted": "Card not permitted here",
     "uses_exhausted": "Uses exhausted",
     "rule_declined": "Declined by a rule",
@@ -141,6 +146,22 @@ NOT_DONE = {
     "key-reused": "This form was sent before with other content: open it anew.",
     "role-too-small": "Your key at this node isn't an operator's.",
     "subject-unknown": "The card, account or product of this rule isn't known any more.",
+    "case-moved-on": "Somebody has moved this case on meanwhile: look at it again.",
+    "case-keeper-unreachable": "The acquirer's node keeps the case and doesn't answer now. "
+    "Nothing was done: try again.",
+    "break-not-due": "What is late may still come: nothing can be proposed before that time.",
+    "resolution-not-applicable": "This resolution doesn't fit this class of break.",
+    "caller-not-permitted": "Your institution isn't the one whose move it is.",
+    "close-not-confirmed": "The close isn't confirmed: there is nothing to settle yet.",
+    "already-settled": "A statement of this close waits or stands already.",
+    "not-to-sign": "There is nothing to sign: the other side hasn't proposed it, or it is signed.",
+    "not-disputable": "It can't be disputed now: the time is over, or it isn't confirmed.",
+    "not-disputed": "It isn't disputed: there is nothing to resolve.",
+    "books-differ": "This institution's own books give other numbers: it doesn't sign.",
+    "order-waiting": "Something was ordered for this statement before and is still under way.",
+    "evidence-not-anchored": "No anchored transaction of this pair has that id here.",
+    "deadline-passed": "The deadline is over.",
+    "settlement-off": "This node has no settlement contract.",
 }
 
 RULE_SCOPES = {"product": "Product", "account": "Account", "card": "Card"}
@@ -258,6 +279,202 @@ EVENTS = {
     "expiry": "Hold expired",
     "reversal acknowledged": "Reversal acknowledged by the issuer",
 }
+
+
+#: A node's word of its log beside the chain's -> (badge, icon, words, what it means).
+AGREEMENTS = {
+    "equal": ("bg-good", "check", "Agrees", "Its signed checkpoint is the chain's newest anchor."),
+    "behind": (
+        "bg-warn",
+        "clock",
+        "One behind",
+        "Its signed checkpoint is an older anchor, as the chain has it.",
+    ),
+    "different": (
+        "bg-bad",
+        "x",
+        "Different root",
+        "It signed another root than the chain holds for that size.",
+    ),
+    "ahead": ("bg-bad", "x", "Not on chain", "It states an anchor that the chain doesn't have."),
+    "unsigned": (
+        "bg-bad",
+        "x",
+        "Not signed",
+        "Its checkpoint isn't signed by the note key that the chain holds for it.",
+    ),
+    "malformed": (
+        "bg-bad",
+        "x",
+        "No checkpoint",
+        "What it gives out is no checkpoint of this log on this chain.",
+    ),
+    "away": (
+        "bg-plain",
+        "plug-connected-x",
+        "Not answering",
+        "Its node gives no checkpoint now. What is anchored stands.",
+    ),
+    "nothing": ("bg-plain", "clock", "Nothing yet", "Nothing of its log is anchored."),
+}
+
+#: Stage of a day's close -> (words, what it means).
+CLOSE_STAGES = {
+    "PREPARED": ("Prepared", "Made of the books, not on the chain yet."),
+    "COMMITTED": ("Committed", "This side has committed; it reveals once the other has too."),
+    "REVEALED": ("Revealed", "This side has revealed, and waits for the other."),
+    "CONFIRMED": ("Confirmed", "Both sides revealed the same root and totals."),
+    "BROKEN": ("Broken", "The two sides revealed different roots or totals."),
+    "EXPIRED": ("Expired", "The other side stayed silent: the next revision tries again."),
+    "SUPERSEDED": ("Superseded", "A later revision is confirmed in its place."),
+}
+
+#: The board's groups of stages.
+CLOSE_GROUPS = {
+    "confirmed": "Confirmed",
+    "broken": "Broken",
+    "open": "Open",
+    "superseded": "Superseded",
+}
+
+#: Class of a break -> (words, what it means).
+BREAK_KINDS = {
+    "DUPLICATE": ("Duplicate", "A terminal's message is booked a second time."),
+    "FIELD_MISMATCH": ("Fields differ", "Both have the transaction, with different content."),
+    "WRONG_DATE": ("Wrong date", "Both have it alike, under different business dates."),
+    "LATE": ("Late", "One side lacks it, and its time isn't over yet."),
+    "MISSING_AT_ISSUER": ("Missing at issuer", "The issuer's books lack it."),
+    "MISSING_AT_ACQUIRER": ("Missing at acquirer", "The acquirer's books lack it."),
+    "SEQ_GAP": ("Number missing", "A number of the pair that no transaction explains."),
+    "UNSIGNED": ("Not signed", "The acquirer recorded it without the issuer's signature."),
+}
+
+CASE_STATES = {
+    "open": "Open",
+    "proposed": "Proposed",
+    "countersigned": "Countersigned",
+    "corrected": "Corrected",
+    "closed": "Closed",
+}
+
+CASE_STEPS = {
+    "opened": "Opened",
+    "proposed": "Correction proposed",
+    "refused": "Proposal refused",
+    "countersigned": "Proposal countersigned",
+    "corrected": "Correcting entry written",
+    "arrived": "What was late has arrived",
+    "overdue": "Its time is over: it is missing",
+    "closed": "Corrected close confirmed",
+}
+
+RESOLUTIONS = {
+    "TAKE_ACQUIRER": "The acquirer's version stands",
+    "TAKE_ISSUER": "The issuer's version stands",
+    "ACKNOWLEDGE": "Acknowledged: nothing in a close is wrong",
+}
+
+#: The fields of C, and what else a side tells of a broken transaction.
+SHARED_FIELDS = {
+    "amount": "Amount",
+    "currency": "Currency",
+    "kind": "Type",
+    "time": "Time",
+    "merchant": "Merchant",
+    "outcome": "Outcome",
+    "original": "Original",
+    "card_token": "Card token",
+    "commitment": "Commitment C",
+    "txid": "Transaction id",
+    "effect": "Issuer owes",
+    "pair_seq": "Pair number",
+    "business_date": "Business date",
+    "terminal_id": "Terminal",
+    "terminal_seq": "Terminal number",
+    "stan": "STAN",
+    "batch": "Batch",
+    "transmitted_at": "Transmitted",
+}
+
+#: State of a settlement statement -> (badge, icon, words, what it means).
+SETTLEMENT_STATES = {
+    "PREPARED": ("bg-plain", "clock", "Prepared", "Signed here, on its way to the chain."),
+    "PROPOSED": ("bg-warn", "hourglass", "Proposed", "On the chain with one signature of two."),
+    "CONFIRMED": ("bg-good", "check", "Confirmed", "Both have signed the same numbers."),
+    "FINAL": ("bg-good", "shield-check", "Final", "Both signed, and nobody disputed in time."),
+    "DISPUTED": ("bg-bad", "alert-triangle", "Disputed", "The arbiters have to decide."),
+    "RESOLVED": ("bg-plain", "gavel", "Resolved", "The arbiters have decided."),
+    "EXPIRED": ("bg-bad", "x", "Expired", "The second signature didn't come in time."),
+    "SUPERSEDED": ("bg-plain", "history", "Superseded", "Another statement took its place."),
+    "LAPSED": ("bg-plain", "x", "Lapsed", "The other institution's proposal was first."),
+}
+
+VERDICTS = {
+    "UPHELD": "Upheld: the statement stands",
+    "ANNULLED": "Annulled: the statement is void",
+}
+
+ORDER_ACTIONS = {
+    "propose": "Propose",
+    "countersign": "Countersign",
+    "dispute": "Dispute",
+    "resolve": "Resolve",
+}
+
+ORDER_STATES = {
+    "waiting": "Waiting",
+    "sent": "Sent to the chain",
+    "done": "Done",
+    "refused": "Refused",
+}
+
+#: What became of a receipt's promise -> (badge, icon, words, what it means).
+RECEIPT_STATES = {
+    "promised": ("bg-plain", "clock", "Promised", "Recorded, not yet in the log."),
+    "sealed": ("bg-warn", "clock", "Sealed", "In the log; its anchor isn't final yet."),
+    "anchored": ("bg-good", "shield-check", "Anchored", "The promise is kept."),
+    "late": ("bg-warn", "shield-check", "Anchored late", "It stands, but came after the deadline."),
+    "overdue": (
+        "bg-bad",
+        "alert-triangle",
+        "Overdue",
+        "The deadline is over and there is no proof: anybody may take it to the chain.",
+    ),
+    "denied": (
+        "bg-bad",
+        "alert-triangle",
+        "Not in the books",
+        "The node knows no such transaction. After the deadline anybody may take it to the chain.",
+    ),
+    "claimed": (
+        "bg-bad",
+        "gavel",
+        "Omission claimed",
+        "Somebody took the promise to the chain. The member has to answer in time.",
+    ),
+    "answered": (
+        "bg-good",
+        "shield-check",
+        "Claim answered",
+        "The member showed the entry on the chain.",
+    ),
+    "proven": ("bg-bad", "shield-x", "Omission proven", "Nobody answered: it stands for ever."),
+    "invalid": ("bg-bad", "shield-x", "Not valid", "This isn't a promise of this member."),
+    "none": ("bg-plain", "clock", "No promise", "No receipt was given for this transaction."),
+    "unknown": ("bg-plain", "plug-connected-x", "Can't be told", "Somebody doesn't answer now."),
+}
+
+
+#: Refusals that mean something else at a case than elsewhere.
+NOT_DONE_OF_CASE = {
+    "maker-is-checker": "Your institution made this proposal: the other one has to countersign it.",
+    "key-reused": "This form was sent before with other content: look at the case again.",
+}
+
+
+def not_done(kind: str, detail: str = "") -> str:
+    """Why the node didn't do it, in words."""
+    return NOT_DONE.get(kind) or detail or words({}, kind)
 
 
 def words(table: dict[str, str], code: object) -> str:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import signal
 from collections.abc import Mapping
 
 import structlog
 
+from gateway.fleet import Fleet
+from gateway.http.receipts import ReceiptService
 from gateway.http.status import StatusServer
 from gateway.iso8583.dialect import BCD_TPDU
 from gateway.metrics import Metrics
 from gateway.node_link import HttpNodeLink
-from gateway.pos.dispatch import Dispatcher, NodeLink
+from gateway.pos.dispatch import Dispatcher, NodeLink, ServicesLink
 from gateway.pos.server import Limits, PosServer
 from gateway.pos.session import Session
 from gateway.pos.translate import FINGERPRINT_KEY, FINGERPRINT_LABEL, Policy
 from gateway.settings import GatewaySettings
+from gateway.terminal_keys.enrolment import enrol
+from gateway.terminal_keys.model import KeyManagement, TerminalRecord
 from gateway.terminal_keys.ring import ALGORITHMS, MASTER_KEY, ZONE_KEY, KeyRing, tmk_name
+from nodes.api.client import NodeClient, NodePeer, NodeRefused, NodeUnreachable
 from nodes.clock import Clock, SystemClock
 from nodes.crypto.hsm import Algorithm, SoftwareHsm
+from nodes.crypto.http_signatures import MessageSigner
 from nodes.crypto.keystore import Keystore
 
 _log = structlog.get_logger("gateway")
@@ -49,8 +56,11 @@ class Gateway:
         self._servers: list[PosServer] = []
         #: The POS port of each dialect, by its name.
         self.ports: dict[str, int] = {}
-        self._status = StatusServer(self.metrics, self._health)
-        self.session, self.ring = _session(settings, keystore)
+        receipts = ReceiptService(settings.node_url)
+        self._status = StatusServer(self.metrics, self._health, receipts.routes())
+        self.session, self.ring, self.fleet = _session(settings, keystore)
+        self._follower: asyncio.Task[None] | None = None
+        self._fleet_link: NodeClient | None = None
 
     async def start(self) -> None:
         """Listen for terminals and for HTTP."""
@@ -74,16 +84,31 @@ class Gateway:
             max_wait_s=settings.max_wait_ms / 1000,
         )
         self.metrics.waiting.set_function(lambda: dispatcher.waiting)
+        # Few and slow: they get calls of their own, so that no payment waits behind them.
+        services = Dispatcher(
+            link,
+            self.metrics,
+            max_batch=min(16, settings.max_batch),
+            in_flight=2,
+            max_waiting=settings.max_waiting,
+            max_wait_s=settings.deadline_ms / 1000,
+            exchange=link.terminal_services if isinstance(link, ServicesLink) else None,
+        )
         limits = Limits(
             connections=settings.max_connections,
             frame_s=settings.frame_timeout_s,
             idle_s=settings.idle_timeout_s,
         )
+        if self._http_link is not None:
+            await self._follow_fleet()
         # In this order: whoever finds /health there, finds the POS ports open.
         listeners = [(settings.port, BCD_TPDU)]
         listeners += [(listener.port, listener.load()) for listener in settings.listeners]
         for port, dialect in listeners:
-            server = PosServer(self.session, dispatcher, self.metrics, self._clock, limits, dialect)
+            server = PosServer(
+                self.session, dispatcher, self.metrics, self._clock, limits, dialect, services
+            )
+            server.seen = self.fleet.seen
             self._servers.append(server)
             self.ports[dialect.name] = await server.start(settings.host, port)
         self._pos = self._servers[0]
@@ -98,8 +123,30 @@ class Gateway:
             terminals=len(settings.terminals),
         )
 
+    async def _follow_fleet(self) -> None:
+        """Know the fleet before the first terminal comes, as far as the node is there."""
+        settings = self.settings
+        self._fleet_link = link = NodeClient(
+            settings.node_url,
+            signer=MessageSigner(settings.key_id, self._keystore.secret("message")),
+            peer=NodePeer(settings.acquirer, bytes.fromhex(settings.node_message_key)),
+            timeout_s=5.0,
+            connections=2,
+        )
+        self.fleet.restore()
+        with contextlib.suppress(NodeUnreachable, NodeRefused):
+            await self.fleet.follow(link)
+        following = self.fleet.run(link, settings.fleet_poll_s, settings.fleet_report_s)
+        self._follower = asyncio.create_task(following)
+
     async def close(self) -> None:
         """Refuse what waits, close the connections and the way to the node."""
+        if self._follower is not None:
+            self._follower.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._follower
+        if self._fleet_link is not None:
+            await self._fleet_link.close()
         for server in self._servers:
             await server.close()
         await self._status.close()
@@ -116,7 +163,7 @@ class Gateway:
         }
 
 
-def _session(settings: GatewaySettings, keystore: Keystore) -> tuple[Session, KeyRing]:
+def _session(settings: GatewaySettings, keystore: Keystore) -> tuple[Session, KeyRing, Fleet]:
     records = [terminal.record() for terminal in settings.terminals]
     imported = [record for record in records if tmk_name(record.terminal_id) in keystore.names()]
     kinds = {tmk_name(record.terminal_id): ALGORITHMS[record.suite] for record in imported}
@@ -127,7 +174,14 @@ def _session(settings: GatewaySettings, keystore: Keystore) -> tuple[Session, Ke
     hsm.derive(MASTER_KEY, FINGERPRINT_LABEL, FINGERPRINT_KEY)
     ring = KeyRing(hsm, records, settings.key_period_s, settings.key_uses)
     policy = Policy(frozenset(settings.currencies), settings.max_amount, settings.deadline_ms)
-    return Session(hsm, ring, policy), ring
+
+    def check_value(record: TerminalRecord) -> bytes:
+        if record.management is KeyManagement.DUKPT:
+            return enrol(hsm, record).check_value
+        return hsm.check_value(ring.master(record.terminal_id))
+
+    fleet = Fleet(ring, check_value, records, settings.fleet_file)
+    return Session(hsm, ring, policy), ring, fleet
 
 
 async def serve(settings: GatewaySettings, keystore: Keystore) -> None:

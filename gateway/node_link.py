@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -18,11 +19,20 @@ from nodes.authorization.model import (
     TerminalBatch,
     TerminalRequest,
 )
+from nodes.authorization.services import (
+    ServiceAnswer,
+    ServiceAnswers,
+    ServiceBatch,
+    ServiceRequest,
+)
 from nodes.crypto.http_signatures import MessageSigner, SignatureRefused, verify_answer
 
 _log = structlog.get_logger("gateway.node_link")
 
+T = TypeVar("T")
+
 _PATH = "/v1/terminal-requests"
+_SERVICES_PATH = "/v1/terminal-services"
 _FIXED_HEADERS = {"Content-Type": "application/json", "User-Agent": "countersign"}
 _SIGNATURE_LABEL = "sig1="
 #: Refusals after which it is open what the node did: it failed midway.
@@ -31,6 +41,7 @@ _UNDECIDED_STATUS = frozenset({500, 502, 504})
 _DIVISIBLE_STATUS = frozenset({400, 413, 422, 500})
 _ENCODER = msgspec.json.Encoder()
 _ANSWERS = msgspec.json.Decoder(TerminalAnswers)
+_SERVICE_ANSWERS = msgspec.json.Decoder(ServiceAnswers)
 
 
 class HttpNodeLink:
@@ -50,7 +61,6 @@ class HttpNodeLink:
         deadline_s: float,
     ) -> None:
         self._caller = Caller(node_url)
-        self._uri = self._caller.base_url + _PATH
         self._signer = MessageSigner(key_id, message_seed)
         self._node_key = node_key
         self._acquirer = acquirer
@@ -61,10 +71,24 @@ class HttpNodeLink:
     ) -> list[TerminalAnswer]:
         """See NodeLink.terminal_requests."""
         body = _ENCODER.encode(TerminalBatch(list(requests)))
-        fields = self._signer.sign_request("POST", self._uri, body, int(time.time()))
+        answer = await self._asked(_PATH, body, len(requests), timeout_s)
+        return _decoded(answer.body, _ANSWERS).answers
+
+    async def terminal_services(
+        self, requests: Sequence[ServiceRequest], timeout_s: float
+    ) -> list[ServiceAnswer]:
+        """See ServicesLink.terminal_services."""
+        body = _ENCODER.encode(ServiceBatch(list(requests)))
+        answer = await self._asked(_SERVICES_PATH, body, len(requests), timeout_s)
+        return _decoded(answer.body, _SERVICE_ANSWERS).answers
+
+    async def _asked(self, path: str, body: bytes, count: int, timeout_s: float) -> Answer:
+        """A signed call, and the node's own answer to it. NodeNotReached, NodeUndecided."""
+        uri = self._caller.base_url + path
+        fields = self._signer.sign_request("POST", uri, body, int(time.time()))
         try:
             async with asyncio.timeout(min(timeout_s, self._deadline_s)):
-                answer = await self._caller.post(_PATH, _FIXED_HEADERS | fields, body)
+                answer = await self._caller.post(path, _FIXED_HEADERS | fields, body)
         except TimeoutError:
             raise NodeUndecided() from None
         except NotSent as error:
@@ -76,10 +100,10 @@ class HttpNodeLink:
         self._check(answer, fields["Signature"].removeprefix(_SIGNATURE_LABEL))
         if answer.status != 200:
             # The status only: a problem document might quote what was sent.
-            _log.warning("node_refused", status=answer.status, requests=len(requests))
+            _log.warning("node_refused", status=answer.status, requests=count)
             failure = NodeUndecided if answer.status in _UNDECIDED_STATUS else NodeNotReached
             raise failure(divide=answer.status in _DIVISIBLE_STATUS)
-        return self._decoded(answer.body)
+        return answer
 
     async def close(self) -> None:
         """Close the connections."""
@@ -102,11 +126,12 @@ class HttpNodeLink:
             _log.warning("node_unreachable", why=why, sent=True)
             raise NodeUndecided() from None
 
-    def _decoded(self, body: bytes) -> list[TerminalAnswer]:
-        try:
-            if would_overflow(body):
-                raise msgspec.DecodeError
-            return _ANSWERS.decode(body).answers
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            _log.warning("node_unreachable", why="the answer can't be read", sent=True)
-            raise NodeUndecided() from None
+
+def _decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    try:
+        if would_overflow(body):
+            raise msgspec.DecodeError
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        _log.warning("node_unreachable", why="the answer can't be read", sent=True)
+        raise NodeUndecided() from None

@@ -110,6 +110,11 @@ class GatewaySettings(_Strict):
     key_period_s: Annotated[int, Field(ge=1)] = 86_400
     key_uses: Annotated[int, Field(ge=1)] = USES
     max_amount: Annotated[int, Field(ge=1, le=MAX_TRANSACTION_AMOUNT)] = 10_000_000_000
+    #: How often the acquirer's fleet is asked for changes, and is told who was heard.
+    fleet_poll_s: Annotated[float, Field(gt=0)] = 1.0
+    fleet_report_s: Annotated[float, Field(gt=0)] = 5.0
+    #: Where what is known of the fleet outlasts a restart; no secrets stand in it.
+    fleet_file: Path | None = None
     currencies: Annotated[list[str], Field(min_length=1)] = ["CNY"]
     log_level: str = "info"
 

@@ -18,8 +18,9 @@ from nodes.chain.client import ChainClient
 from nodes.chain.directory import Directory
 from nodes.chain.directory_file import DirectoryFile
 from nodes.chain.errors import ChainError
-from nodes.chain.signer import LocalSigner, Signer
+from nodes.chain.signer import LocalSigner, OperatorSigner
 from nodes.clock import Clock, SystemClock
+from nodes.crypto.answer_signature import AnswerSigner
 from nodes.crypto.emv import SoftwareEmvHsm
 from nodes.crypto.hsm import PIN_LOOKUP_KEY, SoftwareHsm
 from nodes.crypto.keystore import Keystore
@@ -43,7 +44,7 @@ class Node:
     chain: ChainClient
     directory: Directory
     anchors: AnchorRegistry
-    signer: Signer
+    signer: OperatorSigner
     link: IssuerLink
     authorizer: Authorizer
     directory_file: DirectoryFile
@@ -165,7 +166,12 @@ def _vault(keystore: Keystore) -> PanVault:
 
 def _issuer(settings: NodeSettings, keystore: Keystore, clock: Clock) -> Issuer:
     return Issuer(
-        settings.member_id, _vault(keystore), _hsm(keystore), clock, _emv_hsm(keystore)
+        settings.member_id,
+        _vault(keystore),
+        _hsm(keystore),
+        clock,
+        AnswerSigner(keystore.secret("message")),
+        _emv_hsm(keystore),
     )
 
 
@@ -181,7 +187,9 @@ def _acquirer(
         member = directory.issuer_for(pan)
         return member.member_id if member is not None and member.active else None
 
-    return Acquirer(settings.member_id, _hsm(keystore), clock, route)
+    # Card numbers of advices that wait for their issuer are sealed under the acquirer's own key.
+    vault = _vault(keystore) if {"pan", "pan_lookup"} <= keystore.names() else None
+    return Acquirer(settings.member_id, _hsm(keystore), clock, route, vault=vault)
 
 
 def configure_logging(level: str) -> None:

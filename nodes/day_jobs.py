@@ -12,10 +12,14 @@ from typing import Any, TypeVar
 
 import structlog
 
+from nodes.anchoring.operations.answering import leaf_evidence
 from nodes.api.clearing_client import ClearingClient, case_events_since, clearing_client
 from nodes.api.client import NodeRefused, NodeUnreachable
+from nodes.authorization.operations.checking import check_answers
 from nodes.bootstrap import Node
 from nodes.chain.closes import CloseRegistry
+from nodes.chain.evidence import Evidence
+from nodes.chain.settlements import SettlementRegistry
 from nodes.clearing import queries
 from nodes.clearing.model import CaseOutcome, CaseStep
 from nodes.clearing.operations.cases import NODE, advance_late, end_cases, take_over
@@ -30,6 +34,8 @@ from nodes.clock import to_datetime
 from nodes.crypto.http_signatures import MessageSigner
 from nodes.db.engine import transaction
 from nodes.reconciliation.day_comparison import CountedExchange, compare_close
+from nodes.settlement.operations.context import SettlementContext
+from nodes.settlement.operations.settling import settle
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +56,7 @@ class DayJobs:
             settings.late_after_s,
             settings.case_due_s,
         )
+        self._settlement = self._settling(node)
         self._posting: PostingContext | None = None
         if settings.close_registry:
             self._posting = PostingContext(
@@ -61,6 +68,36 @@ class DayJobs:
                 node.clock,
             )
 
+    def _settling(self, node: Node) -> SettlementContext | None:
+        settings = node.settings
+        if not settings.close_registry or not settings.settlement_registry:
+            return None
+        return SettlementContext(
+            engine=node.engine,
+            member_id=node.member_id,
+            client=node.chain,
+            registry=SettlementRegistry(node.chain, settings.settlement_registry),
+            signer=node.signer,
+            clock=node.clock,
+            evidence=self._evidence,
+            automatic=settings.settlement == "automatic",
+            due_s=settings.settlement_due_s,
+        )
+
+    def check_answers(self) -> int:
+        """Check what issuers have signed of their answers; how many. IssuerUnknown puts it off."""
+        if "acquirer" not in self._node.settings.roles:
+            return 0
+        return check_answers(self._node.engine, self._message_keys)
+
+    def _message_keys(self, issuer: str) -> list[bytes]:
+        """An issuer's present message key, then its earlier ones."""
+        member = self._node.directory.member(issuer)
+        if member is None:
+            return []
+        earlier = [period.key for period in reversed(member.message_keys)]
+        return [member.message_key, *(key for key in earlier if key != member.message_key)]
+
     def close(self) -> int:
         """Close the days that are due, and see which the others have opened; how many of both."""
         node = self._node
@@ -71,6 +108,15 @@ class DayJobs:
     def post(self) -> int:
         """Bring closes further on the chain; how many steps."""
         return post_closes(self._posting) if self._posting is not None else 0
+
+    def settle(self) -> int:
+        """Bring settlement statements further; how many things were done."""
+        return settle(self._settlement) if self._settlement is not None else 0
+
+    def _evidence(self, txid: bytes) -> Evidence | None:
+        """The anchored leaf of a transaction between institutions in this member's log."""
+        with transaction(self._node.engine) as connection:
+            return leaf_evidence(connection, txid)
 
     def reconcile(self) -> int:
         """Compare what the chain has judged, and bring cases further; how many things were done."""
@@ -89,6 +135,9 @@ class DayJobs:
         node, done = self._node, 0
         with transaction(node.engine) as connection:
             waiting = queries.uncompared(connection)
+        if waiting:
+            # What isn't signed is a break of the day: it must be known before.
+            self.check_answers()
         for staged in waiting:
             client = self._client(staged.close.key.issuer)
             if client is None:

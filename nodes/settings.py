@@ -55,6 +55,8 @@ class NodeSettings(BaseModel):
     seal_interval_s: float = Field(default=2.0, gt=0)
     #: Under load, rows may wait for so long to be sealed: terminals come first.
     seal_patience_s: float = Field(default=10.0, ge=0)
+    #: How far the worker steps back from the processors for the node (nice, as in setpriority(2)).
+    worker_niceness: int = Field(default=10, ge=0, le=19)
     business_time_zone: str = "Asia/Shanghai"
     #: A business date is closed so long after its end (seconds).
     close_grace_s: float = Field(default=1800.0, ge=0)
@@ -62,6 +64,11 @@ class NodeSettings(BaseModel):
     late_after_s: float = Field(default=3600.0, ge=0)
     #: A break's case is due so long after it was opened.
     case_due_s: float = Field(default=48 * 3600.0, gt=0)
+    #: Statements of confirmed closes are proposed and countersigned by the node itself, or only
+    #: when somebody orders it.
+    settlement: Literal["automatic", "manual"] = "automatic"
+    #: So long both institutions have to sign a statement; the contract takes 30 days at most.
+    settlement_due_s: int = Field(default=7 * 86_400, ge=60, le=30 * 86_400)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("member_id")

@@ -9,6 +9,7 @@ which makes it the sweeper too.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -42,18 +43,25 @@ from nodes.anchoring.operations.answering import ClaimWatch, answer_claims
 from nodes.anchoring.operations.event_sealing import seal_events
 from nodes.anchoring.rules import BUSY_ROWS, RowUnsound, may_wait
 from nodes.anchoring.store import transaction
-from nodes.api.client import NodeClient, NodePeer, NodeRefused, NodeUnreachable
-from nodes.authorization.model import AuthorizationAnswer
+from nodes.api.client import HotlistEntry, NodeClient, NodePeer, NodeRefused, NodeUnreachable
+from nodes.authorization.batching import LedgerUnavailable
+from nodes.authorization.model import AuthorizationAnswer, AuthorizationRequest
 from nodes.authorization.operations.booking import AccountBusy
+from nodes.authorization.operations.checking import IssuerUnknown
 from nodes.authorization.operations.expiring import expire_holds
 from nodes.authorization.operations.forwarding import (
+    forwarded_request,
     recover_pending,
     request_of,
+    settle_forwards,
     settle_reversals,
+    take_forwards,
     take_reversals,
 )
 from nodes.authorization.service import IssuerUnreachable
+from nodes.authorization.store import hotlist
 from nodes.authorization.store.acquirer import QueuedReversal
+from nodes.authorization.store.batches import roll_lines
 from nodes.bootstrap import Node
 from nodes.chain.challenges import OmissionRegistry
 from nodes.chain.directory import Member
@@ -72,16 +80,21 @@ QUEUE = "countersign"
 SWEEP_S = 2.0
 #: How often events are sealed: rarely enough that they make few batches of their own.
 EVENTS_S = 15.0
+#: How often issuers' signatures are checked; a day is compared only after it.
+CHECKS_S = 5.0
 #: How often claims of omission are looked for; there is a day to answer.
 CLAIMS_S = 10.0
 #: Days end once a day: looking for them more often would only cost.
 _CLOSE_S = 10.0
+#: How old an acquirer's copy of the hotlist gets, while all issuers are there.
+_HOTLIST_S = 30.0
 _ISSUER_TIMEOUT_MS = 5_000
 _FEED_PAGE = 200
 #: Outages, which pass: the next ring tries again.
 _OUTAGES = (
     AccountBusy,
     ChainError,
+    IssuerUnknown,
     NodeUnreachable,
     NodeRefused,
     psycopg.OperationalError,
@@ -198,6 +211,10 @@ class Jobs:
         omissions = OmissionRegistry(self._node.chain, address)
         return answer_claims(self.context(), omissions, self._claims)
 
+    def check_answers(self) -> int:
+        """Check what issuers have signed of their answers; how many."""
+        return self._days.check_answers()
+
     def recover_pending(self) -> int:
         """Close requests that a crash left open."""
         if self._acquirer is None:
@@ -234,6 +251,78 @@ class Jobs:
             return await self._node.authorizer.authorize(requests)
         return await self._node.link.authorize(issuer, requests, deadline_ms)
 
+    def forward_advices(self) -> int:
+        """Send due advices and completions to their issuers; how many were answered."""
+        if self._acquirer is None or self._acquirer.vault is None:
+            return 0
+        with transaction(self._node.engine) as connection:
+            taken = take_forwards(connection, self._acquirer)
+        settled = 0
+        for issuer in sorted({row.issuer for row in taken}):
+            rows = [row for row in taken if row.issuer == issuer]
+            deadline_ms = self._node.clock.now_ms() + _ISSUER_TIMEOUT_MS
+            requests = [forwarded_request(self._acquirer, row, deadline_ms) for row in rows]
+            try:
+                answers = self._runner.run(self._authorize(issuer, requests, deadline_ms))
+            except (IssuerUnreachable, LedgerUnavailable) as error:
+                log.warning("advices_not_acknowledged", issuer=issuer, why=str(error))
+                continue
+            with transaction(self._node.engine) as connection:
+                pairs = list(zip(rows, answers, strict=True))
+                settled += settle_forwards(connection, self._acquirer, pairs)
+        return settled
+
+    async def _authorize(
+        self, issuer: str, requests: list[AuthorizationRequest], deadline_ms: int
+    ) -> list[AuthorizationAnswer]:
+        if issuer == self._node.member_id:
+            return await self._node.authorizer.authorize(requests)
+        return await self._node.link.authorize(issuer, requests, deadline_ms)
+
+    def roll_batches(self) -> int:
+        """Take new transactions into their terminals' batches; how many were looked at."""
+        if self._acquirer is None:
+            return 0
+        rolled = 0
+        while True:
+            with transaction(self._node.engine) as connection:
+                count = roll_lines(connection)
+            rolled += count
+            if not count:
+                return rolled
+
+    def copy_hotlists(self) -> int:
+        """Take what is new in issuers' hotlists; how many entries."""
+        if self._acquirer is None:
+            return 0
+        node, copied = self._node, 0
+        for member in node.directory.members():
+            if not member.active or "issuer" not in member.roles:
+                continue
+            try:
+                copied += self._copy_hotlist(member)
+            except (NodeUnreachable, NodeRefused) as error:
+                log.warning("hotlist_not_copied", issuer=member.member_id, why=str(error))
+        return copied
+
+    def _copy_hotlist(self, member: Member) -> int:
+        node, issuer, copied = self._node, member.member_id, 0
+        while True:
+            asked_ms = node.clock.now_ms()
+            entries: list[HotlistEntry] = []
+            if issuer != node.member_id:
+                with transaction(node.engine) as connection:
+                    after = hotlist.last_version(connection, issuer)
+                entries = self._runner.run(self._feed_client(member).hotlist(after, _FEED_PAGE))
+            with transaction(node.engine) as connection:
+                rows = [(e.version, e.card_key_id, e.listed, e.reason, e.at_ms) for e in entries]
+                hotlist.copy_entries(connection, issuer, rows)
+                if len(entries) < _FEED_PAGE:
+                    hotlist.checked(connection, issuer, asked_ms)
+            copied += len(entries)
+            if len(entries) < _FEED_PAGE:
+                return copied
+
     def collect_webhooks(self) -> int:
         """Make messages of what has been recorded since; and see that what is due is sent."""
         settings = self._node.settings
@@ -268,6 +357,10 @@ class Jobs:
     def post_closes(self) -> int:
         """Bring closes further on the chain; how many steps."""
         return self._days.post()
+
+    def settle(self) -> int:
+        """Bring settlement statements further; how many things were done."""
+        return self._days.settle()
 
     def reconcile(self) -> int:
         """Compare closes with the other side's, and bring the cases of breaks further."""
@@ -345,12 +438,17 @@ def make_celery(node: Node, jobs: Jobs) -> Celery:
     _add_task(app, "answer_claims", jobs.answer_claims)
     _add_task(app, "forward_reversals", jobs.forward_reversals)
     _add_task(app, "recover_pending", jobs.recover_pending)
+    _add_task(app, "forward_advices", jobs.forward_advices)
+    _add_task(app, "roll_batches", jobs.roll_batches)
+    _add_task(app, "copy_hotlists", jobs.copy_hotlists)
+    _add_task(app, "check_answers", jobs.check_answers)
     _add_task(app, "collect_webhooks", jobs.collect_webhooks)
     _add_task(app, "expire_holds", jobs.expire_holds)
     _add_task(app, "pull_feed", jobs.pull_feed)
     _add_task(app, "close_days", jobs.close_days, then="post_closes")
     _add_task(app, "post_closes", jobs.post_closes, then="reconcile")
     _add_task(app, "reconcile", jobs.reconcile, then="close_days")
+    _add_task(app, "settle", jobs.settle, then="settle")
     return app
 
 
@@ -372,6 +470,8 @@ def _configuration(node: Node) -> dict[str, Any]:
         periods |= {"answer_claims": CLAIMS_S}
     if "acquirer" in settings.roles:
         periods |= {"forward_reversals": 1.0, "recover_pending": SWEEP_S}
+        periods |= {"forward_advices": 1.0, "roll_batches": SWEEP_S, "copy_hotlists": _HOTLIST_S}
+        periods |= {"check_answers": CHECKS_S}
         periods |= {"collect_webhooks": 1.0}
     if "issuer" in settings.roles:
         periods |= {"expire_holds": SWEEP_S}
@@ -379,6 +479,8 @@ def _configuration(node: Node) -> dict[str, Any]:
         periods |= {"pull_feed": SWEEP_S}
     if {"acquirer", "issuer"} & set(settings.roles):
         periods |= {"close_days": _CLOSE_S, "post_closes": SWEEP_S, "reconcile": SWEEP_S}
+        if settings.settlement_registry is not None:
+            periods |= {"settle": SWEEP_S}
     return {
         "broker_url": settings.jobs_url,
         "broker_transport_options": _transport_options(settings.jobs_url),
@@ -446,6 +548,7 @@ def prepare_queue(jobs_url: str, *, patience_s: float = 60.0) -> None:
 
 def run(node: Node) -> None:
     """Work until SIGTERM (then the job at hand is ended first)."""
+    os.setpriority(os.PRIO_PROCESS, 0, node.settings.worker_niceness)
     prepare_queue(node.settings.jobs_url)
     jobs = Jobs(node)
     app = make_celery(node, jobs)

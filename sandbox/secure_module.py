@@ -294,6 +294,6 @@ class SecureModule:
     def _transaction(self, serial: bytes) -> str:
         """Make the keys of a DUKPT transaction."""
         suffix = serial.hex()
-        for use in (*_USES.values(), KeyUse.ANSWER_MAC):
-            self.hsm.derive_transaction("master", serial, use, f"{use}:{suffix}")
+        names = {use: f"{use}:{suffix}" for use in (*_USES.values(), KeyUse.ANSWER_MAC)}
+        self.hsm.derive_transaction("master", serial, names)
         return suffix

@@ -202,6 +202,9 @@ class Network:
                 "rpc_url": self.rpc_url,
                 "anchor_registry": self.state.contracts["AnchorRegistry"],
                 "member_registry": self.state.contracts["MemberRegistry"],
+                "close_registry": self.state.contracts["CloseRegistry"],
+                "settlement_registry": self.state.contracts["SettlementRegistry"],
+                "omission_registry": self.state.contracts["OmissionRegistry"],
             },
         )
 

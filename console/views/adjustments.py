@@ -145,7 +145,7 @@ def _may_act(institution: Institution, username: str) -> None:
 
 
 def _why(error: NotDone) -> str:
-    return wording.NOT_DONE.get(error.kind) or error.detail or wording.words({}, error.kind)
+    return wording.not_done(error.kind, error.detail)
 
 
 def _to(institution: Institution, adjustment_id: int) -> Response:

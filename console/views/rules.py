@@ -85,7 +85,7 @@ async def backtest(
         document = {name: rule[name] for name in _OF_RULE} | {"days": days}
         context["result"] = await institution.act(user.username, "/v1/rules/backtest", document)
     except NotDone as error:
-        context["refusal"] = wording.NOT_DONE.get(error.kind) or error.detail or error.kind
+        context["refusal"] = wording.not_done(error.kind, error.detail)
     return render(request, "backtest.html", context)
 
 

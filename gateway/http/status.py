@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from aiohttp import web
 
@@ -12,7 +12,13 @@ from gateway.metrics import Metrics
 class StatusServer:
     """A small HTTP server beside the POS port, on the same event loop."""
 
-    def __init__(self, metrics: Metrics, health: Callable[[], Mapping[str, object]]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        health: Callable[[], Mapping[str, object]],
+        routes: Iterable[web.RouteDef] = (),
+    ) -> None:
+        self._routes = tuple(routes)
         self._metrics = metrics
         self._health = health
         self._runner: web.AppRunner | None = None
@@ -22,6 +28,7 @@ class StatusServer:
         app = web.Application(client_max_size=1024)
         app.router.add_get("/health", self._get_health)
         app.router.add_get("/metrics", self._get_metrics)
+        app.router.add_routes(self._routes)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port)

@@ -102,8 +102,11 @@ _SHARED = (
     _fixed(53, "Security related control information", Content.N, 16),
     _lll(54, "Additional amounts", Content.AN, 20, 120),
     _lll(55, "Integrated circuit card data", Content.B, 1, 255),
+    _lll(56, "Downloaded data", Content.B, 1, 999),
+    _lll(57, "Offline record", Content.B, 1, 255),
     _lll(60, "Batch number and processing flags", Content.N, 6, 8),
     _lll(62, "Key material and cover", Content.B, 1, 999),
+    _lll(63, "Totals, or what is asked for", Content.ANS, 1, 255),
     _fixed(64, "Message authentication code", Content.B, 8),
 )
 
@@ -113,6 +116,7 @@ _PIN_BLOCK_LENGTH = {Suite.SM: 16, Suite.AES: 16, Suite.LEGACY: 8}
 #: Elements that a request may carry; the others of the spec stand in answers only.
 REQUEST_ELEMENTS = frozenset(
     {2, 3, 4, 7, 11, 12, 13, 14, 22, 23, 25, 26, 32, 35, 37, 41, 42, 49, 52, 53, 55, 60, 62, 64}
+    | {57, 63}
 )
 #: Elements of a request that its answer repeats.
 ECHOED_ELEMENTS = (7, 11, 37, 41, 42)

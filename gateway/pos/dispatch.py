@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import structlog
 
@@ -22,6 +22,7 @@ from gateway.metrics import Metrics
 from gateway.pos.response_codes import Refusal
 from gateway.pos.session import Address
 from nodes.authorization.model import TerminalAnswer, TerminalRequest
+from nodes.authorization.services import ServiceAnswer, ServiceRequest
 
 _log = structlog.get_logger("gateway.dispatch")
 
@@ -45,12 +46,36 @@ class NodeUndecided(NodeFailure):
     """The node may have got the requests; what became of them is unknown."""
 
 
+#: What terminals ask of the node, and what it answers.
+Request = TerminalRequest | ServiceRequest
+Decision = TerminalAnswer | ServiceAnswer
+
+
 class NodeLink(Protocol):
     """The way to the acquirer's node."""
 
     async def terminal_requests(
         self, requests: Sequence[TerminalRequest], timeout_s: float
     ) -> list[TerminalAnswer]:
+        """One answer for each request, in order. Raises NodeNotReached or NodeUndecided."""
+        ...
+
+
+@runtime_checkable
+class ServicesLink(Protocol):
+    """The way to the node for what isn't a payment."""
+
+    async def terminal_services(
+        self, requests: Sequence[ServiceRequest], timeout_s: float
+    ) -> list[ServiceAnswer]:
+        """One answer for each request, in order. Raises NodeNotReached or NodeUndecided."""
+        ...
+
+
+class Exchange(Protocol):
+    """One kind of call to the node: NodeLink.terminal_requests, or the like for services."""
+
+    async def __call__(self, requests: Sequence[Any], timeout_s: float) -> Sequence[Decision]:
         """One answer for each request, in order. Raises NodeNotReached or NodeUndecided."""
         ...
 
@@ -62,19 +87,19 @@ class Waiting:
 
     def __init__(
         self,
-        request: TerminalRequest,
+        request: Request,
         address: Address,
         arrived: float,
         deadline: float,
-        done: Callable[[Waiting, TerminalAnswer | Refusal | None], None],
+        done: Callable[[Waiting, Decision | Refusal | None], None],
     ) -> None:
         self.request = request
         self.address = address
         self.arrived = arrived
         self.deadline = deadline
-        self._done: Callable[[Waiting, TerminalAnswer | Refusal | None], None] | None = done
+        self._done: Callable[[Waiting, Decision | Refusal | None], None] | None = done
 
-    def finish(self, result: TerminalAnswer | Refusal | None) -> None:
+    def finish(self, result: Decision | Refusal | None) -> None:
         """Tell who waits, once: the decision, why the gateway refuses, or None for silence."""
         done, self._done = self._done, None
         if done is not None:
@@ -84,7 +109,8 @@ class Waiting:
 class Dispatcher:
     """The queue before the node; one for all connections of a gateway, on one event loop.
 
-    `in_flight` calls at a time, `max_batch` requests a call, `max_waiting` requests in the queue
+    `exchange`: the call, if it isn't link.terminal_requests. `in_flight` calls at a time,
+    `max_batch` requests a call, `max_waiting` requests in the queue
     and none longer than `max_wait_s` (seconds): beyond that the gateway is overloaded.
     """
 
@@ -97,8 +123,10 @@ class Dispatcher:
         in_flight: int,
         max_waiting: int,
         max_wait_s: float,
+        exchange: Exchange | None = None,
     ) -> None:
         self._link = link
+        self._exchange_with = exchange
         self._metrics = metrics
         self._max_batch = max_batch
         self._free = in_flight
@@ -181,7 +209,7 @@ class Dispatcher:
             if not self._closed:
                 self._start()
 
-    def _deliver(self, item: Waiting, answer: TerminalAnswer) -> None:
+    def _deliver(self, item: Waiting, answer: Decision) -> None:
         try:
             item.finish(answer)
         except Exception as error:  # noqa: BLE001 (one bad answer must not cost the others theirs)
@@ -221,7 +249,8 @@ class Dispatcher:
         metrics.node_batch.observe(len(items))
         left = max(item.deadline for item in items) - asyncio.get_running_loop().time()
         try:
-            answers = await self._link.terminal_requests([item.request for item in items], left)
+            exchange: Exchange = self._exchange_with or self._link.terminal_requests
+            answers = await exchange([item.request for item in items], left)
             if len(answers) != len(items):
                 raise NodeUndecided  # which answer is whose is anybody's guess
         except NodeFailure as failure:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from nodes.authorization.model import Outcome
+from nodes.authorization.services import ServiceOutcome
 
 APPROVED = "00"
 #: Approved for less than was asked for; DE4 of the answer says how much.
@@ -52,6 +53,8 @@ CODE_OF_OUTCOME: Mapping[Outcome, str] = {
     Outcome.OVER_ORIGINAL_AMOUNT: "64",
     Outcome.HOLD_ENDED: "12",
     Outcome.ACCOUNT_FROZEN: "62",
+    Outcome.OFFLINE_CLONE: "34",
+    Outcome.OFFLINE_RECORD_INVALID: "34",
     Outcome.CARD_NOT_PERMITTED: "57",
     Outcome.USES_EXHAUSTED: "65",
     Outcome.RULE_DECLINED: "57",
@@ -60,6 +63,18 @@ CODE_OF_OUTCOME: Mapping[Outcome, str] = {
     Outcome.INSUFFICIENT_FUNDS: "51",
     Outcome.ISSUER_UNAVAILABLE: "91",
     Outcome.SYSTEM_ERROR: "96",
+}
+
+
+#: How services end that are no payments: batch close, upload, downloads.
+CODE_OF_SERVICE: Mapping[ServiceOutcome, str] = {
+    ServiceOutcome.KEY_REUSED: KEY_REUSED,
+    ServiceOutcome.TERMINAL_NOT_PERMITTED: "58",
+    ServiceOutcome.MERCHANT_NOT_PERMITTED: "03",
+    ServiceOutcome.NOT_EXPECTED: "12",
+    ServiceOutcome.DIFFERS: "95",
+    ServiceOutcome.SYSTEM_ERROR: "96",
+    ServiceOutcome.DONE: APPROVED,
 }
 
 

@@ -11,12 +11,12 @@ import structlog
 
 from gateway.iso8583.dialect import BCD_TPDU, Dialect
 from gateway.metrics import Metrics
-from gateway.pos.dispatch import Dispatcher, Waiting
+from gateway.pos.dispatch import Decision, Dispatcher, Waiting
 from gateway.pos.framing import FrameFlaw, FrameReader
 from gateway.pos.response_codes import KEY_REUSED, Refusal
 from gateway.pos.session import Close, Drop, Forward, Reply, Session
 from gateway.pos.translate import ROUTES, answer_mti
-from nodes.authorization.model import TerminalAnswer
+from nodes.authorization.services import ServiceRequest
 from nodes.clock import Clock
 
 _log = structlog.get_logger("gateway.pos")
@@ -50,14 +50,19 @@ class PosServer:
         clock: Clock,
         limits: Limits,
         dialect: Dialect = BCD_TPDU,
+        services: Dispatcher | None = None,
     ) -> None:
         self.session = session
         self.dialect = dialect
         self.dispatcher = dispatcher
+        #: For what isn't a payment: it doesn't wait in the payments' queue, nor they behind it.
+        self.services = services or dispatcher
         self.metrics = metrics
         self.clock = clock
         self.limits = limits
         self.connections: set[_Connection] = set()
+        #: By terminal: when (ms, UTC) its last request came, and its batch. The fleet empties it.
+        self.seen: dict[str, tuple[int, str]] = {}
         self._server: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
         # Connections with answers that wait to be written, and the end of this turn.
@@ -81,6 +86,7 @@ class PosServer:
         if self._server is not None:
             self._server.close()
         await self.dispatcher.close()
+        await self.services.close()
         for connection in list(self.connections):
             connection.close()
         if self._server is not None:
@@ -208,15 +214,17 @@ class _Connection(asyncio.Protocol):
     def _forward(self, step: Forward, now_ms: int) -> None:
         server = self._server
         arrived = self.last_frame
+        server.seen[step.request.terminal_id] = now_ms, step.request.batch
         deadline = arrived + (step.request.deadline_ms - now_ms) / 1000
         item = Waiting(step.request, step.address, arrived, deadline, self._done)
-        if not server.dispatcher.submit(item):
+        to = server.services if isinstance(step.request, ServiceRequest) else server.dispatcher
+        if not to.submit(item):
             self._send(server.session.refuse(step.address, Refusal.OVERLOADED))
             return
         self.outstanding += 1
         self._regulate()
 
-    def _done(self, item: Waiting, result: TerminalAnswer | Refusal | None) -> None:
+    def _done(self, item: Waiting, result: Decision | Refusal | None) -> None:
         self.outstanding -= 1
         now = self._loop.time()
         try:
@@ -227,7 +235,7 @@ class _Connection(asyncio.Protocol):
                 self.write()
                 self._transport.close()
 
-    def _tell(self, item: Waiting, result: TerminalAnswer | Refusal | None, now: float) -> None:
+    def _tell(self, item: Waiting, result: Decision | Refusal | None, now: float) -> None:
         server = self._server
         if result is None:
             server.metrics.unanswered.labels("undecided").inc()

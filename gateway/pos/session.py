@@ -16,7 +16,7 @@ from gateway.iso8583.codec import MAC_LENGTH, Message
 from gateway.iso8583.dialect import BCD_TPDU, Dialect
 from gateway.iso8583.errors import FormatError
 from gateway.iso8583.spec import REQUEST_ELEMENTS
-from gateway.pos import framing, translate
+from gateway.pos import framing, services, translate
 from gateway.pos.cover import uncover
 from gateway.pos.framing import FrameError, Header
 from gateway.pos.response_codes import APPROVED, CODE_OF_REFUSAL, Refusal
@@ -26,6 +26,7 @@ from gateway.terminal_keys.model import KeyManagement, TerminalRecord
 from gateway.terminal_keys.ring import STATIC_EPOCH, KeyRing, WorkingKeys
 from gateway.terminal_keys.sign_on import SignOnFlaw
 from nodes.authorization.model import TerminalAnswer, TerminalRequest
+from nodes.authorization.services import ServiceAnswer, ServiceRequest
 from nodes.crypto.hsm import Hsm
 
 _NO_MAC = bytes(MAC_LENGTH)
@@ -66,7 +67,7 @@ class Address(msgspec.Struct, frozen=True, gc=False):
 class Forward(msgspec.Struct, frozen=True, gc=False):
     """Ask the node, and answer to `address` what it decides."""
 
-    request: TerminalRequest
+    request: TerminalRequest | ServiceRequest
     address: Address
 
 
@@ -107,7 +108,7 @@ class Session:
             message.binary.get(64, b""),
         )
         try:
-            if mti not in translate.ROUTES:
+            if mti not in translate.BASE:
                 raise Refused(Refusal.MTI_UNKNOWN)
             if terminal is None:
                 raise Refused(Refusal.TERMINAL_UNKNOWN, 41)
@@ -124,9 +125,18 @@ class Session:
         """The answer for what the gateway refuses by itself."""
         return self._reply(address, CODE_OF_REFUSAL[refusal], refusal)
 
-    def answer(self, request: TerminalRequest, address: Address, answer: TerminalAnswer) -> Reply:
+    def answer(
+        self,
+        request: TerminalRequest | ServiceRequest,
+        address: Address,
+        answer: TerminalAnswer | ServiceAnswer,
+    ) -> Reply:
         """The answer for a node's decision: equal bytes for an equal request and decision."""
-        message = translate.to_answer(address.mti, address.echo, request, answer)
+        if isinstance(answer, ServiceAnswer) or isinstance(request, ServiceRequest):
+            assert isinstance(answer, ServiceAnswer)
+            message = services.to_message(address.mti, address.echo, answer)
+        else:
+            message = translate.to_answer(address.mti, address.echo, request, answer)
         code = message.text[39]
         return Reply(self._seal(address, message), message.mti, code, request.terminal_id)
 
@@ -178,6 +188,11 @@ class Session:
                 message, route, keys.pin, self._hsm, self._policy, now_ms
             )
             return Forward(request, address)
+        if route.service is not None:
+            asked = services.to_service_request(
+                message, route, keys.pin, self._hsm, self._policy, now_ms
+            )
+            return Forward(asked, address)
         if route is translate.ECHO:
             return self._reply(address, APPROVED, None)
         stan, material = message.text[11], message.binary[62]

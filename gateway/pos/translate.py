@@ -18,6 +18,7 @@ from gateway.pos.response_codes import APPROVED, CODE_OF_OUTCOME, PARTIALLY_APPR
 from gateway.terminal_keys.ring import ZONE_KEY
 from nodes import money
 from nodes.authorization.model import Kind, TerminalAnswer, TerminalRequest
+from nodes.authorization.services import Service
 from nodes.crypto.hsm import Hsm, PinBlockInvalid
 
 #: Name of the HSM key under which card data enters a fingerprint.
@@ -50,7 +51,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A message that this gateway serves; `kind` None: network management."""
+    """A message that this gateway serves; without kind and service: network management."""
 
     kind: Kind | None
     required: frozenset[int]
@@ -62,6 +63,10 @@ class Route:
     #: Whether the flags of DE60 mean something here: partial approval, several completions.
     partial: bool = False
     several: bool = False
+    #: An authorization that was given already: what is there is held.
+    advice: bool = False
+    #: What else is asked of the acquirer's node (gateway/pos/services.py).
+    service: Service | None = None
 
 
 _FINANCIAL = frozenset({3, 4, 11, 12, 13, 22, 41, 42, 49, 60})
@@ -70,6 +75,7 @@ SIGN_ON = Route(None, frozenset({3, 11, 41, 42, 62}))
 ECHO = Route(None, frozenset({3, 11, 41, 42}))
 _REVERSAL = Route(Kind.REVERSAL, _FINANCIAL, card=True)
 _VOID = Route(Kind.VOID, _FOLLOW_UP, card=True, follow_up=True)
+_UPLOAD = Route(None, _FINANCIAL | {63}, service=Service.BATCH_UPLOAD)
 
 #: The transition table of the POS link: what a terminal may send, and what it must carry then. By
 #: MTI, then by DE3, or by DE3/DE25 where the condition code tells two messages apart.
@@ -83,6 +89,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
         "000000": Route(Kind.PURCHASE, _FINANCIAL, card=True, expiry=True, partial=True),
         "020000": _VOID,
         "200000": Route(Kind.REFUND, _FOLLOW_UP, card=True, expiry=True, follow_up=True),
+        "210000": Route(Kind.TOP_UP, _FINANCIAL, card=True, expiry=True),
         "310000": Route(Kind.BALANCE_INQUIRY, _FINANCIAL - {4}, card=True, expiry=True),
     },
     "0220": {
@@ -91,9 +98,27 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
             Kind.CAPTURE, _FOLLOW_UP | {25}, card=True, follow_up=True, several=True
         ),
     },
-    "0400": {"000000": _REVERSAL, "200000": _REVERSAL},
-    "0800": {"990000": SIGN_ON, "990001": ECHO},
+    "0120": {"000000": Route(Kind.AUTHORIZATION, _FINANCIAL, card=True, expiry=True, advice=True)},
+    "0320": dict.fromkeys(("000000", "020000", "200000", "210000"), _UPLOAD),
+    "0400": dict.fromkeys(("000000", "200000", "210000"), _REVERSAL),
+    "0420": dict.fromkeys(("000000", "200000", "210000"), _REVERSAL),
+    "0500": {
+        "920000": Route(None, frozenset({3, 11, 13, 41, 42, 60, 63}), service=Service.BATCH_CLOSE)
+    },
+    "0800": {
+        "990000": SIGN_ON,
+        "990001": ECHO,
+        "990002": Route(None, frozenset({3, 11, 41, 42, 63}), service=Service.HOTLIST),
+        "990003": Route(None, frozenset({3, 11, 41, 42}), service=Service.PARAMETERS),
+    },
 }
+#: Each MTI that is served, and the one that it means: a repeat (ISO 8583:1987, 3.1.1: the last
+#: digit is 1) is the same message as the first.
+BASE: Mapping[str, str] = {mti: mti for mti in ROUTES} | {
+    f"{mti[:3]}1": mti for mti in ("0120", "0220", "0320", "0400", "0420", "0500")
+}
+#: What a terminal uploads of a batch whose totals differ: what was approved.
+UPLOADED = frozenset({"0100", "0120", "0200", "0220"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +150,7 @@ def route_of(message: Message) -> Route:
     code = text.get(3)
     if code is None:
         raise Refused(Refusal.ELEMENT_MISSING, 3)
-    routes = ROUTES[message.mti]
+    routes = ROUTES[BASE[message.mti]]
     route = routes.get(f"{code}/{text.get(25)}") or routes.get(code)
     if route is None:
         raise Refused(Refusal.PROCESSING_CODE_UNKNOWN, 3)
@@ -185,19 +210,24 @@ def to_request(
         local_time=local_time,
         rrn=text[37] if route.follow_up else None,
         channel=_CHANNEL_OF_CONDITION.get(text.get(25, ""), "pos"),
-        partial_ok=partial_ok,
+        partial_ok=partial_ok or route.advice,
         final=final,
         deadline_ms=now_ms + policy.deadline_ms,
         icc=icc,
         card_sequence=text.get(23) if icc is not None else None,
         track2=entry.discretionary(text.get(35)),
+        advice=route.advice,
+        offline=message.binary.get(57),
     )
 
 
 #: Kinds of which a part may be approved. Of others the answer's amount says nothing of that: a
 #: reversal reverses what was approved, whatever the message says.
 _PARTIAL_KINDS = frozenset(
-    route.kind for routes in ROUTES.values() for route in routes.values() if route.partial
+    route.kind
+    for routes in ROUTES.values()
+    for route in routes.values()
+    if route.partial or route.advice
 )
 
 
@@ -236,6 +266,11 @@ def business_date(month_day: str, now_ms: int) -> str:
     if day is None:
         raise Refused(Refusal.FORMAT, 13)
     return day
+
+
+def day_of(now_ms: int) -> date:
+    """The day of a moment, UTC."""
+    return date(1970, 1, 1) + timedelta(days=now_ms // _MS_A_DAY)
 
 
 @lru_cache(maxsize=1024)
@@ -312,8 +347,8 @@ def _fingerprint(
     card = f"{pan}\x1f{expiry or ''}\x1f{find(35, '')}\x1f"
     tag = hsm.mac(FINGERPRINT_KEY, card.encode("ascii") + (zone_pin_block or b""))
     parts = "\x1f".join(map(find, _FINGERPRINTED, _ABSENT))
-    chip = message.binary.get(55, b"")
-    content = f"{message.mti}\x1f{parts}\x1f".encode("ascii") + tag + chip
+    chip = message.binary.get(55, b"") + message.binary.get(57, b"")
+    content = f"{BASE[message.mti]}\x1f{parts}\x1f".encode("ascii") + tag + chip
     return hashlib.sha256(content).digest()
 
 

@@ -125,6 +125,9 @@ class KeyRing:
         self._held: dict[str, _Held] = {}
         self._records: dict[str, TerminalRecord] = {}
         self._transactions: OrderedDict[tuple[str, bytes], WorkingKeys] = OrderedDict()
+        # Names of dropped terminals' keys: before the last forget_left, and since.
+        self._left: set[str] = set()
+        self._leaving: set[str] = set()
         hsm.derive_sm2(MASTER_KEY, SIGNING_LABEL, SIGNING_KEY)
         for terminal in terminals:
             self.put(terminal)
@@ -150,17 +153,29 @@ class KeyRing:
         self._records[terminal_id] = record
 
     def drop(self, terminal_id: str) -> None:
-        """A terminal is unknown from now on; no error if it was."""
+        """A terminal is unknown from now on; no error if it was.
+
+        Its keys stay for answers that are under way: see forget_left.
+        """
         self._records.pop(terminal_id, None)
         held = self._held.pop(terminal_id, None)
         if held is None:
             return
-        for keys in [*held.epochs.values(), *([held.static] if held.static is not None else [])]:
-            self._forget(keys)
-        for name in [name for name in self._transactions if name[0] == terminal_id]:
-            self._forget(self._transactions.pop(name))
+        left = [*held.epochs.values(), *([held.static] if held.static is not None else [])]
+        left += [
+            self._transactions.pop(name)
+            for name in [name for name in self._transactions if name[0] == terminal_id]
+        ]
+        self._leaving.update(name for keys in left for name in keys.names())
         if held.master != tmk_name(terminal_id):
             self._hsm.forget(held.master)
+
+    def forget_left(self) -> None:
+        """Forget the keys of terminals that were dropped before the last call of this. To be called
+        again and again, with at least the time between that an answer may take."""
+        for name in self._left:
+            self._hsm.forget(name)
+        self._left, self._leaving = self._leaving, set()
 
     def terminal(self, terminal_id: str) -> TerminalRecord | None:
         """The record of a terminal, or None if it isn't one of this gateway's."""
@@ -216,8 +231,7 @@ class KeyRing:
         base = self._held[terminal.terminal_id].master
         uses = (KeyUse.MAC, KeyUse.PIN, KeyUse.DATA, KeyUse.ANSWER_MAC)
         try:
-            for use, key in zip(uses, keys.names(), strict=True):
-                self._hsm.derive_dukpt(base, serial, use, key)
+            self._hsm.derive_dukpt(base, serial, dict(zip(uses, keys.names(), strict=True)))
         except ValueError:
             return None
         self._transactions[name] = keys
@@ -300,6 +314,8 @@ class KeyRing:
         names = [f"{use}:{name}" for use in _USES]
         for key, label in zip(names, labels, strict=True):
             self._hsm.derive(parent, label, key, ALGORITHMS[suite])
+        self._left.difference_update(names)
+        self._leaving.difference_update(names)
         mac, pin, data = names
         return WorkingKeys(mac, pin, data, mac)
 

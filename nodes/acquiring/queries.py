@@ -1,4 +1,4 @@
-"""Reads of merchants and terminals, by their ids."""
+"""Reads of merchants, by their ids."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from nodes.acquiring.tables import merchants, terminals
+from nodes.acquiring.tables import merchants
 
 Row = Mapping[str, Any]
 
@@ -18,23 +18,4 @@ def find_merchants(connection: Connection, *, limit: int, after: str | None = No
     if after is not None:
         query = query.where(merchants.c.merchant_id > after)
     query = query.order_by(merchants.c.merchant_id).limit(limit)
-    return [dict(row) for row in connection.execute(query).mappings()]
-
-
-def find_terminals(
-    connection: Connection,
-    *,
-    limit: int,
-    after: str | None = None,
-    merchant_id: str | None = None,
-) -> list[Row]:
-    """In the order of the id, with the merchant's name; `after` as above."""
-    query = select(*terminals.c, merchants.c.name.label("merchant_name")).join(
-        merchants, merchants.c.merchant_id == terminals.c.merchant_id
-    )
-    if after is not None:
-        query = query.where(terminals.c.terminal_id > after)
-    if merchant_id is not None:
-        query = query.where(terminals.c.merchant_id == merchant_id)
-    query = query.order_by(terminals.c.terminal_id).limit(limit)
     return [dict(row) for row in connection.execute(query).mappings()]

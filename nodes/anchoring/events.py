@@ -4,7 +4,7 @@
     C: the root over eight field leaves as a transaction's (nodes.crypto.commitment), the fields
        1 kind, 2 action (text), 3 occurred_ms, 4 SHA-256(subject), 5 SHA-256(actor),
        6 SHA-256(detail), 7 zero (under salt_fin), 8 card token (under salt_pii)
-    P: over PRIVATE_COLUMNS, under salt_private
+    P: over PRIVATE_COLUMNS (nodes.crypto.private_copy)
     leaf: kind 4 to 8, no pair, no terminal, terminal_seq = event_id
 
 Erasing a person takes the card token and salt_pii away; card_token_leaf then stands in for the
@@ -19,18 +19,17 @@ from collections.abc import Mapping, Sequence
 from nodes import ids
 from nodes.anchoring.leaf import ZERO_WORD, EventKind, Leaf, encode_leaf
 from nodes.anchoring.model import RowEvidence, Value
-from nodes.anchoring.rules import RowUnsound, value_bytes
+from nodes.anchoring.rules import SALT_COLUMN, RowUnsound
 from nodes.crypto.commitment import (
     SharedField,
     field_leaf,
     field_salt,
     field_salts,
-    private_field_leaves,
-    private_root,
     shared_root,
     uint_word,
 )
 from nodes.crypto.merkle import leaf_hash
+from nodes.crypto.private_copy import Mark, private_commitment, private_copy, salt_mark
 
 #: The columns of `events` in the order of the schema.
 EVENT_COLUMNS = (
@@ -48,8 +47,9 @@ EVENT_COLUMNS = (
     "salt_private",
     "xact",
 )
-#: P's fields, from 1 on. Erasure takes card_token and salt_pii away; see ERASED_COLUMNS.
+#: The columns in P's copy. Erasure takes card_token and salt_pii away; see ERASED_COLUMNS.
 PRIVATE_COLUMNS = (
+    SALT_COLUMN,
     "event_id",
     "kind",
     "action",
@@ -63,7 +63,7 @@ PRIVATE_COLUMNS = (
     "xact",
 )
 #: What erasing a person changes in a row of `events` or `transactions`, and nothing else.
-ERASED_COLUMNS = frozenset({"card_token", "salt_pii", "card_token_leaf"})
+ERASED_COLUMNS = frozenset({"card_token", "salt_pii", "card_token_leaf", "pan_masked"})
 
 EventRow = Mapping[str, Value]
 _KINDS = {kind.side: kind for kind in EventKind}
@@ -80,20 +80,20 @@ def event_evidence(member_id: str, row: EventRow) -> RowEvidence:
     """The leaf of an event that is about to be sealed. RowUnsound if it can't be one."""
     number = _number(row)
     reference = event_ref(member_id, number)
-    shared, private = shared_fields(row, reference), private_fields(row, reference)
+    shared, copy = shared_fields(row, reference), private_copy(private_marks(row))
     leaf = Leaf(
         kind=_KINDS[str(row["kind"])],
         member_id=member_id,
         txid=reference,
         commitment=shared_root(shared),
-        private_commitment=private_root(private),
+        private_commitment=private_commitment(copy),
         pair_id=ZERO_WORD,
         pair_seq=0,
         terminal_id="",
         terminal_seq=number,
     )
     encoded = encode_leaf(leaf)
-    return RowEvidence(leaf, encoded, leaf_hash(encoded), b"".join(shared), b"".join(private))
+    return RowEvidence(leaf, encoded, leaf_hash(encoded), b"".join(shared), copy)
 
 
 def shared_fields(row: EventRow, reference: bytes) -> list[bytes]:
@@ -136,41 +136,57 @@ def _person_leaf(row: EventRow, reference: bytes, salt_pii: Value) -> bytes:
     return stand_in
 
 
-def private_fields(row: EventRow, reference: bytes) -> list[bytes]:
-    """The field hashes of an event's P."""
-    salt = row["salt_private"]
-    if not isinstance(salt, bytes):
-        raise RowUnsound(_number(row), "salt_private", "is not there")
-    return private_field_leaves(reference, salt, [value_bytes(row[c]) for c in PRIVATE_COLUMNS])
+def private_marks(row: EventRow) -> list[Mark]:
+    """The marks of an event's copy: values, but of salt_pii its hash, and of the card token
+    nothing, for C's eighth field binds it."""
+    salt = row[SALT_COLUMN]
+    if not isinstance(salt, bytes) or len(salt) != 32:
+        raise RowUnsound(_number(row), SALT_COLUMN, "is not 32 bytes")
+    marks: dict[str, Mark] = {column: row[column] for column in PRIVATE_COLUMNS}
+    salt_pii = row["salt_pii"]
+    if isinstance(salt_pii, bytes):
+        marks |= {"salt_pii": salt_mark(salt_pii), "card_token": None}
+    return list(marks.values())
 
 
 def changed_columns(
-    row: EventRow, reference: bytes, shared: Sequence[bytes], private: Sequence[bytes]
+    row: EventRow, reference: bytes, shared: Sequence[bytes], private: Sequence[Mark]
 ) -> list[str]:
-    """The columns in which an event differs from its anchored field hashes (`shared`, `private`).
+    """The columns in which an event differs from its anchored evidence (C's field hashes and the
+    copy's marks).
 
-    If salt_private was changed, it alone is named. An erased row is no changed one: it lacks card
+    If salt_private can't be one, it alone is named. An erased row is no changed one: it lacks card
     token and salt_pii, and what stands in for the eighth field is the anchored hash.
     """
     try:
-        now = private_fields(row, reference)
+        now = private_marks(row)
     except RowUnsound:
-        return ["salt_private"]
+        return [SALT_COLUMN]
     pairs = zip(PRIVATE_COLUMNS, now, private, strict=True)
     differing = [column for column, mine, theirs in pairs if mine != theirs]
-    if len(differing) == len(PRIVATE_COLUMNS):
-        return ["salt_private"]
     if is_erased(row, shared):
-        differing = [column for column in differing if column not in ERASED_COLUMNS]
-    elif row["card_token_leaf"] is not None:
+        return [column for column in differing if column not in ERASED_COLUMNS]
+    if row["card_token_leaf"] is not None:
         differing.append("card_token_leaf")
+    if "salt_pii" in differing:
+        return [column for column in differing if column != "card_token"]
+    if "card_token" not in differing and _another_person(row, reference, shared):
+        differing.append("card_token")
     return differing
+
+
+def _another_person(row: EventRow, reference: bytes, shared: Sequence[bytes]) -> bool:
+    try:
+        return _person_leaf(row, reference, row["salt_pii"]) != shared[SharedField.CARD_TOKEN - 1]
+    except RowUnsound:
+        return False  # without salt_pii there is no stand-in: that is named already
 
 
 def is_erased(row: EventRow, shared: Sequence[bytes]) -> bool:
     """Whether a row (of events or transactions) has lost its person and nothing else of C."""
     return (
         row["card_token"] is None
+        and row.get("pan_masked") is None
         and row["salt_pii"] is None
         and row["card_token_leaf"] == shared[SharedField.CARD_TOKEN - 1]
     )

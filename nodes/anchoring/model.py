@@ -58,7 +58,7 @@ ROW_COLUMNS = (
     "recorded_at",
     "xact",
 )
-#: The columns of `transfers` that P holds for each transfer; transaction_id is the row's own.
+#: The columns of `transfers` in P's copy; transaction_id is the row's own.
 TRANSFER_COLUMNS = (
     "line",
     "debit_account",
@@ -96,13 +96,13 @@ class LedgerRow:
 
 @dataclass(frozen=True, slots=True)
 class RowEvidence:
-    """What a ledger row becomes in the log; the field leaves are 32 bytes each, in order."""
+    """What a ledger row becomes in the log; C's field leaves are 32 bytes each, in order."""
 
     leaf: Leaf
     encoded: bytes
     leaf_hash: bytes
     shared_leaves: bytes
-    private_leaves: bytes
+    private_copy: bytes
 
 
 @dataclass(frozen=True, slots=True)

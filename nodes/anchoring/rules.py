@@ -1,9 +1,9 @@
 """From a ledger row to its evidence, and from evidence back to the column that changed. Pure.
 
-Each column of `transactions` is bound by exactly one of: the leaf's words, C's fields, P's fields,
-or (salt_private) by being the key under which P's fields are salted. So no column can be changed
-without a hash that tells which one it was. Sealing does this for every row, on the processors that
-authorizations need too: where the same is said twice here, the first is the quick way.
+Each column of `transactions` is bound by the leaf's words, by C's fields or by P's copy. So no
+column can be changed without a hash that tells it, and a field or mark that says which one it was.
+Sealing does this for every row, on the processors that authorizations need too: where the same is
+said twice here, the first is the quick way.
 """
 
 from __future__ import annotations
@@ -26,20 +26,23 @@ from nodes.anchoring.model import (
 )
 from nodes.authorization.model import Kind, Outcome
 from nodes.crypto.commitment import (
-    FIELD_LIMIT,
     SharedFacts,
     SharedField,
     field_leaf,
     field_salt,
     field_salts,
-    private_field_leaf,
-    private_field_leaves,
-    private_root,
     shared_field_leaves,
     shared_root,
     uint_word,
 )
 from nodes.crypto.merkle import leaf_hash
+from nodes.crypto.private_copy import (
+    Mark,
+    person_mark,
+    private_commitment,
+    private_copy,
+    salt_mark,
+)
 from nodes.money import CURRENCIES
 
 #: Columns that are words of the leaf itself (pair_id follows from acquirer and issuer).
@@ -55,8 +58,11 @@ SHARED_COLUMNS: Mapping[SharedField, str] = {
     SharedField.ORIGINAL: "original_txid",
     SharedField.CARD_TOKEN: "card_token",
 }
-#: P's fields 1 to 23. card_token is here too, for the merchant's rows, whose C has a stand-in.
+SALT_COLUMN = "salt_private"
+#: The columns in P's copy, in its order; behind them the number of transfers, then each transfer's
+#: TRANSFER_COLUMNS. pan_masked, card_token and salt_pii tell of a person: see private_marks.
 PRIVATE_COLUMNS = (
+    SALT_COLUMN,
     "transaction_id",
     "network_ref",
     "acquirer",
@@ -81,11 +87,9 @@ PRIVATE_COLUMNS = (
     "recorded_at",
     "xact",
 )
-#: P's field 24: the number of transfers; from 25 on the transfers, six fields each.
-TRANSFER_COUNT_FIELD = len(PRIVATE_COLUMNS) + 1
-#: A transaction has at most this many transfers, because field numbers end.
-MAX_TRANSFERS = (FIELD_LIMIT - 1 - TRANSFER_COUNT_FIELD) // len(TRANSFER_COLUMNS)
-SALT_COLUMN = "salt_private"
+#: Where the copy's transfers begin.
+FIRST_TRANSFER = len(PRIVATE_COLUMNS) + 1
+_PAN, _TOKEN, _SALT_PII = map(PRIVATE_COLUMNS.index, ("pan_masked", "card_token", "salt_pii"))
 #: More rows than this within BUSY_S: a load that sealing would take processor time from.
 BUSY_ROWS = 400
 BUSY_S = 1.0
@@ -102,20 +106,6 @@ class RowUnsound(Exception):
         super().__init__(f"transactions {transaction_id}, column {column}: {why}")
         self.transaction_id = transaction_id
         self.column = column
-
-
-def value_bytes(value: Value) -> bytes:
-    """A private column's value as it enters P: empty for NULL, else a tag and the value.
-
-    Tags: i (decimal ASCII of a number), t (UTF-8 text), b (bytes).
-    """
-    if value is None:
-        return b""
-    if isinstance(value, bytes):
-        return b"b" + value
-    if isinstance(value, str):
-        return b"t" + value.encode()
-    return b"i%d" % value
 
 
 def shared_word(field: SharedField, value: Value) -> bytes | None:
@@ -218,42 +208,28 @@ def _all_shared_fields(values: Mapping[str, Value], txid: bytes) -> list[bytes] 
     return leaves
 
 
-def private_fields(row: LedgerRow, txid: bytes) -> list[bytes]:
-    """The field hashes of P as the row has them now (see PRIVATE_COLUMNS)."""
-    salt = row.values[SALT_COLUMN]
-    if not isinstance(salt, bytes):
-        raise RowUnsound(row.transaction_id, SALT_COLUMN, "is not there")
-    values = list(_PRIVATE_VALUES(row.values))
-    values.append(len(row.transfers))
+def private_marks(row: LedgerRow, txid: bytes) -> list[Mark]:
+    """The marks of P's copy as the row has them now (see PRIVATE_COLUMNS).
+
+    Each is the column's value. Only where a row has salt_pii, three of them are not: of the card
+    token there is none, for C's eighth field binds it, and of salt_pii and pan_masked hashes.
+    """
+    values = row.values
+    marks: list[Mark] = list(_PRIVATE_VALUES(values))
+    salt_pii, pan = marks[_SALT_PII], marks[_PAN]
+    if isinstance(salt_pii, bytes):
+        marks[_SALT_PII] = salt_mark(salt_pii)
+        marks[_TOKEN] = None
+        if isinstance(pan, str):
+            marks[_PAN] = person_mark(salt_pii, txid, pan.encode())
+    marks.append(len(row.transfers))
     for transfer in row.transfers:
-        values += _TRANSFER_VALUES(transfer)
-    # value_bytes, written out: thirty calls are a tenth of sealing's time.
-    texts = [
-        b""
-        if value is None
-        else b"b" + value
-        if (kind := type(value)) is bytes
-        else b"t" + value.encode()
-        if kind is str
-        else b"i%d" % value
-        for value in values
-    ]
-    return private_field_leaves(txid, salt, texts)
+        marks += _TRANSFER_VALUES(transfer)
+    return marks
 
 
 _PRIVATE_VALUES: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*PRIVATE_COLUMNS)
 _TRANSFER_VALUES: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*TRANSFER_COLUMNS)
-
-
-def transfer_fields(
-    transfer: Mapping[str, Value], place: int, salt: bytes, txid: bytes
-) -> list[bytes]:
-    """The six field hashes of one transfer that stands at `place` (from 0) in P."""
-    first = TRANSFER_COUNT_FIELD + 1 + place * len(TRANSFER_COLUMNS)
-    return [
-        private_field_leaf(txid, salt, number, value_bytes(transfer[column]))
-        for number, column in enumerate(TRANSFER_COLUMNS, start=first)
-    ]
 
 
 def row_evidence(member_id: str, row: LedgerRow) -> RowEvidence:
@@ -271,8 +247,6 @@ def row_evidence(member_id: str, row: LedgerRow) -> RowEvidence:
         raise RowUnsound(number, "side", "is none of the three")
     if any(transfer["line"] != line for line, transfer in enumerate(row.transfers, start=1)):
         raise RowUnsound(number, "transfers", "lines are not numbered from 1 without gaps")
-    if len(row.transfers) > MAX_TRANSFERS:
-        raise RowUnsound(number, "transfers", f"are more than {MAX_TRANSFERS}")
     shared = _all_shared_fields(values, txid)
     if shared is None:
         lacking = shared_fields(row, txid).index(None)
@@ -280,13 +254,16 @@ def row_evidence(member_id: str, row: LedgerRow) -> RowEvidence:
     commitment = shared_root(shared)
     if commitment != values["commitment"]:
         raise RowUnsound(number, "commitment", "is not the root over the row's fields")
-    private = private_fields(row, txid)
+    salt = values[SALT_COLUMN]
+    if not isinstance(salt, bytes) or len(salt) != 32:
+        raise RowUnsound(number, SALT_COLUMN, "is not 32 bytes")
+    copy = private_copy(private_marks(row, txid))
     leaf_value = Leaf(
         kind=kind,
         member_id=member_id,
         txid=txid,
         commitment=commitment,
-        private_commitment=private_root(private),
+        private_commitment=private_commitment(copy),
         pair_id=pair_word(values),
         pair_seq=_counter(values, "pair_seq"),
         terminal_id=str(values["terminal_id"]),
@@ -296,7 +273,7 @@ def row_evidence(member_id: str, row: LedgerRow) -> RowEvidence:
         encoded = encode_leaf(leaf_value)
     except (ValueError, UnicodeEncodeError) as error:
         raise RowUnsound(number, "terminal_id", str(error)) from None
-    return RowEvidence(leaf_value, encoded, leaf_hash(encoded), b"".join(shared), b"".join(private))
+    return RowEvidence(leaf_value, encoded, leaf_hash(encoded), b"".join(shared), copy)
 
 
 def may_wait(oldest_s: float, recent_s: float, patience_s: float) -> bool:
@@ -343,14 +320,14 @@ def words_of(joined: bytes) -> list[bytes]:
 
 
 def changed_columns(
-    row: LedgerRow, leaf: Leaf, shared: Sequence[bytes], private: Sequence[bytes]
+    row: LedgerRow, leaf: Leaf, shared: Sequence[bytes], private: Sequence[Mark]
 ) -> list[str]:
     """The columns of `transactions` in which a row differs from its anchored evidence.
 
-    `leaf`, `shared` and `private` must be known to be authentic. A changed salt makes the fields
-    under it unreadable: then the salt's column is named and those fields are not judged.
+    `leaf`, `shared` and `private` (the copy's marks) must be known to be authentic. A changed salt
+    makes what is under it unreadable: then the salt's column is named and the others aren't judged.
     """
-    values, changed = row.values, []
+    values = row.values
     words: dict[str, Value] = {
         "txid": leaf.txid,
         "side": leaf.kind.side,
@@ -359,52 +336,37 @@ def changed_columns(
         "terminal_id": leaf.terminal_id,
         "terminal_seq": leaf.terminal_seq,
     }
-    changed += [column for column in LEAF_COLUMNS if values[column] != words[column]]
-    salt = values[SALT_COLUMN]
-    now = private_fields(row, leaf.txid) if isinstance(salt, bytes) else []
-    columns = range(len(PRIVATE_COLUMNS))
-    differing = [PRIVATE_COLUMNS[i] for i in columns if not now or now[i] != private[i]]
-    if len(differing) == len(PRIVATE_COLUMNS):
-        changed.append(SALT_COLUMN)
-        differing = []
-    changed += differing
+    changed = [column for column in LEAF_COLUMNS if values[column] != words[column]]
+    pairs = zip(PRIVATE_COLUMNS, private_marks(row, leaf.txid), private, strict=False)
+    differing = [column for column, mine, theirs in pairs if mine != theirs]
+    unreadable: set[str] = set()
+    if "salt_fin" in differing:
+        unreadable |= {column for column in SHARED_COLUMNS.values() if column != "card_token"}
+    if "salt_pii" in differing:
+        unreadable |= {"card_token", "pan_masked"}
+    if "card_token_leaf" in differing:
+        unreadable.add("card_token")
     fields = shared_fields(row, leaf.txid)
-    unequal = [f for f in SharedField if fields[f - 1] != shared[f - 1]]
-    return changed + _shared_columns(unequal, changed)
+    differing += [
+        column
+        for field, column in SHARED_COLUMNS.items()
+        if fields[field - 1] != shared[field - 1] and column not in differing
+    ]
+    return changed + [column for column in differing if column not in unreadable]
 
 
-def _shared_columns(unequal: Sequence[SharedField], changed: Sequence[str]) -> list[str]:
-    """The columns behind C's unequal fields, without those that P has explained already.
-
-    P holds the salts and the card token too, so if it can be read (salt_private is as it was), only
-    amounts and the like are left to be named here, and only if their salt is as it was.
-    """
-    by_salt_fin = [field for field in unequal if field is not SharedField.CARD_TOKEN]
-    named: list[str] = []
-    if "salt_fin" not in changed:
-        named = [SHARED_COLUMNS[field] for field in by_salt_fin]
-        if SALT_COLUMN in changed and len(named) == len(SharedField) - 1:
-            named = ["salt_fin"]
-    if SharedField.CARD_TOKEN in unequal and SALT_COLUMN in changed:
-        named.append("card_token")
-    return named
-
-
-def same_transfer(
-    transfer: Mapping[str, Value], stored: Sequence[bytes], place: int, salt: bytes, txid: bytes
-) -> list[str]:
-    """The columns in which a transfer differs from the six anchored hashes at `place`."""
-    now = transfer_fields(transfer, place, salt, txid)
+def same_transfer(transfer: Mapping[str, Value], stored: Sequence[Mark]) -> list[str]:
+    """The columns in which a transfer differs from the six anchored values."""
     return [
         column
-        for column, mine, theirs in zip(TRANSFER_COLUMNS, now, stored, strict=True)
-        if mine != theirs
+        for column, theirs in zip(TRANSFER_COLUMNS, stored, strict=True)
+        if transfer[column] != theirs
     ]
 
 
 def uncovered_columns(columns: Sequence[str]) -> set[str]:
     """Columns of the live table that no hash binds; empty unless the schema has grown."""
-    bound = {*LEAF_COLUMNS, *SHARED_COLUMNS.values(), *PRIVATE_COLUMNS, SALT_COLUMN}
+    bound = {*LEAF_COLUMNS, *SHARED_COLUMNS.values(), *PRIVATE_COLUMNS}
     return set(columns) - bound
 
 

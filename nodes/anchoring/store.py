@@ -58,7 +58,7 @@ _LEAVES = {
     "leaf": "bytea",
     "leaf_hash": "bytea",
     "shared_leaves": "bytea",
-    "private_leaves": "bytea",
+    "private_copy": "bytea",
 }
 _NODES = {"level": "smallint", "node_index": "bigint", "hash": "bytea"}
 
@@ -76,7 +76,7 @@ def insert_leaves(
         [entry.encoded for entry in evidence],
         [entry.leaf_hash for entry in evidence],
         [entry.shared_leaves for entry in evidence],
-        [entry.private_leaves for entry in evidence],
+        [entry.private_copy for entry in evidence],
     ]
     copy_columns(connection, "log_leaves", _LEAVES, columns)
 

@@ -1,4 +1,4 @@
-"""`/v1/merchants` and `/v1/terminals`: what an acquirer has. `/v1/feed`: what its merchants get."""
+"""`/v1/merchants`: an acquirer's. `/v1/feed`: what merchants get."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from starlette.responses import Response
 
 from nodes.acquiring import queries
 from nodes.acquiring.model import AcquiringOutcome, Merchant
-from nodes.acquiring.operations import register_merchant, register_terminal
+from nodes.acquiring.operations import register_merchant
 from nodes.anchoring.feed_queries import feed
 from nodes.api.auth import Principal, member, operator, reader
 from nodes.api.client import FeedPage
 from nodes.api.dependencies import Cursor, Limit, TheNode, require_role
 from nodes.api.problems import Problem
 from nodes.api.reads import cursor_of, snapshot, text_of_cursor
-from nodes.api.schemas import MerchantItem, NewMerchant, NewTerminal, Page, TerminalItem
+from nodes.api.schemas import MerchantItem, NewMerchant, Page
 from nodes.clock import to_datetime
 
 merchants = APIRouter(prefix="/v1/merchants", tags=["acquiring"])
-terminals = APIRouter(prefix="/v1/terminals", tags=["acquiring"])
 feeds = APIRouter(prefix="/v1/feed", tags=["acquiring"])
 
 _STATUS_OF = {AcquiringOutcome.TAKEN: 409}
@@ -45,33 +44,6 @@ def create_merchant(node: TheNode, body: NewMerchant) -> MerchantItem:
     now = to_datetime(node.clock.now_ms())
     _done(register_merchant(node.engine, merchant, now=now))
     return MerchantItem(**body.model_dump(), status="active")
-
-
-@terminals.get("", dependencies=[Depends(reader)])
-def list_terminals(
-    node: TheNode,
-    merchant_id: Annotated[str | None, Query(max_length=15, pattern=r"^[ -~]+$")] = None,
-    limit: Limit = 50,
-    cursor: Cursor = None,
-) -> Page[TerminalItem]:
-    """Terminals in the order of their ids."""
-    after = text_of_cursor(cursor)
-    with snapshot(node.engine) as connection:
-        rows = queries.find_terminals(
-            connection, limit=limit + 1, after=after, merchant_id=merchant_id
-        )
-    items = [TerminalItem(**row) for row in rows[:limit]]
-    return Page(items=items, next=cursor_of(items[-1].terminal_id) if len(rows) > limit else None)
-
-
-@terminals.post("", status_code=201, dependencies=[Depends(operator)])
-def create_terminal(node: TheNode, body: NewTerminal) -> TerminalItem:
-    """Register a terminal of a merchant."""
-    require_role(node, "acquirer")
-    _done(register_terminal(node.engine, body.terminal_id, body.merchant_id))
-    return TerminalItem(
-        terminal_id=body.terminal_id, merchant_id=body.merchant_id, status="active", last_seq=0
-    )
 
 
 def _done(outcome: AcquiringOutcome) -> None:

@@ -34,13 +34,17 @@ from nodes.api import (
     controls,
     hot,
     members,
+    offline,
     online,
     openapi,
     operations,
     overview,
     promises,
+    receipts,
+    settlements,
     simulations,
     strict_json,
+    terminals,
     tiles,
     transactions,
 )
@@ -97,6 +101,9 @@ class Front:
         parts = (node, self.keeper, self.signer, self.metrics)
         self._hot: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {
             hot.TERMINAL_REQUESTS: hot.terminal_requests(
+                *parts, receive_timeout_s=receive_timeout_s
+            ),
+            hot.TERMINAL_SERVICES: hot.terminal_services(
                 *parts, receive_timeout_s=receive_timeout_s
             ),
             hot.AUTHORIZATIONS: hot.authorizations(*parts, receive_timeout_s=receive_timeout_s),
@@ -277,16 +284,19 @@ def build_api(
         log_routes.router,
         tiles.router,
         promises.router,
+        receipts.router,
         cards.router,
         adjustments.router,
         closes.closes,
         closes.breaks,
+        settlements.router,
+        settlements.orders,
         comparing.router,
         controls.products,
         controls.rules,
         simulations.router,
         acquiring.merchants,
-        acquiring.terminals,
+        terminals.router,
         acquiring.feeds,
         online.keys,
         online.front,
@@ -295,6 +305,9 @@ def build_api(
         accounts.router,
         overview.router,
         members.router,
+        offline.cards,
+        offline.router,
+        offline.batches,
         operations.router,
     ):
         api.include_router(router)

@@ -291,6 +291,7 @@ async def anybody(request: Request) -> AsyncIterator[None]:
 
 reader = admitted(holds("reader"))
 operator = admitted(holds("operator"))
+admin = admitted(holds("admin"))
 reader_or_member = admitted(is_reader_or_member)
 member = admitted(is_member)
 gateway = admitted(is_gateway)

@@ -34,6 +34,9 @@ class CloseItem(BaseModel):
     open_breaks: int
     compared_at: datetime | None
     compared_bytes: int | None = Field(description="Of the comparison's messages, both ways.")
+    settlement_state: str | None = Field(
+        description="Of this revision's newest statement (/v1/settlements)."
+    )
 
 
 class CaseEventItem(BaseModel):

@@ -51,6 +51,22 @@ class FeedPage(msgspec.Struct, frozen=True):
     items: list[FeedItem]
 
 
+class HotlistEntry(msgspec.Struct, frozen=True):
+    """A card key that may not (or, taken off, may again) pay offline."""
+
+    version: int
+    card_key_id: bytes
+    listed: bool
+    reason: str
+    at_ms: int
+
+
+class HotlistEntries(msgspec.Struct, frozen=True):
+    """What `GET /v1/offline/hotlist` answers."""
+
+    items: list[HotlistEntry]
+
+
 class NodeUnreachable(Exception):
     """No usable answer. `sent`: False if the request certainly never reached the node."""
 
@@ -164,6 +180,12 @@ class NodeClient:
         """The merchant's sealed transactions behind log index `after` (-1: from the start)."""
         _, raw = await self._call("GET", "/v1/feed", params={"after": after, "limit": limit})
         return self._decoded(_FEED_PAGE, raw).items
+
+    async def hotlist(self, after: int, limit: int = 200) -> list[HotlistEntry]:
+        """An issuer's hotlist behind a version (0: from the start)."""
+        params = {"after": after, "limit": limit}
+        _, raw = await self._call("GET", "/v1/offline/hotlist", params=params)
+        return self._decoded(_HOTLIST, raw).items
 
     # Everything else.
 
@@ -422,6 +444,7 @@ class NodeClient:
 _TERMINAL_ANSWERS = msgspec.json.Decoder(TerminalAnswers)
 _AUTHORIZATION_ANSWERS = msgspec.json.Decoder(AuthorizationAnswers)
 _FEED_PAGE = msgspec.json.Decoder(FeedPage)
+_HOTLIST = msgspec.json.Decoder(HotlistEntries)
 _ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Any)
 
 

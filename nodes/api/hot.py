@@ -41,6 +41,7 @@ from nodes.authorization.model import (
     TerminalBatch,
     TerminalRequest,
 )
+from nodes.authorization.services import ServiceAnswers, ServiceBatch, ServiceRequest
 from nodes.crypto.http_signatures import MessageSigner, SignatureHead, SignatureRefused
 
 #: Requests in one call.
@@ -48,8 +49,9 @@ MAX_REQUESTS = 256
 
 TERMINAL_REQUESTS = "/v1/terminal-requests"
 AUTHORIZATIONS = "/v1/authorizations"
+TERMINAL_SERVICES = "/v1/terminal-services"
 
-Item = TypeVar("Item", bound=TerminalRequest | AuthorizationRequest)
+Item = TypeVar("Item", bound=TerminalRequest | AuthorizationRequest | ServiceRequest)
 _FIELDS = (
     b"content-digest",
     b"content-encoding",
@@ -233,11 +235,7 @@ def terminal_requests(
     """`POST /v1/terminal-requests`: from the node's own gateways."""
 
     def permit(principal: Principal, requests: Sequence[TerminalRequest]) -> None:
-        if not principal.gateway:
-            raise Problem(403, "caller-not-permitted", "This is for the node's gateways.")
-        # Just started, and the chain not read yet: without it every BIN would seem unknown.
-        if node.directory.member(node.settings.member_id) is None:
-            raise unavailable("directory-unavailable", "The members aren't known yet.")
+        _permit_gateway(node, principal)
 
     async def decide(requests: Sequence[TerminalRequest]) -> TerminalAnswers:
         return TerminalAnswers(await node.authorizer.accept(requests))
@@ -250,6 +248,44 @@ def terminal_requests(
         metrics,
         batch=TerminalBatch,
         item=TerminalRequest,
+        permit=permit,
+        decide=decide,
+        receive_timeout_s=receive_timeout_s,
+    )
+
+
+def _permit_gateway(node: ApiNode, principal: Principal) -> None:
+    if not principal.gateway:
+        raise Problem(403, "caller-not-permitted", "This is for the node's gateways.")
+    # Just started, and the chain not read yet: without it every BIN would seem unknown.
+    if node.directory.member(node.settings.member_id) is None:
+        raise unavailable("directory-unavailable", "The members aren't known yet.")
+
+
+def terminal_services(
+    node: ApiNode,
+    keeper: Gatekeeper,
+    signer: MessageSigner,
+    metrics: NodeMetrics,
+    *,
+    receive_timeout_s: float = RECEIVE_TIMEOUT_S,
+) -> BatchEndpoint[ServiceRequest]:
+    """`POST /v1/terminal-services`: batch closes, uploads and downloads, from own gateways."""
+
+    def permit(principal: Principal, requests: Sequence[ServiceRequest]) -> None:
+        _permit_gateway(node, principal)
+
+    async def decide(requests: Sequence[ServiceRequest]) -> ServiceAnswers:
+        return ServiceAnswers(await node.authorizer.serve(requests))
+
+    return BatchEndpoint(
+        TERMINAL_SERVICES,
+        node,
+        keeper,
+        signer,
+        metrics,
+        batch=ServiceBatch,
+        item=ServiceRequest,
         permit=permit,
         decide=decide,
         receive_timeout_s=receive_timeout_s,

@@ -67,6 +67,11 @@ class NodeMetrics:
         self.streams = Gauge(
             "countersign_streams", "Open transaction streams", registry=self.registry
         )
+        self._unsigned = Gauge(
+            "countersign_unsigned_answers",
+            "Transactions in the acquirer's books without their issuer's valid signature",
+            registry=self.registry,
+        )
         self._log = {
             name: Gauge(f"countersign_log_{name}", text, registry=self.registry)
             for name, text in (
@@ -99,6 +104,10 @@ class NodeMetrics:
         self._log["anchored_size"].set(status.anchored_size)
         self._log["unsealed_rows"].set(status.unsealed)
         self._log["lag_seconds"].set(lag_seconds(status, now))
+
+    def show_unsigned(self, count: int) -> None:
+        """Set the gauge of answers without a valid signature."""
+        self._unsigned.set(count)
 
     def text(self) -> bytes:
         """The exposition format."""

@@ -13,6 +13,7 @@ from nodes.authorization.model import (
     TerminalAnswer,
     TerminalRequest,
 )
+from nodes.authorization.services import ServiceAnswer, ServiceRequest
 from nodes.chain.directory import Member
 from nodes.clock import Clock
 from nodes.crypto.emv import EmvHsm
@@ -30,6 +31,8 @@ class Decider(Protocol):
     ) -> list[AuthorizationAnswer]: ...
 
     async def accept(self, requests: Sequence[TerminalRequest]) -> list[TerminalAnswer]: ...
+
+    async def serve(self, requests: Sequence[ServiceRequest]) -> list[ServiceAnswer]: ...
 
 
 class MemberDirectory(Protocol):

@@ -36,6 +36,8 @@ _GATEWAYS_ONLY = {
     "/v1/front/orders",
     "/v1/front/orders/read",
     "/v1/front/orders/claim",
+    "/v1/terminals/changes",
+    "/v1/terminals/reports",
 }
 _MEMBERS_TOO = {
     "/v1/members",

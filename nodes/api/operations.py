@@ -21,6 +21,7 @@ from nodes.api.schemas import Health, Readiness
 from nodes.clock import to_datetime
 
 router = APIRouter(tags=["operations"])
+_UNSIGNED = text("SELECT count(*) FROM unsigned_answers")
 log = structlog.get_logger(__name__)
 
 
@@ -88,9 +89,11 @@ def _show_log(node: ApiNode, metrics: NodeMetrics) -> None:
     try:
         with snapshot(node.engine) as connection:
             status = log_status(connection)
+            unsigned = connection.execute(_UNSIGNED).scalar_one()
     except Exception as error:
         # The other metrics are worth having just when the database is away.
         if not (is_ledger_away(error) or is_timeout_of_query(error)):
             raise
         return
     metrics.show_log(status, to_datetime(node.clock.now_ms()))
+    metrics.show_unsigned(unsigned)

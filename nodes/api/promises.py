@@ -56,7 +56,8 @@ class PromiseItem(BaseModel):
     url: str
 
 
-def _may_print(principal: Principal) -> None:
+def may_print(principal: Principal) -> None:
+    """A receipt opens a transaction's financial fields: for gateways and operators. Problem 403."""
     if not (principal.gateway or principal.has("operator")):
         raise Problem(403, "caller-not-permitted", "This is for gateways and operators.")
 
@@ -66,15 +67,15 @@ def _may_read(principal: Principal) -> None:
         raise Problem(403, "caller-not-permitted", "This is for gateways and API keys.")
 
 
-@router.post("/v1/transactions/{txid}/promise", dependencies=[Depends(admitted(_may_print))])
+@router.post("/v1/transactions/{txid}/promise", dependencies=[Depends(admitted(may_print))])
 def make_promise(node: TheNode, request: Request, txid: Txid, body: Nothing) -> PromiseItem:
     """The promise of a recorded transaction, for its receipt: made once, and then always the
     same."""
     key = bytes_of_hex(txid, 32, "transaction-unknown")
-    promise = promise_transaction(node.engine, _promiser(node, request), key)
+    promise = promise_transaction(node.engine, promiser_of(node, request), key)
     if promise is None:
         raise Problem(404, "transaction-unknown", "There is no such transaction in these books.")
-    return _item(node, promise)
+    return promise_item(node, promise)
 
 
 @router.get("/v1/transactions/{txid}/promise", dependencies=[Depends(admitted(_may_read))])
@@ -85,7 +86,7 @@ def get_promise(node: TheNode, txid: Txid) -> PromiseItem:
         promise = promise_queries.promise_of(connection, node.settings.member_id, key)
     if promise is None:
         raise Problem(404, "promise-unknown", "No promise was made of such a transaction.")
-    return _item(node, promise)
+    return promise_item(node, promise)
 
 
 @router.get(
@@ -104,7 +105,8 @@ def get_promise_code(node: TheNode, txid: Txid) -> Response:
     return Response(qr_svg(get_promise(node, txid).url), media_type="image/svg+xml")
 
 
-def _item(node: ApiNode, promise: Promise) -> PromiseItem:
+def promise_item(node: ApiNode, promise: Promise) -> PromiseItem:
+    """A promise with the link that its code holds."""
     text = promise.encode()
     return PromiseItem(
         txid=promise.txid.hex(),
@@ -115,7 +117,7 @@ def _item(node: ApiNode, promise: Promise) -> PromiseItem:
     )
 
 
-def _promiser(node: ApiNode, request: Request) -> Promiser:
+def promiser_of(node: ApiNode, request: Request) -> Promiser:
     """Who promises here; Problem 409 where this node can't."""
     settings = node.settings
     if settings.omission_registry is None:

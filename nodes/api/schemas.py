@@ -410,19 +410,6 @@ class MerchantItem(BaseModel):
     account_id: int | None = None
 
 
-class NewTerminal(Sent):
-    terminal_id: str = Field(pattern=r"^[A-Za-z0-9]{8}$", examples=["T0000001"])
-    merchant_id: str = Field(pattern=r"^[A-Za-z0-9]{15}$")
-
-
-class TerminalItem(BaseModel):
-    terminal_id: str
-    merchant_id: str
-    merchant_name: str | None = None
-    status: str
-    last_seq: int
-
-
 class AccountItem(BaseModel):
     """`balance` is current; `available` is balance - held + overdraft limit."""
 

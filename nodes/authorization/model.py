@@ -30,6 +30,9 @@ class Kind(StrEnum):
     EXPIRY = "expiry"  # the issuer's own: a hold's time is over
     ADJUSTMENT = "adjustment"  # the issuer's own: made by one person, checked by another
     TRANSFER = "transfer"  # the issuer's own: from card to card
+    TOP_UP = "top_up"  # cash at a merchant, value on the card
+    RESERVE = "reserve"  # the issuer's own: set aside for what a card may spend offline
+    RELEASE = "release"  # the issuer's own: back from there
 
     @property
     def word(self) -> int:
@@ -51,6 +54,9 @@ _KIND_WORDS = {
     Kind.EXPIRY: 11,
     Kind.ADJUSTMENT: 12,
     Kind.TRANSFER: 13,
+    Kind.TOP_UP: 14,
+    Kind.RESERVE: 15,
+    Kind.RELEASE: 16,
 }
 #: What acquirers ask for; the others are the issuer's own transactions.
 ACQUIRERS_KINDS = frozenset(
@@ -64,10 +70,16 @@ ACQUIRERS_KINDS = frozenset(
         Kind.CAPTURE,
         Kind.VOID,
         Kind.ADVICE,
+        Kind.TOP_UP,
     }
 )
 #: Kinds that name an original transaction, and can't be read without it.
 FOLLOW_UPS = frozenset({Kind.REFUND, Kind.REVERSAL, Kind.INCREMENT, Kind.CAPTURE, Kind.VOID})
+#: Kinds that can't be decided on what is in memory of card and account alone.
+LOOKING_UP = FOLLOW_UPS | {Kind.ADVICE}
+#: Kinds that tell of what has happened: taken in whatever becomes of the issuer, and forwarded
+#: until it has acknowledged them.
+FORWARDED = frozenset({Kind.ADVICE, Kind.CAPTURE})
 
 
 class Outcome(StrEnum):
@@ -112,6 +124,8 @@ class Outcome(StrEnum):
     HOLD_ENDED = "hold_ended"
     OVER_ORIGINAL_AMOUNT = "over_original_amount"
     ACCOUNT_FROZEN = "account_frozen"
+    OFFLINE_CLONE = "offline_clone"  # the card's counter was used for another payment
+    OFFLINE_RECORD_INVALID = "offline_record_invalid"  # not what this card has signed
     CARD_NOT_PERMITTED = "card_not_permitted"  # this card isn't for this merchant or service
     USES_EXHAUSTED = "uses_exhausted"
     RULE_DECLINED = "rule_declined"
@@ -172,6 +186,8 @@ class _OutcomeWord(IntEnum):
     CHECK_VALUE_WRONG = 54
     FALLBACK_NOT_PERMITTED = 55
     CVM_REQUIRED = 56
+    OFFLINE_RECORD_INVALID = 35
+    OFFLINE_CLONE = 36
 
 
 _OUTCOME_WORDS = {outcome: int(_OutcomeWord[outcome.name]) for outcome in Outcome}
@@ -208,6 +224,8 @@ class TerminalRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     card_sequence: str | None = None  # DE23, 3 digits
     track2: str | None = None  # its discretionary data only
     cvv2: str | None = None  # of e-commerce, 3 digits
+    advice: bool = False  # an authorization that was given already (by voice, in stand-in)
+    offline: bytes | None = None  # DE57: the record of a payment without connection
 
     def __repr__(self) -> str:
         return f"TerminalRequest({self.kind.value}, {self.terminal_id}, stan={self.stan})"
@@ -266,6 +284,8 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     card_sequence: str | None = None
     track2: str | None = None
     cvv2: str | None = None
+    advice: bool = False
+    offline: bytes | None = None  # nodes/crypto/offline_record.py
 
     def __repr__(self) -> str:
         return f"AuthorizationRequest({self.kind.value}, {self.txid.hex()})"
@@ -289,6 +309,9 @@ class AuthorizationAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaul
     #: that an acquirer that never got that answer closes the gap in its record.
     original: AuthorizationAnswer | None = None
     icc: bytes | None = None  # see TerminalAnswer.icc
+    #: The issuer's share of its signature over (txid, C, pair_seq): nodes/crypto/answer_signature.
+    #: None on us, and where no number was given.
+    signature: bytes | None = None
 
 
 class TerminalBatch(msgspec.Struct, frozen=True):

@@ -21,8 +21,13 @@ from nodes.authorization.operations.accepting import Acquirer, open_batch
 from nodes.authorization.operations.deciding import Issuer
 from nodes.authorization.operations.pending import Closing, Forward
 from nodes.authorization.operations.recording import close_batch
+from nodes.authorization.services import ServiceAnswer, ServiceRequest
+from nodes.authorization.terminal_services import TerminalServices
 
 T = TypeVar("T")
+
+#: How long an issuer is asked (reliability.md, Service levels: issuer time-out 2 s, then 91).
+ISSUER_PATIENCE_MS = 2_000
 
 
 class IssuerUnreachable(Exception):
@@ -65,6 +70,7 @@ class Authorizer:
         self._route: Callable[[str], str | None] = lambda pan: None
         # Of the event loop; threads have their own.
         acquirer = make_acquirer() if make_acquirer is not None else None
+        self._clock = acquirer.clock if acquirer is not None else None
         memory = AcquirerMemory()
         if make_issuer is not None:
             self._issuing = IssuingEngine(
@@ -77,6 +83,7 @@ class Authorizer:
             if acquirer is not None:
                 self._route = acquirer.route
         self._acquiring: AcquiringEngine | None = None
+        self._services: TerminalServices | None = None
         if make_acquirer is not None and acquirer is not None:
             acquirers = _PerThread(make_acquirer)
             opening: Batcher[TerminalRequest, TerminalAnswer | Forward] = Batcher(
@@ -96,6 +103,7 @@ class Authorizer:
             self._acquiring = AcquiringEngine(
                 dsn, acquirer, memory, opening=opening, closing=closing
             )
+            self._services = TerminalServices(dsn, make_acquirer(), self.accept)
 
     async def authorize(
         self, requests: Sequence[AuthorizationRequest]
@@ -118,6 +126,14 @@ class Authorizer:
         here, there = await asyncio.gather(self._accept_own(own), self._accept_others(others))
         told_here, told_there = iter(here), iter(there)
         return [next(told_here) if self._is_on_us(r) else next(told_there) for r in requests]
+
+    async def serve(self, requests: Sequence[ServiceRequest]) -> list[ServiceAnswer]:
+        """What terminals are told that asked for something beside payments. Raises NotThisRole,
+        LedgerUnavailable (ask again with the same keys).
+        """
+        if self._services is None:
+            raise NotThisRole("acquirer")
+        return await self._services.serve(requests)
 
     def _is_on_us(self, request: TerminalRequest) -> bool:
         return self._route(request.pan) == self._member_id
@@ -159,6 +175,9 @@ class Authorizer:
                 answers = await self.authorize(requests)
             else:
                 deadline = min(request.deadline_ms for request in requests)
+                if self._clock is not None:
+                    # An issuer that is down or late: the terminal hears 91 in time.
+                    deadline = min(deadline, self._clock.now_ms() + ISSUER_PATIENCE_MS)
                 answers = await self._link.authorize(issuer, requests, deadline)
         except (IssuerUnreachable, LedgerUnavailable, NotThisRole):
             answers = [None] * len(asked)
@@ -170,7 +189,7 @@ class Authorizer:
 
     def close(self) -> None:
         """Let running batches end."""
-        for part in (self._issuing, self._acquiring):
+        for part in (self._issuing, self._acquiring, self._services):
             if part is not None:
                 part.close()
 

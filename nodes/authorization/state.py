@@ -98,7 +98,7 @@ class Counter(msgspec.Struct, frozen=True, array_like=True):
     count: int = 0
 
 
-class Account(msgspec.Struct, frozen=True):
+class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     """A card account at one version. The first purse is the main one; its id is the account's."""
 
     account_id: int
@@ -114,6 +114,8 @@ class Account(msgspec.Struct, frozen=True):
     counters: dict[str, Counter] = {}
     #: Loads so far: a product that isn't reloadable takes one.
     loads: int = 0
+    #: By card: set aside for offline payments and not yet spent. No part of balance or available.
+    offline: dict[int, int] = {}
 
     @property
     def balance(self) -> int:
@@ -177,6 +179,8 @@ class Original(msgspec.Struct, frozen=True):
     used: bool = False
     #: Asked for, where a part was approved (Detail.requested): a reversal may name either amount.
     requested: int | None = None
+    #: Paid out of what was reserved for offline payments.
+    reserve: int = 0
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -197,6 +201,16 @@ class ChipCheck(msgspec.Struct, frozen=True):
     data: ChipData | None = None
     fault: str = ""
     genuine: bool = False
+
+
+class OfflineFacts(msgspec.Struct, frozen=True):
+    """What the issuer knows of an offline record's card key and counter."""
+
+    #: The card that the key belongs to; None: no such key.
+    card_token: bytes | None = None
+    genuine: bool = False  # the key has signed this record
+    #: Hash of the record that was posted under this (card, ATC).
+    posted: bytes | None = None
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -224,12 +238,15 @@ class Facts(msgspec.Struct, frozen=True):
     chip: ChipCheck | None = None
     #: Which check value was wrong ("cvv", "icvv", "cvv2"); None: none, or none was there.
     wrong_check_value: str | None = None
+    #: Of an advice with an offline record.
+    offline: OfflineFacts | None = None
 
 
 class Side(StrEnum):
     """A ledger account that isn't a cardholder's, by what it is for; the engine knows its id."""
 
     SETTLEMENT = "settlement"  # with the acquirer of the transaction
+    OFFLINE = "offline_reserved"  # what cards may spend without a connection
     FUNDING = "funding"  # where loads come from
     RECEIVABLE = "receivable"  # what cardholders owe
     ADJUSTMENT = "adjustment"  # the other side of corrections
@@ -270,6 +287,8 @@ class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
     shadow: tuple[Reason, ...] = ()
     #: Holds whose time was over and which this decision released: (txid, amount).
     expired: tuple[tuple[bytes, int], ...] = ()
+    #: Paid out of what was reserved for offline payments.
+    reserve: int = 0
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -185,6 +185,19 @@ class SettlementRegistry:
         """`settlement_id` for this chain and contract."""
         return settlement_id(terms, chain_id=self._client.chain_id(), registry=self.address)
 
+    def resolution_digest(
+        self, settlement_id: bytes, verdict: Verdict, reason_hash: bytes, deadline: int
+    ) -> bytes:
+        """`resolution_digest` for this chain and contract."""
+        return resolution_digest(
+            chain_id=self._client.chain_id(),
+            registry=self.address,
+            settlement_id=settlement_id,
+            verdict=verdict,
+            reason_hash=reason_hash,
+            deadline=deadline,
+        )
+
     def record(self, settlement_id: bytes) -> SettlementRecord | None:
         """A settlement as it stands now; None if there is none."""
         row = self._calls.read("settlementOf", settlement_id)

@@ -35,6 +35,10 @@ class DigestSigner(Protocol):
         ...
 
 
+class OperatorSigner(Signer, DigestSigner, Protocol):
+    """An operator's key: it sends transactions and signs settlements."""
+
+
 class LocalSigner:
     """A secp256k1 key in memory; for nodes it comes from the encrypted keystore."""
 

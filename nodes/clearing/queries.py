@@ -40,11 +40,11 @@ KINDS = sorted(kind.value for kind in ACQUIRERS_KINDS)
 #: rules.closing.effect, in SQL. The original is looked up for what undoes one.
 _EFFECT = """CASE WHEN t.outcome <> 'approved' THEN 0
     WHEN t.kind IN ('purchase', 'capture', 'advice') THEN t.amount
-    WHEN t.kind = 'refund' THEN -t.amount
+    WHEN t.kind IN ('refund', 'top_up') THEN -t.amount
     WHEN t.kind IN ('reversal', 'void') THEN coalesce((SELECT
         CASE WHEN o.outcome <> 'approved' THEN 0
         WHEN o.kind IN ('purchase', 'capture', 'advice') THEN -t.amount
-        WHEN o.kind = 'refund' THEN t.amount ELSE 0 END
+        WHEN o.kind IN ('refund', 'top_up') THEN t.amount ELSE 0 END
         FROM transactions AS o WHERE o.txid = t.original_txid AND o.side = t.side), 0)
     ELSE 0 END"""
 _OF_DAY = (
@@ -470,6 +470,10 @@ def find_closes(
             "SELECT c.close_id, c.acquirer, c.issuer, c.currency, c.business_date, c.revision,"
             " c.party, c.item_count, c.debits, c.credits, c.close_root, c.totals_hash, c.closed_at,"
             " s.stage, s.stage_at, j.other_root,"
+            " (SELECT x.state FROM settlements AS p"
+            " JOIN settlement_steps AS x USING (settlement_id)"
+            " WHERE p.close_id = c.close_id ORDER BY p.number DESC, x.step DESC LIMIT 1)"
+            " AS settlement_state,"
             " (SELECT count(*) FROM breaks AS b WHERE b.close_id = c.close_id) AS breaks,"
             " (SELECT count(*) FROM breaks AS b WHERE b.close_id = c.close_id AND NOT EXISTS"
             " (SELECT FROM case_events AS e WHERE e.break_ref = b.break_ref"

@@ -30,6 +30,8 @@ from nodes.crypto.merkle import root_from_inclusion
 
 #: Answers in one signature at most.
 MAX_BATCH = 0xFFFF
+#: Bytes of the longest encoding: that of a place in a batch of MAX_BATCH.
+MAX_SHARE = 64 + 4 + 32 * 16
 _LEAF = b"\x00countersign/answer/1"
 _SIGNED = b"countersign/answers/1"
 _PLACE = Struct(">HH")

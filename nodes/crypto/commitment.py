@@ -1,7 +1,7 @@
-"""The commitments: C, which both institutions compute alike, and P, a party's own columns.
+"""C, the commitment that both institutions compute alike.
 
-C is an RFC 9162 root over ordered field leaves `abi.encode(fieldId, fieldSalt, value)`, P a hash
-over field hashes (docs/evidence.md). `fieldSalt = HMAC-SHA256(salt, txid || uint32(fieldId))` is
+C is an RFC 9162 root over ordered field leaves `abi.encode(fieldId, fieldSalt, value)`
+(docs/evidence.md). `fieldSalt = HMAC-SHA256(salt, txid || uint32(fieldId))` is
 block fieldId of PBKDF2 with one iteration (RFC 8018, 5.2): so one call gives the salts of fields 1
 to n. C is on the authorization path: its tree is written out. Standard library only: auditors run
 this.
@@ -65,16 +65,13 @@ def uint_word(value: int) -> bytes:
 
 
 #: Field numbers end below this.
-FIELD_LIMIT = 128
+FIELD_LIMIT = 16
 _LEAF = b"\x00"
 _NODE = b"\x01"
 #: What the hash of a field of C begins with: the leaf prefix and the field's word.
 _SHARED_PREFIXES = tuple(_LEAF + uint_word(number) for number in range(9))
 _, _P1, _P2, _P3, _P4, _P5, _P6, _P7, _P8 = _SHARED_PREFIXES
-#: Of a field of P: the leaf prefix and the number in four bytes.
-_PRIVATE_PREFIXES = tuple(_LEAF + number.to_bytes(4, "big") for number in range(1, FIELD_LIMIT))
 _SPLIT = tuple(Struct("32s" * count).unpack for count in range(FIELD_LIMIT))
-_PRIVATE_LABEL = b"countersign/private/1"
 _FIELD_8 = (8).to_bytes(4, "big")
 
 
@@ -127,41 +124,6 @@ def shared_root(leaves: Sequence[bytes]) -> bytes:
 def shared_commitment(txid: bytes, facts: SharedFacts, salt_fin: bytes, salt_pii: bytes) -> bytes:
     """C: the same 32 bytes in the books of acquirer, issuer and merchant."""
     return shared_root(shared_field_leaves(txid, facts, salt_fin, salt_pii))
-
-
-def private_field_leaves(txid: bytes, salt: bytes, values: Sequence[bytes]) -> list[bytes]:
-    """The field hashes of P over a party's own columns, numbered from 1.
-
-    SHA-256(0x00 || uint32(fieldId) || fieldSalt || value); values are of any length, because
-    everything before them is of fixed length. At most FIELD_LIMIT - 1 of them.
-    """
-    if not 0 < len(values) < FIELD_LIMIT:
-        raise ValueError(f"P has 1 to {FIELD_LIMIT - 1} fields, not {len(values)}")
-    salts = field_salts(salt, txid, len(values))
-    # The prefixes go on after the last value.
-    return [
-        sha256(prefix + own + value).digest()
-        for prefix, own, value in zip(_PRIVATE_PREFIXES, salts, values, strict=False)
-    ]
-
-
-def private_field_leaf(txid: bytes, salt: bytes, field_id: int, value: bytes) -> bytes:
-    """One of them."""
-    salted = field_id.to_bytes(4, "big") + field_salt(salt, txid, field_id)
-    return leaf_hash(salted + value)
-
-
-def private_root(leaves: Sequence[bytes]) -> bytes:
-    """P over its field hashes: SHA-256("countersign/private/1" || the hashes).
-
-    Not a tree: who opens one field gives the other hashes with it, as with C.
-    """
-    return sha256(_PRIVATE_LABEL + b"".join(leaves)).digest()
-
-
-def private_commitment(txid: bytes, salt: bytes, values: Sequence[bytes]) -> bytes:
-    """P: what binds a party's own columns."""
-    return private_root(private_field_leaves(txid, salt, values))
 
 
 @dataclass(frozen=True, slots=True)

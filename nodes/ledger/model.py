@@ -12,7 +12,14 @@ from typing import Literal
 import msgspec
 
 AccountKind = Literal[
-    "cardholder", "funding", "settlement", "merchant", "receivable", "adjustment", "clearing"
+    "cardholder",
+    "funding",
+    "settlement",
+    "merchant",
+    "receivable",
+    "adjustment",
+    "clearing",
+    "offline_reserved",
 ]
 Side = Literal["issuer", "acquirer", "merchant"]
 

@@ -1,4 +1,4 @@
-"""Holds and debts (10, 2): the snapshots of accounts, which SQL can't read."""
+"""Holds, debts, offline reserves (10, 2, 19): the snapshots of accounts, which SQL can't read."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _HELD = "held is the sum of the open holds"
 _ONCE = "a hold ends once"
 _KEPT = "a version's snapshot is what its columns say"
 _OWED = "what cardholders owe is in the receivable account"
+_RESERVED = "what cards may spend offline is in the offline_reserved account"
 _PAGE = 2_000
 _ACCOUNT = msgspec.msgpack.Decoder(Account)
 
@@ -34,9 +35,9 @@ _LAST = (
     " WHERE line = 0 GROUP BY 1) AS newest JOIN account_versions AS v"
     " USING (account_id, version) WHERE v.line = 0"
 )
-_RECEIVABLE = (
-    "SELECT a.currency, -sum(p.amount)::bigint FROM accounts AS a JOIN postings AS p"
-    " USING (account_id) WHERE a.kind = 'receivable' GROUP BY 1"
+_POSTED = (
+    "SELECT a.currency, sum(p.amount)::bigint FROM accounts AS a JOIN postings AS p"
+    " USING (account_id) WHERE a.kind = %s GROUP BY 1"
 )
 
 
@@ -56,6 +57,7 @@ def _rows(connection: Connection, name: str, statement: str) -> Iterator[Any]:
 
 def _last_versions(connection: Connection) -> Iterator[tuple[int, str, str]]:
     owed: dict[str, int] = defaultdict(int)
+    reserved: dict[str, int] = defaultdict(int)
     for account_id, version, balance, held, state, lines in _rows(connection, "last", _LAST):
         where = f"account {account_id}, version {version}"
         account = _read(state)
@@ -63,6 +65,9 @@ def _last_versions(connection: Connection) -> Iterator[tuple[int, str, str]]:
             yield 10, _KEPT, f"{where}: unreadable"
             continue
         owed[account.currency] += account.receivable
+        reserved[account.currency] += sum(account.offline.values())
+        if any(amount <= 0 for amount in account.offline.values()):
+            yield 19, _RESERVED, f"{where}: less than nothing"
         columns = {number: (purse, kept) for number, purse, kept in lines}
         columns[account_id] = (balance, held)
         for purse in account.purses:
@@ -72,7 +77,12 @@ def _last_versions(connection: Connection) -> Iterator[tuple[int, str, str]]:
             yield 10, _KEPT, f"{where}: it is of another"
         if not _holds_sum(account):
             yield 10, _HELD, where
-    posted = dict(connection.execute(_RECEIVABLE).fetchall())
+    posted = dict(connection.execute(_POSTED, ("offline_reserved",)).fetchall())
+    for currency in sorted({*reserved, *posted}):
+        if reserved[currency] != posted.get(currency, 0):
+            detail = f"{currency}: {reserved[currency]} reserved, {posted.get(currency, 0)} posted"
+            yield 19, _RESERVED, detail
+    posted = {c: -n for c, n in connection.execute(_POSTED, ("receivable",)).fetchall()}
     for currency in sorted({*owed, *posted}):
         if owed[currency] != posted.get(currency, 0):
             detail = f"{currency}: {owed[currency]} owed, {posted.get(currency, 0)} posted"

@@ -55,6 +55,11 @@ class ComparisonFailed(Exception):
 class Books(Protocol):
     """A party's own rows, for the transactions that turn out to be broken."""
 
+    @property
+    def salted_index(self) -> RangeIndex:
+        """The close's items, with a digest of each one's salt_fin in the place of its effect."""
+        ...
+
     def held(self, txids: Sequence[bytes]) -> dict[bytes, Held]:
         """Those of these that stand in the books, whatever their date and currency."""
         ...
@@ -77,6 +82,7 @@ class Subject:
 
     key: DayKey
     revision: int
+    salted: bool = False
 
     def question(self, **parts: object) -> Question:
         """A question about it."""
@@ -87,6 +93,7 @@ class Subject:
             currency=self.key.currency,
             business_date=day.year * 10_000 + day.month * 100 + day.day,
             revision=self.revision,
+            salted=self.salted,
             **parts,  # type: ignore[arg-type]
         )
 
@@ -98,12 +105,13 @@ class Responder:
     """Answers questions about one close."""
 
     def __init__(self, index: RangeIndex, root: bytes, books: Books) -> None:
-        self._index = index
+        self._plain = index
         self._root = root
         self._books = books
 
     def answer(self, question: Question) -> Answer:
         """One answer a part. MessageRefused if a part makes no sense."""
+        index = self._books.salted_index if question.salted else self._plain
         held = self._books.held([*question.leaves, *question.wanted])
         leaves = [
             b"".join(held[txid].field_leaves()) if txid in held else b"" for txid in question.leaves
@@ -111,30 +119,32 @@ class Responder:
         numbered = self._books.numbered(question.numbers) if question.numbers else {}
         return Answer(
             close_root=self._root,
-            splits=[self._split(split) for split in question.splits],
-            listings=[self._listing(listing) for listing in question.listings],
+            splits=[_split(index, split) for split in question.splits],
+            listings=[_listing(index, listing) for listing in question.listings],
             leaves=leaves,
             held=[held.get(txid) for txid in question.wanted],
             numbers=[numbered.get(number) for number in question.numbers],
             findings=self._books.findings() if question.findings else None,
         )
 
-    def _split(self, split: Split) -> SplitAnswer:
-        asked = _range(split.prefix, split.bits)
-        if not 0 < split.fan <= min(_MAX_FAN, PREFIX_BITS - split.bits):
-            raise MessageRefused("a range is split into 2 to 2048 parts")
-        theirs = _pieces(split.fingerprints, FINGERPRINT_SIZE)
-        mine = self._index.parts(asked, split.fan)
-        if len(theirs) != len(mine):
-            raise MessageRefused("a part of a range has no fingerprint")
-        differing = [own != other for (own, _), other in zip(mine, theirs, strict=True)]
-        counts = [count for (_, count), unequal in zip(mine, differing, strict=True) if unequal]
-        return SplitAnswer(_bitmap(differing), counts)
 
-    def _listing(self, listing: Listing) -> ListingAnswer:
-        mine = self._index.within(_range(listing.prefix, listing.bits))
-        extra, lacking = unmatched(mine, _pieces(listing.digests, FINGERPRINT_SIZE))
-        return ListingAnswer(lacking, DayItems.of(extra).blob)
+def _split(index: RangeIndex, split: Split) -> SplitAnswer:
+    asked = _range(split.prefix, split.bits)
+    if not 0 < split.fan <= min(_MAX_FAN, PREFIX_BITS - split.bits):
+        raise MessageRefused("a range is split into 2 to 2048 parts")
+    theirs = _pieces(split.fingerprints, FINGERPRINT_SIZE)
+    mine = index.parts(asked, split.fan)
+    if len(theirs) != len(mine):
+        raise MessageRefused("a part of a range has no fingerprint")
+    differing = [own != other for (own, _), other in zip(mine, theirs, strict=True)]
+    counts = [count for (_, count), unequal in zip(mine, differing, strict=True) if unequal]
+    return SplitAnswer(_bitmap(differing), counts)
+
+
+def _listing(index: RangeIndex, listing: Listing) -> ListingAnswer:
+    mine = index.within(_range(listing.prefix, listing.bits))
+    extra, lacking = unmatched(mine, _pieces(listing.digests, FINGERPRINT_SIZE))
+    return ListingAnswer(lacking, DayItems.of(extra).blob)
 
 
 def _range(prefix: int, bits: int) -> Range:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from hashlib import sha256
 
 import msgspec
 from sqlalchemy import Engine
 
 from nodes.authorization.model import Kind, Outcome
 from nodes.clearing import queries
-from nodes.clearing.model import Close
+from nodes.clearing.model import Close, DayItems, Item
 from nodes.crypto.commitment import field_leaf, field_salt
 from nodes.db.engine import transaction
 from nodes.reconciliation.protocol import Findings, Held
@@ -29,6 +30,21 @@ class CloseBooks:
         """The close's items; loaded when they are first asked for."""
         with transaction(self._engine) as connection:
             return RangeIndex(queries.kept_items(connection, self.close))
+
+    @cached_property
+    def salted_index(self) -> RangeIndex:
+        """See nodes.reconciliation.comparing.Books."""
+        close = self.close
+        with transaction(self._engine) as connection:
+            items, salts = queries.salted_items(
+                connection, close.key, close.party, close.horizon, close.revision
+            )
+        return RangeIndex(
+            DayItems.of(
+                Item(item.txid, item.commitment, _short_digest(salt))
+                for item, salt in zip(items, salts, strict=True)
+            )
+        )
 
     @cached_property
     def _repeats(self) -> dict[bytes, bytes]:
@@ -68,6 +84,10 @@ class CloseBooks:
                 queries.unsigned(connection, self.close) if self.close.party == "acquirer" else []
             )
         return Findings(gaps, sorted(self._repeats.items()), unsigned)
+
+
+def _short_digest(salt: bytes) -> int:
+    return int.from_bytes(sha256(b"countersign/salt/1" + salt).digest()[:8], "big", signed=True)
 
 
 def held_of(row: queries.Row) -> Held:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from sqlalchemy import Engine
@@ -77,6 +77,12 @@ def compare(
         differences = find_differences(index, subject, exchange)
         if other_root is not None and differences.their_root != other_root:
             raise ComparisonFailed("the other party's list is not the one that it has revealed")
+        if not differences.only_mine and not differences.only_theirs:
+            # Equal lists, and yet other totals: then a salt is another, which C contradicts.
+            subject = replace(subject, salted=True)
+            differences = find_differences(books.salted_index, subject, exchange)
+            if not differences.only_mine:
+                raise ComparisonFailed("list and salts are equal, and the posted totals are not")
     evidence = gather(differences, books, subject, exchange)
     return classify(evidence, now_ms=now_ms, late_ms=late_ms)
 

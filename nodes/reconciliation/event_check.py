@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from nodes.anchoring import event_store
 from nodes.anchoring.events import EventRow, changed_columns, event_evidence, is_erased
 from nodes.anchoring.leaf import EventKind
 from nodes.anchoring.rules import RowUnsound
 from nodes.anchoring.store import Connection
-from nodes.crypto.commitment import private_root, shared_root
+from nodes.crypto.commitment import shared_root
+from nodes.crypto.private_copy import private_commitment
 from nodes.reconciliation import reads
 from nodes.reconciliation.findings import Change, Report
 from nodes.reconciliation.log_check import LogEntry
@@ -43,13 +44,19 @@ class EventCheck:
             elif not self._is_intact(row, entry):
                 self._name(row, entry, key)
 
-    def finish(self) -> None:
-        """Name the events that were put in behind sealing's back."""
+    def finish(self, leafless: Set[int]) -> None:
+        """Name the events that were put in behind sealing's back; `leafless`: those (negative)
+        that only lost their leaves."""
         for number in reads.unlogged_events(self._connection):
+            if -number in leafless:
+                continue
             detail = "it is older than the last sealed event and in no batch"
             self._report.add("events", {"event_id": number}, Change.INSERTED, None, detail)
 
     def _is_intact(self, row: EventRow, entry: LogEntry) -> bool:
+        if row["card_token_leaf"] is not None:
+            # Only an erasure puts it there, and takes away what C and P were made of.
+            return False
         try:
             return event_evidence(self._member_id, row).leaf_hash == entry.hash
         except (RowUnsound, ValueError, KeyError):
@@ -61,7 +68,7 @@ class EventCheck:
             leaf is not None
             and len(entry.shared) == 8
             and shared_root(entry.shared) == leaf.commitment
-            and private_root(entry.private) == leaf.private_commitment
+            and private_commitment(entry.private_copy) == leaf.private_commitment
         )
         if leaf is None or not readable:
             detail = "it does not lead to its leaf"

@@ -22,6 +22,7 @@ from nodes.anchoring.store import Connection, transaction
 from nodes.chain.anchors import Anchored
 from nodes.crypto.merkle import EMPTY_ROOT
 from nodes.reconciliation.account_states import broken_states
+from nodes.reconciliation.offline_statements import OFFLINE
 from nodes.reconciliation.statements import (
     GUARDS,
     LEDGER_TABLES,
@@ -36,7 +37,7 @@ _LISTED = 20
 #: Joins of millions of rows are hashed in memory.
 _WORK_MEMORY = "128MB"
 _LEAVES = "SELECT leaf FROM log_leaves WHERE log_index >= %s AND log_index < %s ORDER BY log_index"
-_STATEMENTS = (*MONEY, *ONCE, *SEQUENCES, *LOG, *GUARDS)
+_STATEMENTS = (*MONEY, *ONCE, *SEQUENCES, *LOG, *GUARDS, *OFFLINE)
 
 
 @dataclass(frozen=True, slots=True)

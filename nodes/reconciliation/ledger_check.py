@@ -7,13 +7,13 @@ and isn't anchored yet is held against the signed checkpoints of its own log.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Protocol
 
 import sqlalchemy
 from eth_hash.auto import keccak
 
-from nodes.anchoring import queries
+from nodes.anchoring import event_store, queries
 from nodes.anchoring.checkpoint import (
     CheckpointInvalid,
     Origin,
@@ -22,6 +22,7 @@ from nodes.anchoring.checkpoint import (
     parse_checkpoint,
     totals_hash,
 )
+from nodes.anchoring.events import event_evidence
 from nodes.anchoring.model import AnchorState, Batch, LedgerRow, Position
 from nodes.anchoring.note import NoteInvalid, parse_note, signature_holds
 from nodes.anchoring.operations.sealing import position_of
@@ -105,15 +106,19 @@ class _LedgerCheck:
         self._note_key = note_key
         self._progress = progress
         self._report = Report(anchored_seq=max(anchors, default=0))
-        self._log = LogCheck(connection, self._report, origin.member_id, self._unlogged())
+        self._log = LogCheck(
+            connection, self._report, origin.member_id, (self._unlogged(), self._unlogged_events())
+        )
         self._rows = RowCheck(connection, self._report, origin.member_id)
         self._events = EventCheck(connection, self._report, origin.member_id)
         self._previous_root = EMPTY_ROOT
         self._position = Position(0, 0)
         self._log_end = 0
+        self._stored: Set[int] = frozenset()
 
     def run(self) -> Report:
         stored = {batch.seq: batch for batch in self._batches()}
+        self._stored = stored.keys()
         total = self._log_end = reads.log_end(self._connection)
         total = max([total, *(anchor.size for anchor in self._anchors.values())])
         last = 0
@@ -129,7 +134,7 @@ class _LedgerCheck:
         self._check_outside(stored.keys() | self._anchors.keys())
         self._check_unsealed()
         self._rows.finish()
-        self._events.finish()
+        self._events.finish(self._log.leafless)
         self._check_submissions()
         self._check_binding()
         self._report.sealed_rows = self._log.size
@@ -139,6 +144,7 @@ class _LedgerCheck:
         """Old rows without a leaf, with the hash of the leaf that they would have, in log order."""
         newest = queries.last_batch(self._connection)
         _, numbers = reads.unlogged_rows(self._connection, queries.sealed_position(newest))
+        numbers = [n for n in reads.displaced(self._connection, _PAGE) if n > 0] + numbers
         rows = queries.rows_by_id(self._connection, numbers[:_PAGE]).values()
         found: list[tuple[Position, int, bytes]] = []
         for row in rows:
@@ -149,6 +155,20 @@ class _LedgerCheck:
             found.append((position_of(row), row.transaction_id, own))
         found.sort(key=lambda entry: (entry[0].xact, entry[0].transaction_id))
         return [(number, own) for _, number, own in found]
+
+    def _unlogged_events(self) -> list[tuple[int, bytes]]:
+        """The same of events, their numbers negative as in the log."""
+        moved = [-number for number in reads.displaced(self._connection, _PAGE) if number < 0]
+        numbers = [*moved, *reads.events_without_leaf(self._connection, _PAGE)]
+        rows = event_store.events_by_id(self._connection, numbers)
+        found: list[tuple[int, bytes]] = []
+        for number in numbers:
+            try:
+                own = event_evidence(self._origin.member_id, rows[number]).leaf_hash
+            except (RowUnsound, ValueError, KeyError):
+                continue
+            found.append((-number, own))
+        return found
 
     def _batches(self) -> Iterator[Batch]:
         seq = -(2**62)
@@ -172,13 +192,22 @@ class _LedgerCheck:
             intact = self._rows.check(rows)
             if batch is not None:
                 self._check_columns(batch, anchor, first, entries, intact, len(rows))
-        if batch is not None:
-            self._position = max(
-                self._position, batch.position, key=lambda p: (p.xact, p.transaction_id)
-            )
+            # How far sealing had come is what its rows say; the batch's own word only counts
+            # where they can't be relied upon.
+            sure = self._log.proven or batch is None
+            if sure:
+                self._come_to(position_of(row) for row in intact.values())
+            if batch is not None and not (sure and len(intact) == len(rows)):
+                self._come_to([batch.position])
         if anchor is not None:
             self._report.anchored_rows = size
         self._previous_root = root
+
+    def _come_to(self, positions: Iterable[Position]) -> None:
+        """Note how far sealing had come."""
+        self._position = max(
+            [self._position, *positions], key=lambda place: (place.xact, place.transaction_id)
+        )
 
     def _check_columns(
         self,
@@ -207,7 +236,10 @@ class _LedgerCheck:
             "root": batch.root == root,
             "consistency": proof_holds,
         }
-        if newest is not None and entries[-1].log_index == size - 1:
+        if not self._log.proven:
+            # Whose leaves they are isn't certain.
+            newest = None
+        elif newest is not None and entries[-1].log_index == size - 1:
             sound["last_xact"] = batch.position.xact == newest.values["xact"]
             sound["last_transaction_id"] = batch.position.transaction_id == newest.transaction_id
         elif entries and row_count == 0:
@@ -319,6 +351,8 @@ class _LedgerCheck:
 
     def _check_submissions(self) -> None:
         """What the database says about its anchors, against the chain."""
+        for seq in sorted(self._anchors.keys() & self._stored - reads.submitted(self._connection)):
+            self._report.add("anchor_submissions", {"seq": seq}, Change.MISSING)
         for sent in queries.submissions(self._connection, AnchorState.ANCHORED, 1 << 40):
             key, anchor = {"seq": sent.seq}, self._anchors.get(sent.seq)
             if anchor is None:

@@ -14,8 +14,8 @@ from nodes.anchoring import tree
 from nodes.anchoring.leaf import Leaf, decode_leaf
 from nodes.anchoring.rules import words_of
 from nodes.anchoring.store import Connection
-from nodes.crypto.commitment import private_root
 from nodes.crypto.merkle import leaf_hash, node_hash, root_of
+from nodes.crypto.private_copy import Mark, private_commitment, private_marks
 from nodes.reconciliation.findings import Change, Report
 
 #: With more doubtful leaves than this in a batch, not every combination is tried.
@@ -36,7 +36,7 @@ class StoredLeaf:
     leaf: bytes
     leaf_hash: bytes
     shared_leaves: bytes
-    private_leaves: bytes
+    private_copy: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,12 @@ class LogEntry:
     hash: bytes
     leaf: Leaf | None
     shared: tuple[bytes, ...]
-    private: tuple[bytes, ...]
+    private_copy: bytes
+
+    @property
+    def private(self) -> tuple[Mark, ...]:
+        """The marks of the copy."""
+        return private_marks(self.private_copy)
 
 
 class LogCheck:
@@ -59,19 +64,21 @@ class LogCheck:
         connection: Connection,
         report: Report,
         member_id: str,
-        unlogged: Sequence[tuple[int, bytes]] = (),
+        unlogged: Sequence[Sequence[tuple[int, bytes]]] = (),
     ) -> None:
-        """`unlogged`: (transaction_id, leaf hash) of old rows without a leaf, in log order; where
-        leaves were deleted, they may be theirs."""
+        """`unlogged`: (transaction_id, leaf hash) of transactions and of events (theirs negative)
+        without a leaf, each in log order; where leaves were deleted, they may be theirs."""
         self._connection = connection
         self._report = report
         self._member_id = member_id
-        self._unlogged = list(unlogged)
+        self._unlogged = [list(rows) for rows in unlogged]
         #: Rows whose leaves were deleted, and that are as they were: proven by the root.
         self.leafless: set[int] = set()
         self.size = 0
         #: None while the tree can't be rebuilt: a batch before was rewritten or cut out.
         self.frontier: tree.Frontier | None = tree.Frontier()
+        #: Whether the leaves of the last batch, as they stand, lead to its trusted root.
+        self.proven = True
 
     def check_batch(self, seq: int, size: int, root: bytes) -> list[LogEntry]:
         """Check the leaves up to `size` and the nodes over them against the trusted `root`."""
@@ -79,7 +86,8 @@ class LogCheck:
         entries, doubts = self._entries(seq, size, stored)
         self._settle_doubts(entries, doubts, root)
         edge, nodes = self._extended(self._filled(entries, root))
-        if edge is not None and edge.root() == root:
+        self.proven = edge is not None and edge.root() == root
+        if self.proven:
             self._check_nodes(nodes)
         else:
             edge = self._rebuilt(seq, size, root, entries, nodes)
@@ -107,7 +115,7 @@ class LogCheck:
     def _stored_leaves(self, first: int, end: int) -> dict[int, StoredLeaf]:
         rows = self._connection.execute(
             "SELECT log_index, batch_seq, leaf_kind, transaction_id, txid, leaf, leaf_hash,"
-            " shared_leaves, private_leaves FROM log_leaves WHERE log_index >= %s"
+            " shared_leaves, private_copy FROM log_leaves WHERE log_index >= %s"
             " AND log_index < %s",
             (first, end),
         )
@@ -163,16 +171,17 @@ class LogCheck:
         gaps = [place for place, entry in enumerate(entries) if entry is None]
         if not gaps or self.frontier is None:
             return entries
-        ways = itertools.combinations(self._unlogged, len(gaps))
-        for way in itertools.islice(ways, _MAX_FILLINGS):
-            trial = list(entries)
-            for place, (number, own) in zip(gaps, way, strict=True):
-                trial[place] = LogEntry(self.size + place, number, own, None, (), ())
-            edge, _ = self._extended(trial)
-            if edge is not None and edge.root() == root:
-                self.leafless |= {number for number, _ in way}
-                self._unlogged = [row for row in self._unlogged if row not in way]
-                return trial
+        for rows in self._unlogged:
+            ways = itertools.combinations(rows, len(gaps))
+            for way in itertools.islice(ways, _MAX_FILLINGS):
+                trial = list(entries)
+                for place, (number, own) in zip(gaps, way, strict=True):
+                    trial[place] = LogEntry(self.size + place, number, own, None, (), b"")
+                edge, _ = self._extended(trial)
+                if edge is not None and edge.root() == root:
+                    self.leafless |= {number for number, _ in way}
+                    rows[:] = [row for row in rows if row not in way]
+                    return trial
         return entries
 
     def _guess(self, entries: list[LogEntry | None], doubts: Sequence[StoredLeaf]) -> None:
@@ -201,7 +210,7 @@ class LogCheck:
             "leaf_kind": row.leaf_kind == int(leaf.kind),
             "txid": row.txid == leaf.txid,
             "shared_leaves": root_of(entry.shared) == leaf.commitment,
-            "private_leaves": private_root(entry.private) == leaf.private_commitment,
+            "private_copy": private_commitment(entry.private_copy) == leaf.private_commitment,
             "leaf": leaf.member_id == self._member_id,
         }
         for column, equal in copies.items():
@@ -247,7 +256,7 @@ class LogCheck:
         if all(place in stored for place in places):
             edge = tree.Frontier(size, [stored[place] for place in places])
             if edge.root() == root:
-                self._name_rewritten(nodes)
+                self._name_rewritten(nodes or self._pairs(entries))
                 return edge
         if self.frontier is None or any(entry is None for entry in entries):
             self._report.unjudged.append(seq)
@@ -274,6 +283,17 @@ class LogCheck:
                         "leaf",
                         f"this one or its sibling {log_index ^ 1} was rewritten with its hash",
                     )
+
+    def _pairs(self, entries: Sequence[LogEntry | None]) -> list[tuple[int, int, bytes]]:
+        """The lowest nodes that this batch's leaves make by themselves, where the edge before is
+        unknown."""
+        first = self.size
+        known = {first + place: entry.hash for place, entry in enumerate(entries) if entry}
+        return [
+            (1, index >> 1, node_hash(known[index], known[index + 1]))
+            for index in range(first + (first & 1), first + len(entries) - 1, 2)
+            if index in known and index + 1 in known
+        ]
 
     def _stored_nodes(self, places: Sequence[tree.Coordinate]) -> dict[tree.Coordinate, bytes]:
         """Stored hashes by coordinate, as far as they are there."""
@@ -304,7 +324,7 @@ def _entry(row: StoredLeaf, own_hash: bytes) -> LogEntry:
         hash=own_hash,
         leaf=_decoded(row.leaf) if leaf_hash(row.leaf) == own_hash else None,
         shared=tuple(words_of(row.shared_leaves)),
-        private=tuple(words_of(row.private_leaves)),
+        private_copy=row.private_copy,
     )
 
 
@@ -320,5 +340,5 @@ def _commits_to_its_fields(row: StoredLeaf) -> bool:
     return (
         leaf is not None
         and root_of(words_of(row.shared_leaves)) == leaf.commitment
-        and private_root(words_of(row.private_leaves)) == leaf.private_commitment
+        and private_commitment(row.private_copy) == leaf.private_commitment
     )

@@ -61,6 +61,8 @@ class Question(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     #: Numbers of the pair that the asker lacks: which transactions have them?
     numbers: list[int] = []
     findings: bool = False
+    #: Of lists that are equal: compare the items' salts, too, from which the totals are hidden.
+    salted: bool = False
 
     def key(self) -> DayKey:
         """The close that it is about. MessageRefused if that can't be one."""

@@ -78,3 +78,29 @@ def unlogged_events(connection: Connection) -> list[int]:
         " (SELECT FROM log_leaves AS l WHERE l.transaction_id = -e.event_id) ORDER BY e.event_id"
     )
     return [row[0] for row in rows]
+
+
+def displaced(connection: Connection, limit: int) -> list[int]:
+    """What leaves stand for that are numbered past the last batch's end or below 0, in the order
+    of sealing: numbers of transactions, and of events (negative)."""
+    rows = connection.execute(
+        "SELECT l.transaction_id FROM log_leaves AS l WHERE l.log_index < 0 OR l.log_index >="
+        " (SELECT coalesce(max(size), 0) FROM batches) ORDER BY abs(l.transaction_id) LIMIT %s",
+        (limit,),
+    )
+    return [row[0] for row in rows]
+
+
+def events_without_leaf(connection: Connection, limit: int) -> list[int]:
+    """The oldest events without a leaf, in the order in which they would be sealed."""
+    rows = connection.execute(
+        "SELECT e.event_id FROM events AS e WHERE NOT EXISTS (SELECT FROM log_leaves AS l"
+        " WHERE l.transaction_id = -e.event_id) ORDER BY e.xact, e.event_id LIMIT %s",
+        (limit,),
+    )
+    return [row[0] for row in rows]
+
+
+def submitted(connection: Connection) -> set[int]:
+    """The batches of which it is noted that they were sent to the chain."""
+    return {row[0] for row in connection.execute("SELECT seq FROM anchor_submissions")}

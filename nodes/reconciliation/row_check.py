@@ -10,16 +10,15 @@ from nodes.anchoring.events import ERASED_COLUMNS, is_erased
 from nodes.anchoring.leaf import Leaf
 from nodes.anchoring.model import TRANSFER_COLUMNS, LedgerRow, Value
 from nodes.anchoring.rules import (
-    SALT_COLUMN,
-    TRANSFER_COUNT_FIELD,
+    FIRST_TRANSFER,
     RowUnsound,
     changed_columns,
     row_evidence,
     same_transfer,
 )
 from nodes.anchoring.store import Connection
-from nodes.crypto.commitment import private_root
 from nodes.crypto.merkle import root_of
+from nodes.crypto.private_copy import Mark, private_commitment
 from nodes.reconciliation import reads
 from nodes.reconciliation.findings import Change, Report
 from nodes.reconciliation.log_check import LogEntry
@@ -33,9 +32,7 @@ class _LostTransfer:
 
     transaction_id: int
     place: int
-    block: tuple[bytes, ...]
-    salt: bytes
-    txid: bytes
+    block: tuple[Mark, ...]
 
 
 class RowCheck:
@@ -122,14 +119,13 @@ class RowCheck:
             if "transaction_id" in columns:
                 transfers = queries.transfers_of(self._connection, entry.transaction_id)
                 row = replace(row, transfers=(*row.transfers, *transfers))
-            elif SALT_COLUMN not in columns:
+            else:
                 # The row kept its number, so the log's reference to it is what was changed.
                 place = {"log_index": entry.log_index}
                 self._report.add("log_leaves", place, Change.ALTERED, "transaction_id")
         for column in columns:
             self._report.add("transactions", key, Change.ALTERED, column)
-        if SALT_COLUMN not in columns:
-            self._check_transfers(entry, row, leaf.txid)
+        self._check_transfers(entry, row)
 
     def _changed(self, row: LedgerRow, entry: LogEntry, leaf: Leaf) -> list[str]:
         """The changed columns; what a recorded erasure took away is not among them."""
@@ -156,21 +152,20 @@ class RowCheck:
             detail = "a column or transfer under P"
             self._report.add("transactions", key, Change.ALTERED, None, detail)
 
-    def _check_transfers(self, entry: LogEntry, row: LedgerRow, txid: bytes) -> None:
-        """Transfers by line against the blocks of six hashes in P."""
-        salt = _bytes(row.values[SALT_COLUMN])
-        number = row.transaction_id
-        count = (len(entry.private) - TRANSFER_COUNT_FIELD) // _STRIDE
+    def _check_transfers(self, entry: LogEntry, row: LedgerRow) -> None:
+        """Transfers by line against their values in the log's copy."""
+        number, copy = row.transaction_id, entry.private
+        count = (len(copy) - FIRST_TRANSFER) // _STRIDE
         live = {transfer["line"]: transfer for transfer in row.transfers}
         lost: list[_LostTransfer] = []
         for place in range(count):
-            block = entry.private[TRANSFER_COUNT_FIELD + place * _STRIDE :][:_STRIDE]
+            block = copy[FIRST_TRANSFER + place * _STRIDE :][:_STRIDE]
             transfer = live.pop(place + 1, None)
             if transfer is None:
-                lost.append(_LostTransfer(number, place, block, salt, txid))
+                lost.append(_LostTransfer(number, place, block))
                 continue
             key = {"transaction_id": number, "line": place + 1}
-            for column in same_transfer(transfer, block, place, salt, txid):
+            for column in same_transfer(transfer, block):
                 self._report.add("transfers", key, Change.ALTERED, column)
         for gone in lost:
             line = next((line for line, extra in live.items() if _is_the(gone, extra)), None)
@@ -190,8 +185,7 @@ def _key(transaction_id: int, line: Value) -> dict[str, object]:
 
 def _is_the(lost: _LostTransfer, transfer: Mapping[str, Value]) -> bool:
     """Whether a transfer is the lost one, its line left aside."""
-    differing = same_transfer(transfer, lost.block, lost.place, lost.salt, lost.txid)
-    return differing in ([], ["line"])
+    return same_transfer(transfer, lost.block) in ([], ["line"])
 
 
 def _bytes(value: Value) -> bytes:
@@ -199,10 +193,10 @@ def _bytes(value: Value) -> bytes:
 
 
 def _fields_hold(entry: LogEntry, leaf: Leaf) -> bool:
-    """Whether the stored field hashes lead to the leaf's C and P."""
+    """Whether the stored field hashes and copy lead to the leaf's C and P."""
     return (
         root_of(entry.shared) == leaf.commitment
-        and private_root(entry.private) == leaf.private_commitment
+        and private_commitment(entry.private_copy) == leaf.private_commitment
     )
 
 

@@ -25,6 +25,12 @@ LEDGER_TABLES = (
     "erasures",
     "erased_rows",
     "unsigned_answers",
+    "answer_signatures",
+    "settlements",
+    "settlement_steps",
+    "settlement_signatures",
+    "settlement_orders",
+    "settlement_order_ends",
     "closes",
     "close_duplicates",
     "close_stages",
@@ -32,6 +38,11 @@ LEDGER_TABLES = (
     "breaks",
     "case_events",
     "close_corrections",
+    "batch_closes",
+    "batch_findings",
+    "offline_records",
+    "offline_alarms",
+    "hotlist_entries",
 )
 
 #: Transactions after the last sealed one: few, and found by index.
@@ -54,16 +65,18 @@ _EFFECTS = """
     effects AS (SELECT t.transaction_id, t.txid, t.side, t.kind, t.currency,
             CASE WHEN t.outcome <> 'approved' THEN 0
                 WHEN t.kind IN ('purchase', 'capture', 'advice') THEN t.amount
-                WHEN t.kind = 'refund' THEN -t.amount
+                WHEN t.kind IN ('refund', 'top_up') THEN -t.amount
                 WHEN t.kind IN ('reversal', 'void') AND o.outcome = 'approved' THEN
                     CASE WHEN o.kind IN ('purchase', 'capture', 'advice') THEN -t.amount
-                        WHEN o.kind = 'refund' THEN t.amount ELSE 0 END
+                        WHEN o.kind IN ('refund', 'top_up') THEN t.amount ELSE 0 END
                 ELSE 0 END AS taken,
             CASE WHEN t.outcome = 'approved' AND t.kind = 'load' THEN t.amount ELSE 0 END AS loaded,
             CASE WHEN t.outcome = 'approved' AND t.kind = 'adjustment' THEN t.amount ELSE 0 END
                 AS adjusted,
             CASE WHEN t.outcome = 'approved' AND t.kind = 'transfer' THEN t.amount ELSE 0 END
-                AS passed_on
+                AS passed_on,
+            CASE WHEN t.outcome <> 'approved' THEN 0 WHEN t.kind = 'reserve' THEN t.amount
+                WHEN t.kind = 'release' THEN -t.amount ELSE 0 END AS reserved
         FROM transactions AS t LEFT JOIN transactions AS o ON t.kind IN ('reversal', 'void')
             AND o.txid = t.original_txid AND o.side = t.side)
 """
@@ -74,7 +87,7 @@ _ANSWERED = (
     ' AND position(\'"outcome":"\'::bytea IN {answer}) > 0'
 )
 #: Kinds that only the issuer itself makes.
-_OWN = "('load', 'expiry', 'adjustment', 'transfer')"
+_OWN = "('load', 'expiry', 'adjustment', 'transfer', 'reserve', 'release')"
 
 MONEY: tuple[tuple[int, str, str], ...] = (
     (
@@ -95,7 +108,9 @@ MONEY: tuple[tuple[int, str, str], ...] = (
         " sum(f.amount * ((c.kind = 'settlement')::int - (d.kind = 'settlement')::int))"
         " AS settlement, sum(f.amount * ((c.kind = 'funding')::int - (d.kind = 'funding')::int))"
         " AS funding, sum(f.amount * ((c.kind = 'adjustment')::int"
-        " - (d.kind = 'adjustment')::int)) AS adjustment FROM transfers AS f"
+        " - (d.kind = 'adjustment')::int)) AS adjustment,"
+        " sum(f.amount * ((c.kind = 'offline_reserved')::int - (d.kind = 'offline_reserved')::int))"
+        " AS reserved FROM transfers AS f"
         " JOIN accounts AS d ON d.account_id = f.debit_account"
         " JOIN accounts AS c ON c.account_id = f.credit_account GROUP BY 1)"
         " SELECT format('transaction %s (%s)', e.transaction_id, e.kind)"
@@ -104,8 +119,11 @@ MONEY: tuple[tuple[int, str, str], ...] = (
         " ELSE -e.taken END OR coalesce(m.funding, 0) <> -e.loaded"
         " OR abs(coalesce(m.adjustment, 0)) <> e.adjusted"
         " OR (e.passed_on > 0 AND m.transaction_id IS NULL)"
+        # An advice draws on the reserve, by as much as its record says or less.
+        " OR (e.kind <> 'advice' AND coalesce(m.reserved, 0) <> e.reserved)"
+        " OR (e.kind = 'advice' AND NOT coalesce(m.reserved, 0) BETWEEN -e.taken AND 0)"
         " OR (m.transaction_id IS NOT NULL AND e.taken = 0 AND e.loaded = 0 AND e.adjusted = 0"
-        " AND e.passed_on = 0))"
+        " AND e.passed_on = 0 AND e.reserved = 0))"
         # The merchant takes a reversal that came before its original as a pair without effect.
         " AND NOT (e.side = 'merchant' AND (m.transaction_id IS NULL OR EXISTS (SELECT"
         " FROM transactions AS r WHERE r.original_txid = e.txid AND r.side = 'merchant'"
@@ -126,11 +144,13 @@ MONEY: tuple[tuple[int, str, str], ...] = (
         f"WITH {_UNSEALED}, {_EFFECTS}, expected AS ("
         " SELECT currency, sum(loaded - taken) AS amount FROM effects WHERE side = 'issuer'"
         " GROUP BY 1 UNION ALL"
-        # What corrections gave and what is owed: the other side of it.
-        " SELECT currency, -sum(balance) FROM accounts WHERE kind IN ('receivable', 'adjustment')"
+        # What corrections gave, is owed, or set aside for offline payments: the other side of it.
+        " SELECT currency, -sum(balance) FROM accounts WHERE kind IN ('receivable', 'adjustment',"
+        " 'offline_reserved')"
         " GROUP BY 1 UNION ALL SELECT a.currency, -sum(p.amount) FROM unsealed"
         " JOIN postings AS p USING (transaction_id) JOIN accounts AS a"
-        " ON a.account_id = p.account_id AND a.kind IN ('receivable', 'adjustment') GROUP BY 1"
+        " ON a.account_id = p.account_id AND a.kind IN ('receivable', 'adjustment',"
+        " 'offline_reserved') GROUP BY 1"
         " ), last AS (SELECT DISTINCT ON (purse_account) purse_account, balance"
         " FROM account_versions ORDER BY purse_account, version DESC),"
         " kept AS (SELECT a.currency, sum(last.balance) AS amount FROM last JOIN accounts AS a"
@@ -261,7 +281,10 @@ ONCE: tuple[tuple[int, str, str], ...] = (
         " AND convert_from(coalesce(r.answer, a.answer), 'UTF8')::jsonb ->> 'outcome' = 'approved'"
         # An acquirer's reversal is acknowledged at once, and recorded when its issuer has it.
         " AND NOT (r.side = 'acquirer' AND EXISTS (SELECT FROM reversal_queue AS q"
-        " WHERE q.done_ms IS NULL AND position(r.txid IN q.request) > 0))",
+        " WHERE q.done_ms IS NULL AND position(r.txid IN q.request) > 0))"
+        # So is an advice.
+        " AND NOT EXISTS (SELECT FROM forward_queue AS f WHERE f.txid = r.txid"
+        " AND f.done_ms IS NULL)",
     ),
     (
         7,
@@ -294,7 +317,10 @@ ONCE: tuple[tuple[int, str, str], ...] = (
         " ON r.txid = t.txid AND r.side = t.side LEFT JOIN authorization_answers AS a"
         " ON a.idempotency_key = r.idempotency_key AND a.business_date = r.business_date"
         " WHERE t.side = 'acquirer' AND t.outcome <> 'approved' AND t.kind <> 'reversal' AND "
-        + _ANSWERED.format(answer="coalesce(r.answer, a.answer)", outcome="'approved'"),
+        + _ANSWERED.format(answer="coalesce(r.answer, a.answer)", outcome="'approved'")
+        # Taken in for an issuer that was away, and refused by it later: an alarm tells of it.
+        + " AND NOT EXISTS (SELECT FROM forward_queue AS f JOIN offline_alarms AS l"
+        " ON l.txid = f.txid AND l.kind = 'refused' WHERE f.txid = t.txid)",
     ),
     (
         8,
@@ -348,7 +374,7 @@ ONCE: tuple[tuple[int, str, str], ...] = (
         f"""WITH {_SIDES}, undone AS (SELECT o.transaction_id, o.txid, o.side
             FROM transactions AS t JOIN transactions AS o ON o.txid = t.original_txid
                 AND o.side = t.side AND o.outcome = 'approved'
-                AND o.kind IN ('purchase', 'advice', 'capture', 'refund')
+                AND o.kind IN ('purchase', 'advice', 'capture', 'refund', 'top_up')
             WHERE t.kind IN ('reversal', 'void') AND t.outcome = 'approved'
             GROUP BY 1, 2, 3, o.amount HAVING sum(t.amount) >= o.amount),
         together AS (SELECT txid, side, transaction_id FROM undone UNION ALL

@@ -187,7 +187,7 @@ class Maker:
                 evidence.encoded,
                 evidence.leaf_hash,
                 evidence.shared_leaves,
-                evidence.private_leaves,
+                evidence.private_copy,
             )
         )
 

@@ -69,6 +69,7 @@ DRAIN_S = 900.0
 _SHAPED_BY = (
     "nodes/db/migrations/versions/*.sql",
     "nodes/crypto/commitment.py",
+    "nodes/crypto/private_copy.py",
     "nodes/anchoring/rules.py",
     "nodes/anchoring/leaf.py",
     "nodes/anchoring/model.py",

@@ -105,7 +105,7 @@ _LEAVES = {
     "leaf": "bytea",
     "leaf_hash": "bytea",
     "shared_leaves": "bytea",
-    "private_leaves": "bytea",
+    "private_copy": "bytea",
 }
 
 

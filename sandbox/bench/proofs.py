@@ -41,7 +41,7 @@ _GO_ON = 3
 
 _LEAVES = """
 INSERT INTO log_leaves (log_index, batch_seq, leaf_kind, transaction_id, txid, leaf, leaf_hash,
-                        shared_leaves, private_leaves)
+                        shared_leaves, private_copy)
 SELECT i, 1, 2, i, sha256(int8send(i)), decode(repeat('00', 320), 'hex'),
        sha256('\\x00'::bytea || int8send(i)), decode(repeat('00', 256), 'hex'), ''
 FROM generate_series(%s::bigint, %s::bigint - 1) AS i

@@ -18,7 +18,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
@@ -39,6 +39,7 @@ from nodes.crypto.http_signatures import MessageSigner
 from nodes.crypto.keystore import Keystore
 from nodes.db.engine import make_engine, migrate, transaction
 from nodes.db.provision import LOGINS, provision
+from nodes.ledger.model import TransactionRecord
 from nodes.reconciliation.day_comparison import CountedExchange, compare_close
 from nodes.settings import NodeSettings
 from sandbox.bench.cpu import CpuClock
@@ -163,32 +164,42 @@ def run_reconcile(directory: Path, rows: int, breaks: int, seed: int, output: Pa
     shutil.rmtree(directory, ignore_errors=True)
     postgres = EmbeddedPostgres(directory / "postgres", durable=False)
     running = postgres.start()
+    try:
+        with Progress(
+            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console
+        ) as bar:
+            compared = compare_day(running, rows, breaks, seed, bar)
+    finally:
+        running.delete()
+    result = compared.figures
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+    return 0 if result["exact"] else 1
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was planted, what each party's books say was found, and what it took."""
+
+    planted: set[Name]
+    found: dict[str, set[Name]]
+    figures: dict[str, Any]
+
+
+def compare_day(
+    postgres: EmbeddedPostgres, rows: int, breaks: int, seed: int, bar: Progress
+) -> Compared:
+    """Two databases with a day of `rows` a side, two node processes, and the comparison."""
     children: list[Any] = []
     try:
         now_ms = SystemClock().now_ms()
         without, (mine, theirs, names, unsigned) = broken_day(rows, breaks, now_ms, seed)
         parts = {KEY.acquirer: (mine, unsigned), KEY.issuer: (theirs, list[bytes]())}
-        dsns: dict[str, dict[str, str]] = {}
-        with Progress(
-            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console
-        ) as bar:
-            for member_id, (records, notes) in parts.items():
-                passwords = {login: secrets.token_hex(8) for login in LOGINS}
-                dsns[member_id] = provision(
-                    running.superuser_dsn("postgres"), f"bench_{member_id}", passwords
-                )
-                migrate(dsns[member_id]["owner"])
-                side = "acquirer" if member_id == KEY.acquirer else "issuer"
-                task = bar.add_task(f"Rows of {member_id}", total=rows)
-                write_side(
-                    dsns[member_id]["owner"],
-                    side,  # type: ignore[arg-type]
-                    rows,
-                    without,
-                    records,
-                    notes,
-                    lambda done, task=task: bar.update(task, completed=done),  # type: ignore[misc]
-                )
+        dsns = {
+            member_id: _make_side(postgres, member_id, rows, without, *part, bar)
+            for member_id, part in parts.items()
+        }
         urls, relays, ports = _relays()
         context = multiprocessing.get_context("spawn")
         for member_id in dsns:
@@ -203,19 +214,43 @@ def run_reconcile(directory: Path, rows: int, breaks: int, seed: int, output: Pa
             _wait(port)
         cpu = CpuClock(
             {"asker": [os.getpid()], "nodes": [child.pid for child in children]},
-            {"postgresql": running.pid or 0},
+            {"postgresql": postgres.pid} if postgres.pid else {},
         )
-        result = _measure(dsns, urls, relays, names, console, cpu)
+        found, result = _measure(dsns, urls, relays, cpu)
     finally:
         for child in children:
             child.terminate()
             child.join(10)
-        running.delete()
-    result |= {"rows_a_side": rows, "breaks_planted": len(names), "seed": seed}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
-    return 0 if result["exact"] else 1
+    exact = found[KEY.acquirer] == found[KEY.issuer] == names
+    planted = {"rows_a_side": rows, "breaks_planted": len(names), "seed": seed}
+    return Compared(names, found, {"exact": exact} | result | planted)
+
+
+def _make_side(
+    postgres: EmbeddedPostgres,
+    member_id: str,
+    rows: int,
+    without: list[int],
+    records: list[TransactionRecord],
+    unsigned: list[bytes],
+    bar: Progress,
+) -> dict[str, str]:
+    """One party's database with its day; the DSNs of its logins."""
+    passwords = {login: secrets.token_hex(8) for login in LOGINS}
+    dsns = provision(postgres.superuser_dsn("postgres"), f"bench_{member_id}", passwords)
+    migrate(dsns["owner"])
+    side: Literal["acquirer", "issuer"] = "acquirer" if member_id == KEY.acquirer else "issuer"
+    task = bar.add_task(f"Rows of {member_id}", total=rows)
+    write_side(
+        dsns["owner"],
+        side,
+        rows,
+        without,
+        records,
+        unsigned,
+        lambda done: bar.update(task, completed=done),
+    )
+    return dsns
 
 
 def _relays() -> tuple[dict[str, str], dict[str, Relay], dict[str, int]]:
@@ -246,23 +281,20 @@ def _measure(
     dsns: dict[str, dict[str, str]],
     urls: dict[str, str],
     relays: dict[str, Relay],
-    names: set[Name],
-    console: Console,
     cpu: CpuClock,
-) -> dict[str, Any]:
+) -> tuple[dict[str, set[Name]], dict[str, Any]]:
     engines = {name: make_engine(found["worker"]) for name, found in dsns.items()}
-    closes, closing = _broken(engines)
+    closes, closing, judged = _judged(engines)
     runner, directory = asyncio.Runner(), _Directory(urls)
     client = _client(KEY.acquirer, KEY.issuer, directory)
     exchange = CountedExchange(lambda question: runner.run(client.compare(question)))
-    console.print("Comparing")
     cpu.start()
     started = time.perf_counter()
     compare_close(
         engines[KEY.acquirer],
         KEY.acquirer,
         closes[KEY.acquirer],
-        CloseStage.BROKEN,
+        judged,
         exchange,
         SystemClock(),
         _TERMS,
@@ -280,8 +312,7 @@ def _measure(
     found = {name: _names(engine) for name, engine in engines.items()}
     for engine in engines.values():
         engine.dispose()
-    return {
-        "exact": found[KEY.acquirer] == found[KEY.issuer] == names,
+    return found, {
         "breaks_found": len(found[KEY.acquirer]),
         "cases_opened_at_issuer": taken,
         "comparison_s": round(seconds, 2),
@@ -297,7 +328,9 @@ def _measure(
     }
 
 
-def _broken(engines: dict[str, Engine]) -> tuple[dict[str, Close], dict[str, float]]:
+def _judged(
+    engines: dict[str, Engine],
+) -> tuple[dict[str, Close], dict[str, float], CloseStage]:
     """Both sides' closes, at the stage at which the chain has judged them."""
     closes: dict[str, Close] = {}
     took: dict[str, float] = {}
@@ -307,6 +340,9 @@ def _broken(engines: dict[str, Engine]) -> tuple[dict[str, Close], dict[str, flo
             closes[name] = make_close(connection, KEY, 0, name, SystemClock())
         took[name] = time.perf_counter() - started
     at = to_datetime(SystemClock().now_ms())
+    one, two = closes.values()
+    alike = (one.close_root, one.totals_hash) == (two.close_root, two.totals_hash)
+    judged = CloseStage.CONFIRMED if alike else CloseStage.BROKEN
     for name, engine in engines.items():
         other = closes[KEY.other(name)]
         number = closes[name].close_id
@@ -314,8 +350,8 @@ def _broken(engines: dict[str, Engine]) -> tuple[dict[str, Close], dict[str, flo
             store.enter_stage(connection, number, CloseStage.COMMITTED, at)
             store.enter_stage(connection, number, CloseStage.REVEALED, at)
             revealed = (other.close_root, other.totals_hash)
-            store.enter_stage(connection, number, CloseStage.BROKEN, at, revealed)
-    return closes, took
+            store.enter_stage(connection, number, judged, at, revealed)
+    return closes, took, judged
 
 
 def _client(caller: str, called: str, directory: _Directory) -> ClearingClient:

@@ -61,7 +61,7 @@ def broken_day(rows: int, breaks: int, now_ms: int, seed: int) -> tuple[list[int
         changes: dict[str, Any] = {}
         if kind is BreakKind.LATE:
             changes["transmitted_ms"] = now_ms - 60_000
-        record = _record(number, "acquirer", source, **changes)
+        record = drawn_record(number, "acquirer", source, **changes)
         other = msgspec.structs.replace(record, side="issuer")
         fields: tuple[str, ...] = ()
         match kind:
@@ -70,26 +70,58 @@ def broken_day(rows: int, breaks: int, now_ms: int, seed: int) -> tuple[list[int
                 continue
             case BreakKind.MISSING_AT_ISSUER:
                 mine.append(record)
-            case BreakKind.MISSING_AT_ACQUIRER | BreakKind.LATE:
+            case BreakKind.MISSING_AT_ACQUIRER:
                 theirs.append(other)
+            case BreakKind.LATE:
+                if source.random() < 0.5:
+                    mine.append(record)
+                else:
+                    theirs.append(other)
             case BreakKind.DUPLICATE:
                 first = number - 1
-                stan, terminal = f"{first % _A_TERMINAL:06d}", f"T{first // _A_TERMINAL:07d}"
-                mine.append(msgspec.structs.replace(record, stan=stan, terminal_id=terminal))
+                repeat = {
+                    "stan": f"{first % _A_TERMINAL:06d}",
+                    "terminal_id": f"T{first // _A_TERMINAL:07d}",
+                }
+                holders = source.choice(["acquirer", "issuer", "both"])
+                if holders != "issuer":
+                    mine.append(msgspec.structs.replace(record, **repeat))
+                if holders != "acquirer":
+                    theirs.append(msgspec.structs.replace(other, **repeat))
             case BreakKind.FIELD_MISMATCH:
-                fields = ("amount",)
+                changed, fields = _mismatch(source, other)
                 mine.append(record)
-                theirs.append(_sealed(msgspec.structs.replace(other, amount=record.amount + 1)))
+                theirs.append(changed)
             case BreakKind.WRONG_DATE:
-                mine.append(record)
-                later = KEY.business_date + timedelta(days=1)
-                theirs.append(msgspec.structs.replace(other, business_date=later))
+                days = [KEY.business_date, KEY.business_date + timedelta(days=1)]
+                source.shuffle(days)
+                mine.append(msgspec.structs.replace(record, business_date=days[0]))
+                theirs.append(msgspec.structs.replace(other, business_date=days[1]))
             case BreakKind.UNSIGNED:
                 mine.append(record)
                 theirs.append(other)
                 unsigned.append(record.txid)
         names.add((kind.value, record.txid, fields, None))
     return numbers, (mine, theirs, names, unsigned)
+
+
+def _mismatch(
+    source: random.Random, record: TransactionRecord
+) -> tuple[TransactionRecord, tuple[str, ...]]:
+    """The record with one to three fields of C changed, and their names in C's order."""
+    others: dict[str, dict[str, Any]] = {
+        "amount": {"amount": record.amount + source.randrange(1, 500)},
+        "kind": {"kind": Kind.CAPTURE.value},
+        "time": {"transmitted_ms": record.transmitted_ms + 1},
+        "merchant": {"merchant_id": "HARBOR000000002"},
+        "outcome": {"outcome": Outcome.INSUFFICIENT_FUNDS.value},
+        "original": {"original_txid": source.randbytes(32)},
+        "card_token": {"card_token": source.randbytes(16)},
+    }
+    drawn = source.sample(list(others), source.randrange(1, 4))
+    names = tuple(name for name in others if name in drawn)
+    changes = {column: value for name in names for column, value in others[name].items()}
+    return committed(msgspec.structs.replace(record, **changes)), names
 
 
 def write_side(
@@ -142,9 +174,10 @@ def write_side(
         connection.execute("VACUUM ANALYZE transactions")
 
 
-def _record(
+def drawn_record(
     number: int, side: Literal["acquirer", "issuer"], source: random.Random, **changes: Any
 ) -> TransactionRecord:
+    """An approved purchase with the C of its fields; `changes` are columns."""
     network_ref = source.randbytes(16)
     fields: dict[str, Any] = {
         "transaction_id": number,
@@ -183,10 +216,11 @@ def _record(
         "salt_private": secrets.token_bytes(32),
         "commitment": bytes(32),
     }
-    return _sealed(TransactionRecord(**(fields | changes)))
+    return committed(TransactionRecord(**(fields | changes)))
 
 
-def _sealed(record: TransactionRecord) -> TransactionRecord:
+def committed(record: TransactionRecord) -> TransactionRecord:
+    """The record with the C of what its columns say."""
     facts = SharedFacts(
         record.amount,
         record.currency.encode(),
@@ -194,7 +228,7 @@ def _sealed(record: TransactionRecord) -> TransactionRecord:
         record.transmitted_ms,
         record.merchant_id.encode(),
         Outcome(record.outcome).word,
-        b"",
+        record.original_txid or b"",
         record.card_token or b"",
     )
     commitment = shared_commitment(record.txid, facts, record.salt_fin, record.salt_pii or b"")

@@ -29,6 +29,7 @@ from nodes.chain.client import ChainClient
 from nodes.chain.errors import ChainError, ChainReverted
 from nodes.chain.signer import LocalSigner
 from sandbox.commands.network_file import Described, read_network
+from sandbox.commands.print_receipt import print_receipt
 
 _PENDING = 3
 #: What a simulation on the newest block's time may say of a deadline that is over by now.
@@ -55,16 +56,42 @@ def receipt(
         bool, typer.Option("--challenge", help="Take an overdue promise to the chain.")
     ] = False,
     key_file: Annotated[
-        Path | None, typer.Option(help="Your chain key, hex, to pay for the challenge.")
+        Path | None,
+        typer.Option(
+            help="Your chain key, hex, to pay for the challenge (with --print: the API key)."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    print_to: Annotated[
+        Path | None,
+        typer.Option(
+            "--print",
+            help="Write the receipt of a transaction (PROMISE is its txid): a name that ends in"
+            " .escpos, .pdf, .png, .txt or .json.",
+        ),
+    ] = None,
+    copy: Annotated[str, typer.Option(help="With --print: merchant or customer.")] = "customer",
+    lang: Annotated[str, typer.Option(help="With --print: en or zh; else the terminal's.")] = "",
+    width: Annotated[int, typer.Option(help="With --print: 58 or 80 mm; else the terminal's.")] = 0,
+    duplicate: Annotated[
+        bool, typer.Option("--duplicate", help="With --print: mark it as printed again.")
+    ] = False,
 ) -> None:
     """Judge the promise on a receipt, and the proof that it leads to.
 
     Exit status: 0 kept and proven; 1 refused or overdue, with the reason's name; 3 not due yet;
     2 can't be checked. With --challenge an overdue promise becomes a claim on the chain: once the
     accused's time to answer is over, the same command writes OmissionProven.
+
+    With --print it judges nothing: it writes the receipt of a transaction of the acquirer's node
+    (of network.json, or --node with an operator's API key in --key-file).
     """
+    if print_to is not None:
+        chosen = {"copy": copy, "lang": lang, "width": str(width or "")}
+        chosen = {name: value for name, value in chosen.items() if value}
+        chosen["duplicate"] = str(int(duplicate))
+        print_receipt(promise, print_to, chosen, node, key_file)
+        return
     try:
         described = _described(network, rpc, anchor_registry, omission_registry)
         text, home = _text_of(promise)

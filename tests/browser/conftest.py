@@ -13,9 +13,12 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from console.app import create_app
 from console.settings import ConsoleSettings
+from tests.browser.closing import Closing, closing_network
 from tests.browser.issuing import Issuing, console_settings, issuing_network, node_people
 from tests.browser.network import PASSWORD, ConsoleNetwork, console_network, people
+from tests.browser.promising import Receipts, promising_network
 from tests.conftest import Cluster
+from tests.factories.ledger import ACQUIRER, ISSUER
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -53,6 +56,7 @@ def network(_started: ConsoleNetwork) -> Iterator[ConsoleNetwork]:
     yield _started
     for node in _started.nodes.values():
         node.away = node.refuses = False
+        node.checkpoint = None
         node.tampered.clear()
         node.swapped.clear()
         node.falsified.clear()
@@ -68,6 +72,20 @@ def issuing(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         return create_app(ConsoleSettings.model_validate(document))
 
     with issuing_network(cluster, tmp_path_factory.mktemp("issuing"), console) as network:
+        yield network
+
+
+@pytest.fixture(scope="session")
+def closing(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closing]:
+    """Real nodes whose days are closed on a real chain, and a console before them."""
+    with closing_network(cluster, tmp_path_factory.mktemp("closing")) as network:
+        yield network
+
+
+@pytest.fixture(scope="session")
+def promising(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receipts]:
+    """A real node that has given receipts, and a console before it."""
+    with promising_network(cluster, tmp_path_factory.mktemp("promising")) as network:
         yield network
 
 
@@ -137,6 +155,22 @@ def enter(page: Page, issuing: Issuing) -> Callable[..., Page]:
 
     def sign(path: str = "/overview", username: str = "otto") -> Page:
         page.goto(issuing.home + path)
+        page.get_by_label("User name").fill(username)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_selector("#content")
+        return page
+
+    return sign
+
+
+@pytest.fixture
+def visit(page: Page, closing: Closing) -> Callable[..., Page]:
+    """Signs somebody in at the console of the closed days, at one of an institution's pages."""
+
+    def sign(path: str = "/closes", username: str = "mara", member: str = "") -> Page:
+        home = {"mara": ACQUIRER, "ivan": ISSUER}.get(username, ACQUIRER)
+        page.goto(closing.home(member or home) + path)
         page.get_by_label("User name").fill(username)
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()

@@ -67,6 +67,7 @@ class FakeNode:
         self.tampered: dict[bytes, int] = {}  # txid -> offset of the byte that is changed
         self.swapped: dict[bytes, bytes] = {}  # txid -> txid whose proof is served in its place
         self.falsified: dict[bytes, dict[str, Any]] = {}  # txid -> values told instead
+        self.checkpoint: str | None = None  # told instead of the newest anchored one
         self.requests: list[str] = []
         self._watchers: list[asyncio.Queue[Entry]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -259,6 +260,15 @@ class FakeNode:
 
     def _application(self) -> FastAPI:
         app = FastAPI(openapi_url=None)
+
+        @app.get("/checkpoint")
+        async def checkpoint() -> Response:
+            if self.checkpoint is not None:
+                return PlainTextResponse(self.checkpoint)
+            anchored = [batch for batch in self.books.batches if batch["anchor"]]
+            if not anchored:
+                return _problem(404, "nothing anchored")
+            return PlainTextResponse(anchored[-1]["note"])
 
         @app.middleware("http")
         async def gate(request: Request, call_next: Any) -> Response:

@@ -18,6 +18,7 @@ from nodes.authorization.state import Account
 from nodes.cards.model import IssuedCard, Making
 from nodes.cards.operations import PLAIN, issue_card
 from nodes.clock import FixedClock, to_datetime
+from nodes.crypto.answer_signature import AnswerSigner
 from nodes.crypto.emv import SoftwareEmvHsm
 from nodes.crypto.hsm import SoftwareHsm
 from nodes.crypto.pan import PanVault
@@ -40,14 +41,17 @@ class IssuingHouse:
         self.vault = PanVault(secrets.token_bytes(32), secrets.token_bytes(32))
         self.hsm = SoftwareHsm({"pin_lookup": secrets.token_bytes(32)})
         self.emv = SoftwareEmvHsm(EMV_KEYS)
+        self.signer = AnswerSigner(secrets.token_bytes(32))
         self.numbers = itertools.count(1)
         self._engines: list[IssuingEngine] = []
 
+    def issuer(self) -> Issuer:
+        """What an engine of this institution decides with."""
+        return Issuer(ISSUER, self.vault, self.hsm, self.clock, self.signer, self.emv)
+
     def engine(self) -> IssuingEngine:
         """One more node process of this institution: own memory, own connections."""
-        made = IssuingEngine(
-            self.database.dsn, Issuer(ISSUER, self.vault, self.hsm, self.clock, self.emv)
-        )
+        made = IssuingEngine(self.database.dsn, self.issuer())
         self._engines.append(made)
         return made
 

@@ -26,6 +26,7 @@ from nodes.authorization.service import Authorizer, IssuerUnreachable
 from nodes.cards.model import IssuedCard, Making
 from nodes.cards.operations import PLAIN, issue_card
 from nodes.clock import FixedClock, to_datetime
+from nodes.crypto.answer_signature import AnswerSigner
 from nodes.crypto.emv import TRANSPORT_KEY, SoftwareEmvHsm, key_names
 from nodes.crypto.hsm import SoftwareHsm
 from nodes.crypto.pan import PanVault
@@ -77,6 +78,8 @@ class Network:
 
     def __post_init__(self) -> None:
         self.vault = PanVault(secrets.token_bytes(32), secrets.token_bytes(32))
+        self.forward_vault = PanVault(secrets.token_bytes(32), secrets.token_bytes(32))
+        self.issuer_signer = AnswerSigner(secrets.token_bytes(32))
         pin_key = secrets.token_bytes(32)
         self._issuer_keys = {f"zone:{ACQUIRER}": ISSUER_ZONE, "pin_lookup": pin_key}
         self._acquirer_keys = {"zone:gateway": GATEWAY_ZONE, f"zone:{ISSUER}": ISSUER_ZONE}
@@ -92,8 +95,14 @@ class Network:
         assert made is AcquiringOutcome.DONE
 
     def make_issuer(self) -> Issuer:
-        emv = SoftwareEmvHsm(EMV_KEYS)
-        return Issuer(ISSUER, self.vault, SoftwareHsm(self._issuer_keys), self.clock, emv)
+        return Issuer(
+            ISSUER,
+            self.vault,
+            SoftwareHsm(self._issuer_keys),
+            self.clock,
+            self.issuer_signer,
+            SoftwareEmvHsm(EMV_KEYS),
+        )
 
     def make_acquirer(self) -> Acquirer:
         return Acquirer(
@@ -101,6 +110,7 @@ class Network:
             SoftwareHsm(self._acquirer_keys),
             self.clock,
             lambda pan: ISSUER if pan.startswith(BIN) else None,
+            vault=self.forward_vault,
         )
 
     def new_issuer(self) -> Authorizer:

@@ -56,20 +56,32 @@ def claim_evidence(context: AnchorContext, txid: bytes, commitment: bytes) -> Ev
     A row of the same txid with another C is no answer: the claim is about what was promised.
     """
     with store.transaction(context.engine) as connection:
-        rows = queries.rows_by_txid(connection, [txid])
-        places = queries.log_places(
-            connection,
-            [row.transaction_id for row in rows if row.values["commitment"] == commitment],
-        )
-        for place in places.values():
-            if place.state is not AnchorState.ANCHORED or place.log_index is None:
-                continue
-            sealed = queries.batch(connection, place.batch_seq or 0)
-            if sealed is None:
-                continue
-            entry = queries.log_entries(connection, place.log_index, place.log_index + 1)[0]
-            path = queries.inclusion_proof(connection, place.log_index, sealed.size)
-            return Evidence(entry[1], place.log_index, sealed.seq, tuple(path))
+        return leaf_evidence(connection, txid, commitment)
+
+
+def leaf_evidence(
+    connection: queries.AnyConnection, txid: bytes, commitment: bytes | None = None
+) -> Evidence | None:
+    """The anchored leaf of a transaction (with that C, if one is named) with its inclusion proof;
+    None if none is anchored."""
+    rows = queries.rows_by_txid(connection, [txid])
+    places = queries.log_places(
+        connection,
+        [
+            row.transaction_id
+            for row in rows
+            if commitment is None or row.values["commitment"] == commitment
+        ],
+    )
+    for place in places.values():
+        if place.state is not AnchorState.ANCHORED or place.log_index is None:
+            continue
+        sealed = queries.batch(connection, place.batch_seq or 0)
+        if sealed is None:
+            continue
+        entry = queries.log_entries(connection, place.log_index, place.log_index + 1)[0]
+        path = queries.inclusion_proof(connection, place.log_index, sealed.size)
+        return Evidence(entry[1], place.log_index, sealed.seq, tuple(path))
     return None
 
 

@@ -1,4 +1,4 @@
-"""Erasure of a person: card token and salt_pii go, everywhere; the financial proofs stay.
+"""Erasure of a person: card token, masked number and salt_pii go; the financial proofs stay.
 
 C's eighth field stays as its leaf hash, which without salt_pii tells nothing (a token is 16 random
 bytes, the salt 32), so C, each leaf and each anchored root hold as before. What keeps working
@@ -132,7 +132,7 @@ def _from_transactions(connection: Connection, erasure_id: int, token: bytes) ->
     ).fetchall()
     stand_ins = [_stand_in(txid, salt, token) if salt else old for _, txid, salt, old in rows]
     connection.execute(
-        "UPDATE transactions AS t SET card_token = NULL, salt_pii = NULL,"
+        "UPDATE transactions AS t SET card_token = NULL, pan_masked = NULL, salt_pii = NULL,"
         " card_token_leaf = e.leaf FROM unnest(%s::bigint[], %s::bytea[]) AS e (id, leaf)"
         " WHERE t.transaction_id = e.id",
         ([row[0] for row in rows], stand_ins),

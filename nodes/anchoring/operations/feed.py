@@ -30,6 +30,7 @@ _SIGNS = {
     Kind.CAPTURE.value: 1,
     Kind.ADVICE.value: 1,
     Kind.REFUND.value: -1,
+    Kind.TOP_UP.value: -1,
 }
 
 

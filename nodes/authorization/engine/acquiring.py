@@ -26,7 +26,7 @@ from nodes.authorization.batching import (
     connect,
 )
 from nodes.authorization.engine.memory import AcquirerMemory
-from nodes.authorization.model import FOLLOW_UPS, TerminalAnswer, TerminalRequest
+from nodes.authorization.model import LOOKING_UP, TerminalAnswer, TerminalRequest
 from nodes.authorization.operations.accepting import (
     Acquirer,
     Opening,
@@ -132,13 +132,13 @@ class AcquiringEngine:
 
         Raises Overloaded or LedgerUnavailable (ask again with the same keys).
         """
-        plain = [r for r in requests if r.kind not in FOLLOW_UPS]
+        plain = [r for r in requests if r.kind not in LOOKING_UP]
         if len(plain) == len(requests):
             return await self._submit_open(requests)
-        others = [r for r in requests if r.kind in FOLLOW_UPS]
+        others = [r for r in requests if r.kind in LOOKING_UP]
         here, there = await asyncio.gather(self._submit_open(plain), self._open_carefully(others))
         told_here, told_there = iter(here), iter(there)
-        return [next(told_there if r.kind in FOLLOW_UPS else told_here) for r in requests]
+        return [next(told_there if r.kind in LOOKING_UP else told_here) for r in requests]
 
     async def close_requests(self, closings: Sequence[Closing]) -> list[TerminalAnswer]:
         """Record issuers' answers; what the terminals are told. Raises LedgerUnavailable."""
@@ -282,7 +282,7 @@ class AcquiringEngine:
         if not self._close_link.ready() or acquirer.ids is None:
             return False
         for closing in closings:
-            if closing.forward.open_batch is None or closing.pending.request.kind in FOLLOW_UPS:
+            if closing.forward.open_batch is None or closing.pending.request.kind in LOOKING_UP:
                 return False
             request = closing.pending.request
             if (request.issuer, request.currency) not in acquirer.settlement:

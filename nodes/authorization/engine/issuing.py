@@ -29,7 +29,7 @@ from nodes.authorization.batching import (
 )
 from nodes.authorization.engine.memory import AcquirerMemory
 from nodes.authorization.model import (
-    FOLLOW_UPS,
+    LOOKING_UP,
     AuthorizationAnswer,
     AuthorizationRequest,
     Outcome,
@@ -230,7 +230,7 @@ class IssuingEngine:
                     await self._decide(work, before)
                     if not self._careful:
                         work.staged = Writes()
-                        stage_batch(work.staged, work.decided, self._numbers)
+                        stage_batch(work.staged, work.decided, self._numbers, self._issuer.signer)
                 if work.staged is not None and not self._link.ready():
                     await self._link.open()
             except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear of it
@@ -286,7 +286,7 @@ class IssuingEngine:
         """Open, decide and record from memory, without a look; None if that can't be done."""
         acquirer, memory = self._acquirer, self._memory
         requests = [request for call in calls for request in call.requests]
-        if acquirer is None or self._careful or any(r.kind in FOLLOW_UPS for r in requests):
+        if acquirer is None or self._careful or any(r.kind in LOOKING_UP for r in requests):
             return None
         work: _Work | None = None
         try:
@@ -300,7 +300,13 @@ class IssuingEngine:
             work = _Work(calls, asked, staged=Writes())
             await self._decide(work, before)
             recording = stage_on_us(
-                work.staged or Writes(), acquirer, self._book, self._numbers, opening, work.decided
+                work.staged or Writes(),
+                self._issuer,
+                acquirer,
+                self._book,
+                self._numbers,
+                opening,
+                work.decided,
             )
             if recording is not None:
                 memory.numbered(opening)
@@ -401,7 +407,7 @@ class IssuingEngine:
     def _begin(self, work: _Work) -> _Work:
         def write(connection: Connection) -> None:
             with connection.transaction():
-                write_batch(connection, work.decided)
+                write_batch(connection, work.decided, self._issuer.signer)
 
         if work.staged is not None:
             work.written = self._link.begin(work.staged)
@@ -453,7 +459,7 @@ class IssuingEngine:
                 work.decided = decide_batch(
                     self._issuer, self._book, work.asked, originals, stored, {}
                 )
-                write_batch(connection, work.decided)
+                write_batch(connection, work.decided, self._issuer.signer)
 
         for attempt in range(_ATTEMPTS):
             self._drop(work)
@@ -538,7 +544,7 @@ class IssuingEngine:
 def _must_follow(call: _Call | _OnUsCall) -> bool:
     """A follow-up may name what is being written."""
     if isinstance(call, _OnUsCall):
-        return any(request.kind in FOLLOW_UPS for request in call.requests)
+        return any(request.kind in LOOKING_UP for request in call.requests)
     return names_others([one for _, one in call.asked])
 
 

@@ -22,6 +22,7 @@ from nodes.acquiring.store import advance_terminals, lock_terminals
 from nodes.authorization import rules
 from nodes.authorization.model import (
     FOLLOW_UPS,
+    FORWARDED,
     AuthorizationRequest,
     Kind,
     Outcome,
@@ -42,10 +43,13 @@ from nodes.authorization.operations.pending import (
     terminal_key,
 )
 from nodes.authorization.store import acquirer as books
+from nodes.authorization.store import forwards
 from nodes.authorization.store.acquirer import Connection, FoundOriginal, QueuedReversal
+from nodes.authorization.store.forwards import Alarm, KnownRecord, OfflineRow, QueuedForward
 from nodes.authorization.store.requests import StoredRequest, insert_requests, stored_requests
 from nodes.crypto.hsm import Hsm, PinBlockInvalid
-from nodes.crypto.pan import mask
+from nodes.crypto.offline_record import OfflineRecord, RecordMalformed, decode_record
+from nodes.crypto.pan import PanVault, mask
 from nodes.db.writes import Writes, execute
 from nodes.ledger.store import TransactionIds, open_transaction_ids
 
@@ -80,6 +84,9 @@ class Acquirer:
     ids: TransactionIds | None = None
     #: Open batches that have all their answers; the next commit forgets them.
     finished: list[int] = field(default_factory=list)
+    #: Seals the card numbers of advices that wait for their issuer. Without it none are taken in
+    #: for an issuer that is away.
+    vault: PanVault | None = None
 
     def lacks_numbers(self, count: int) -> bool:
         """Whether there are too few for `count` requests."""
@@ -138,6 +145,12 @@ class Opening:
         self._reversals: list[QueuedReversal] = []
         self._late: dict[bytes, tuple[date, bytes]] = {}
         self._random: Iterator[bytes] = iter(())
+        #: Records known at the places that these requests name; txids that still wait in a queue.
+        self.records: dict[forwards.Place, KnownRecord] = {}
+        self.undone: set[bytes] = set()
+        self._forwards: list[QueuedForward] = []
+        self._new_records: list[OfflineRow] = []
+        self._alarms: list[Alarm] = []
 
     def stage(self, writes: Writes, answers: dict[bytes, tuple[date, bytes]]) -> None:
         """What it writes.
@@ -163,6 +176,9 @@ class Opening:
                 rows.append(msgspec.structs.replace(row, answer=answered[1]))
         insert_requests(writes, "acquirer", rows)
         books.queue_reversals(writes, self._reversals)
+        forwards.queue_forwards(writes, self._forwards)
+        forwards.append_records(writes, self._new_records)
+        forwards.append_alarms(writes, self._alarms)
         number = None
         if waiting:
             [number] = self.acquirer.take_ids(1)
@@ -177,7 +193,7 @@ class Opening:
     @property
     def writes_anything(self) -> bool:
         """Whether there is something to commit."""
-        return bool(self._rows or self.waiting or self._reversals or self._late)
+        return bool(self._rows or self.waiting or self._reversals or self._late or self._alarms)
 
     # --- what one request comes to -------------------------------------------------------------
 
@@ -220,6 +236,66 @@ class Opening:
         blob = encode_pending(kept)
         self.waiting.append(_row(key, request, asked.txid, asked.issuer, blob, None))
         return Forward(key, date_of(request.business_date), whole, kept, self.batch)
+
+    def take_in(self, key: bytes, request: TerminalRequest, kept: Pending) -> TerminalAnswer:
+        """Store a new request that goes to its issuer behind others, with the terminal's answer."""
+        asked = kept.request
+        told = TerminalAnswer(
+            outcome=Outcome.APPROVED,
+            rrn=asked.rrn,
+            currency=asked.currency,
+            amount=asked.amount,
+            txid=asked.txid,
+        )
+        blob = encode_pending(kept)
+        self._rows.append(_row(key, request, asked.txid, asked.issuer, blob, encode_told(told)))
+        return told
+
+    def queue_forward(self, key: bytes, request: TerminalRequest, kept: Pending) -> None:
+        """Have the store-and-forward queue see to what has happened already."""
+        vault, asked = self.acquirer.vault, kept.request
+        if vault is None:
+            return
+        self._forwards.append(
+            QueuedForward(
+                asked.txid,
+                asked.original_txid or asked.txid,
+                asked.issuer,
+                asked.terminal_id,
+                asked.batch,
+                key,
+                date_of(request.business_date),
+                encode_pending(kept),
+                vault.seal(request.pan, asked.txid),
+                asked.deadline_ms + _HAND_OVER_MS,
+            )
+        )
+
+    def note_record(self, key: bytes, kept: Pending, record: OfflineRecord) -> None:
+        """The offline record that a new request carries."""
+        asked = kept.request
+        day = date_of(asked.business_date)
+        row = OfflineRow("acquirer", asked.acquirer, record, self.now_ms, asked.txid, key, day)
+        self._new_records.append(row)
+        self.records[record.terminal_id, record.epoch, record.seq] = KnownRecord(
+            record.hash, key, day
+        )
+
+    def alarm(self, kind: str, record: OfflineRecord, detail: str) -> None:
+        """An alarm about a terminal's record."""
+        self._alarms.append(
+            Alarm(
+                kind,
+                "acquirer",
+                record.terminal_id,
+                detail,
+                self.now_ms,
+                record.epoch,
+                record.seq,
+                record.card_key_id,
+                record.atc,
+            )
+        )
 
     def queue(self, kept: Pending, original: AuthorizationRequest) -> None:
         """Have the store-and-forward queue see to a reversal that the terminal asked for."""
@@ -315,8 +391,43 @@ def _read(
         state.queued = books.queued_originals(connection, txids)
     named = [(r.merchant_id, r.rrn) for r, _ in readable if r.kind in ORIGINALS_OF and r.rrn]
     state.originals = books.approved_originals(connection, named)
+    _read_queues(connection, state, readable)
     state.acquirer.supply_numbers(connection, len(readable))
     state.expect(len(readable))
+
+
+def _read_queues(
+    connection: Connection, state: Opening, readable: Sequence[tuple[TerminalRequest, bytes]]
+) -> None:
+    """What stands before these: records at the same places, advices that still wait."""
+    kinds = {request.kind for request, _ in readable}
+    if not kinds & {Kind.REVERSAL, *FORWARDED}:
+        return
+    named = {row.txid for row in state.stored.values() if row.txid is not None}
+    named |= {one.txid for found in state.originals.values() for one in found}
+    state.undone = forwards.undone_groups(connection, named)
+    records = [_record_of(request) for request, _ in readable if request.offline is not None]
+    places = [(r.terminal_id, r.epoch, r.seq) for r in records if r is not None]
+    if not places:
+        return
+    state.records = forwards.known_records(connection, state.acquirer.member_id, places)
+    keys = [(one.idempotency_key, one.business_date) for one in state.records.values()]
+    lacking = [(key, day) for key, day in keys if key not in state.stored]
+    state.stored |= stored_requests(connection, lacking, "acquirer")
+
+
+def _record_of(request: TerminalRequest) -> OfflineRecord | None:
+    """The offline record of an advice, if it is well-formed and this message's."""
+    try:
+        record = decode_record(request.offline or b"")
+    except RecordMalformed:
+        return None
+    fits = (record.terminal_id, record.amount, record.currency) == (
+        request.terminal_id,
+        request.amount,
+        request.currency,
+    )
+    return record if fits and request.kind is Kind.ADVICE else None
 
 
 def _open_one(
@@ -335,6 +446,14 @@ def _open_one(
         return state.answer(key, request, _refusal(request, refusal, rrn))
     if request.kind is Kind.REVERSAL:
         return _open_reversal(state, request, key, terminal, rrn)
+    record = None
+    if request.offline is not None:
+        record = _record_of(request)
+        if record is None:
+            return state.answer(key, request, _refusal(request, Outcome.MALFORMED, rrn))
+        told = _known_record(state, request, record, rrn)
+        if told is not None:
+            return told
     issuer = state.acquirer.route(request.pan)
     if issuer is None:
         return state.answer(key, request, _refusal(request, Outcome.ISSUER_UNKNOWN, rrn))
@@ -355,8 +474,34 @@ def _open_one(
         kept = msgspec.structs.replace(
             kept, original_kind=original.kind, original_amount=original.amount
         )
+    if record is not None:
+        state.note_record(key, kept, record)
     whole = _whole(made, request, pin_block)
+    if request.kind in FORWARDED:
+        state.queue_forward(key, request, kept)
+        if original is not None and original.txid in state.undone:
+            # What stands before it still waits for the issuer, and so does this.
+            return state.take_in(key, request, kept)
     return state.forward(key, request, whole, kept)
+
+
+def _known_record(
+    state: Opening, request: TerminalRequest, record: OfflineRecord, rrn: str
+) -> TerminalAnswer | None:
+    """What is told of a record whose place in the terminal's chain is taken; None if it isn't."""
+    known = state.records.get((record.terminal_id, record.epoch, record.seq))
+    if known is None:
+        return None
+    if known.record_hash != record.hash:
+        state.alarm("fork", record, "another record stands at this place of the terminal's chain")
+        return _refusal(request, Outcome.KEY_REUSED, _NO_RRN)
+    first = state.stored.get(known.idempotency_key)
+    if first is not None and first.answer is not None:
+        return decode_told(first.answer)
+    # It came by another message, which still waits for its answer: it is taken in, as that is.
+    return TerminalAnswer(
+        outcome=Outcome.APPROVED, rrn=rrn, amount=request.amount, currency=request.currency
+    )
 
 
 def _reopen(
@@ -455,6 +600,9 @@ def _open_reversal(
         deadline_ms=request.deadline_ms,
     )
     state.queue(kept, asked)
+    if asked.txid in state.undone:
+        # The original still waits for its issuer: its reversal goes there behind it.
+        return state.answer(key, request, _reversed(request, asked.rrn))
     return state.forward(key, request, kept.request, kept)
 
 
@@ -512,6 +660,8 @@ def _new_request(
         partial_ok=request.partial_ok,
         final=request.final,
         deadline_ms=request.deadline_ms,
+        advice=request.advice,
+        offline=request.offline,
     )
 
 

@@ -36,15 +36,23 @@ from nodes.authorization.state import (
     Decision,
     Facts,
     Moment,
+    OfflineFacts,
     Original,
     Progress,
     Side,
 )
 from nodes.authorization.store.accounts import Holder, KnownOriginal
 from nodes.authorization.store.requests import StoredRequest
+from nodes.crypto.answer_signature import Signs
 from nodes.crypto.commitment import SharedFacts, shared_commitment
 from nodes.crypto.emv import EmvHsm
 from nodes.crypto.hsm import Hsm, PinBlockInvalid
+from nodes.crypto.offline_record import (
+    OfflineRecord,
+    RecordMalformed,
+    decode_record,
+    is_genuine,
+)
 from nodes.crypto.pan import PanVault, mask
 from nodes.ledger.model import Transfer
 
@@ -61,6 +69,8 @@ class Issuer:
     vault: PanVault
     hsm: Hsm
     clock: clock.Clock
+    #: The message key, which signs the answers to other institutions.
+    signer: Signs
     #: Holds the keys of chips and check values; None: this issuer has none.
     emv: EmvHsm | None = None
 
@@ -80,6 +90,10 @@ class Book:
     sides: dict[tuple[Side, str, str], int] = field(default_factory=dict)
     #: Answers of late, for repeats; older ones are looked up when their key is refused.
     recent: OrderedDict[bytes, StoredRequest] = field(default_factory=OrderedDict)
+    #: Of offline records at hand, read for each batch: key id -> card token and public key;
+    #: (key id, ATC) -> hash of the record that was posted.
+    offline_keys: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
+    offline_posted: dict[tuple[bytes, int], bytes] = field(default_factory=dict)
 
     def forget(self) -> None:
         """Nothing in memory is trusted any more: read anew what is needed."""
@@ -135,6 +149,8 @@ class Row:
     transfers: tuple[Transfer, ...]
     bar: StoredRequest | None = None
     chip: ChipCheck | None = None
+    #: The offline record that came with it.
+    record: OfflineRecord | None = None
 
 
 def prepare(request: AuthorizationRequest, vault: PanVault) -> Asked:
@@ -189,8 +205,16 @@ def fingerprint_of(request: AuthorizationRequest, lookup: bytes | None) -> bytes
         request.salt_fin,
         request.partial_ok,
         request.final,
+        *_beside(request),
     )
     return hashlib.sha256(_ENCODE(content)).digest()
+
+
+def _beside(request: AuthorizationRequest) -> tuple[object, ...]:
+    """What only some requests have."""
+    if request.offline is None and not request.advice:
+        return ()
+    return (request.advice, request.offline)
 
 
 _ENCODE = msgspec.msgpack.Encoder().encode
@@ -314,6 +338,10 @@ def _decide_one(
         icc = presenting.answer_chip(issuer.emv, request, card, facts, decision)
         if icc is not None:
             answer = msgspec.structs.replace(answer, icc=icc)
+    if facts.offline is not None and request.offline is not None:
+        row.record = decode_record(request.offline)
+        if decision.outcome is Outcome.APPROVED:
+            book.offline_posted[row.record.card_key_id, row.record.atc] = row.record.hash
     if decision.tombstone:
         row.bar = StoredRequest(
             original_key_of(request),
@@ -358,6 +386,7 @@ def _as_original(decided: Decided) -> KnownOriginal:
             card_id=detail.card_id,
             used=detail.used,
             requested=detail.requested,
+            reserve=detail.reserve,
         ),
         answer,
     )
@@ -394,10 +423,25 @@ def _facts(
         original=original,
         root=root,
         pin_matches=_pin_matches(request, card, issuer) if request.pin_block else None,
+        offline=_offline_facts(book, request) if request.offline is not None else None,
     )
     if card is not None and (request.icc is not None or card.entry is not None):
         return presenting.with_presented(issuer.emv, request, card, facts)
     return facts
+
+
+def _offline_facts(book: Book, request: AuthorizationRequest) -> OfflineFacts | None:
+    """What is known of an offline record's key and counter; None if it can't be read."""
+    try:
+        record = decode_record(request.offline or b"")
+    except RecordMalformed:
+        return None
+    known = book.offline_keys.get(record.card_key_id)
+    if known is None:
+        return OfflineFacts()
+    card_token, public_key = known
+    posted = book.offline_posted.get((record.card_key_id, record.atc))
+    return OfflineFacts(card_token, is_genuine(record, public_key), posted)
 
 
 _PLAIN = Terms()

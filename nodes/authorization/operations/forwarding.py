@@ -1,4 +1,5 @@
-"""The acquirer's store-and-forward: what a crash or a silent issuer left open is reversed.
+"""The acquirer's store-and-forward: what a crash or a silent issuer left open is reversed, and what
+has happened already (advices, completions) is sent until the issuer has answered it.
 
 The functions that record answers are those of the normal path (recording.Recording).
 """
@@ -7,21 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
 import psycopg
 import structlog
 
-from nodes.authorization.model import AuthorizationAnswer, AuthorizationRequest, Kind
+from nodes.authorization.model import (
+    FORWARDED,
+    AuthorizationAnswer,
+    AuthorizationRequest,
+    Kind,
+)
 from nodes.authorization.operations.accepting import Acquirer
 from nodes.authorization.operations.pending import Pending, decode_pending, encode_told
 from nodes.authorization.operations.recording import (
     Recording,
     acknowledged,
     doubtful,
+    is_passing,
     open_settlement_accounts,
     unavailable,
 )
 from nodes.authorization.store import acquirer as books
+from nodes.authorization.store import forwards
 from nodes.authorization.store.acquirer import Connection, QueuedReversal
+from nodes.authorization.store.forwards import QueuedForward
 from nodes.authorization.store.requests import stored_requests
 
 log = structlog.get_logger(__name__)
@@ -55,7 +65,9 @@ def recover_pending(connection: Connection, acquirer: Acquirer, *, limit: int = 
                 if row.request is None:
                     raise RuntimeError("a pending request without its content")
                 pending = decode_pending(row.request)
-                if pending.request.kind is Kind.REVERSAL:
+                kind = pending.request.kind
+                if kind is Kind.REVERSAL or (kind in FORWARDED and acquirer.vault is not None):
+                    # It is in a queue already.
                     told = acknowledged(pending.request)
                 else:
                     recording.reverse(pending, "left open by a crash")
@@ -106,6 +118,62 @@ def settle_reversals(
             recording.look(connection, [], pendings)
             for pending, answer in good:
                 recording.settle_reversal(pending, answer)
+            recording.write(connection)
+        recording.committed()
+        return len(good)
+
+    return _repeated(attempt)
+
+
+def take_forwards(
+    connection: Connection, acquirer: Acquirer, *, limit: int = 64
+) -> list[QueuedForward]:
+    """Due advices for this caller alone, the first of each original; they come back later unless
+    they are settled."""
+    now_ms = acquirer.clock.now_ms()
+    with connection.transaction():
+        return forwards.take_due_forwards(
+            connection, now_ms, FIRST_PAUSE_MS, LONGEST_PAUSE_MS, limit
+        )
+
+
+def forwarded_request(
+    acquirer: Acquirer, row: QueuedForward, deadline_ms: int
+) -> AuthorizationRequest:
+    """The request that a queued advice sends to its issuer: the same again, with a new deadline."""
+    if acquirer.vault is None or row.pan_sealed is None:
+        raise RuntimeError("an advice without its card number")
+    return msgspec.structs.replace(
+        decode_pending(row.request).request,
+        pan=acquirer.vault.open(row.pan_sealed, row.txid),
+        deadline_ms=deadline_ms,
+    )
+
+
+def settle_forwards(
+    connection: Connection,
+    acquirer: Acquirer,
+    settled: Sequence[tuple[QueuedForward, AuthorizationAnswer]],
+) -> int:
+    """Record the issuers' answers to queued advices in one commit; how many were taken."""
+    good: list[tuple[Pending, AuthorizationAnswer]] = []
+    for row, answer in settled:
+        pending = decode_pending(row.request)
+        doubt = doubtful(pending, answer)
+        if doubt is not None:
+            log.error("issuer's answer refused", txid=row.txid.hex(), reason=doubt)
+        elif not is_passing(answer):
+            good.append((pending, answer))
+    pendings = [pending for pending, _ in good]
+    now_ms = acquirer.clock.now_ms()
+    open_settlement_accounts(connection, acquirer, pendings, now_ms)
+
+    def attempt() -> int:
+        recording = Recording(acquirer, now_ms)
+        with connection.transaction():
+            recording.look(connection, [], pendings)
+            for pending, answer in good:
+                recording.settle_forward(pending, answer)
             recording.write(connection)
         recording.committed()
         return len(good)

@@ -12,11 +12,14 @@ import msgspec
 
 from nodes.authorization.model import AuthorizationAnswer, AuthorizationRequest, Outcome
 from nodes.authorization.operations.deciding import Asked, Decided
+from nodes.authorization.rules.offline import MAX_PAYMENT
 from nodes.authorization.state import Progress
-from nodes.authorization.store import accounts, requests
+from nodes.authorization.store import accounts, forwards, requests
 from nodes.authorization.store.accounts import Connection, NewVersion, Pair
 from nodes.authorization.store.presented import ChipRecord, append_chip_records
 from nodes.authorization.store.requests import StoredRequest
+from nodes.crypto.answer_signature import Signs, sign_answers
+from nodes.crypto.offline_record import OfflineRecord
 from nodes.db.writes import Writes, execute
 from nodes.ledger.model import Side, TransactionRecord, Transfer
 from nodes.ledger.store import TransactionIds, open_transaction_ids, record_transactions
@@ -64,7 +67,7 @@ class Numbers:
             self.last.pop((one.request.acquirer, one.request.issuer), None)
 
 
-def write_batch(connection: Connection, decided: Sequence[Decided]) -> None:
+def write_batch(connection: Connection, decided: Sequence[Decided], signer: Signs) -> None:
     """Append a batch's fresh decisions in the caller's transaction; answers get their numbers.
 
     Raises psycopg.errors.UniqueViolation or SerializationFailure if others were first with a key
@@ -76,12 +79,14 @@ def write_batch(connection: Connection, decided: Sequence[Decided]) -> None:
     pairs = {(one.asked.request.acquirer, one.asked.request.issuer) for one in fresh}
     numbers = Numbers(accounts.lock_pairs(connection, pairs), open_transaction_ids(connection))
     writes = Writes()
-    stage_batch(writes, decided, numbers)
+    stage_batch(writes, decided, numbers, signer)
     execute(connection, writes)
 
 
-def stage_batch(writes: Writes, decided: Sequence[Decided], numbers: Numbers) -> None:
-    """What a batch's fresh decisions append; answers get their numbers.
+def stage_batch(
+    writes: Writes, decided: Sequence[Decided], numbers: Numbers, signer: Signs
+) -> None:
+    """What a batch's fresh decisions append; answers get their numbers and signatures.
 
     The commit raises what write_batch does, also if the numbers were not the last.
     There must be ids, and the last number of each pair.
@@ -94,6 +99,7 @@ def stage_batch(writes: Writes, decided: Sequence[Decided], numbers: Numbers) ->
     ids = numbers.ids.take(len(fresh))
     for pair, last, count in numbers.give(fresh):
         accounts.advance_pair(writes, pair, last, count)
+    _sign(fresh, signer)
     salts = secrets.token_bytes(32 * len(fresh))
     records: list[TransactionRecord] = []
     versions: list[NewVersion] = []
@@ -134,12 +140,62 @@ def stage_batch(writes: Writes, decided: Sequence[Decided], numbers: Numbers) ->
                     request.txid, row.card_token, row.chip.data, row.chip.genuine, answer.icc
                 )
             )
+        if row.record is not None:
+            _stage_record(writes, one, row.record)
     if chips:
         append_chip_records(writes, chips)
     record_transactions(writes, records)
     accounts.append_versions(writes, versions)
     requests.insert_requests(writes, "issuer", stored)
     accounts.append_progress(writes, progress)
+
+
+def _stage_record(writes: Writes, one: Decided, record: OfflineRecord) -> None:
+    """An offline record that was posted, or the alarm about one that wasn't."""
+    request, answer = one.asked.request, one.answer
+    alarms: list[str] = []
+    if answer.outcome is Outcome.APPROVED:
+        day = one.asked.business_date
+        row = forwards.OfflineRow(
+            "issuer", request.acquirer, record, answer.decided_ms, request.txid, one.asked.key, day
+        )
+        forwards.append_records(writes, [row])
+        if record.amount > MAX_PAYMENT:
+            alarms.append("cap")
+    elif answer.outcome is Outcome.OFFLINE_CLONE:
+        alarms.append("clone")
+        forwards.hotlist_clone(writes, record.card_key_id, answer.decided_ms)
+    elif answer.outcome is Outcome.OFFLINE_RECORD_INVALID:
+        alarms.append("invalid")
+    forwards.append_alarms(
+        writes,
+        [
+            forwards.Alarm(
+                kind,
+                "issuer",
+                request.terminal_id,
+                f"{answer.outcome.value} at {request.acquirer}",
+                answer.decided_ms,
+                record.epoch,
+                record.seq,
+                record.card_key_id,
+                record.atc,
+                request.txid,
+            )
+            for kind in alarms
+        ],
+    )
+
+
+def _sign(fresh: Sequence[Decided], signer: Signs) -> None:
+    """Give each answer to another institution its share of one signature. It is stored with the
+    answer, so a repeat has the first one's."""
+    answers = [
+        one.answer for one in fresh if one.asked.request.acquirer != one.asked.request.issuer
+    ]
+    shares = sign_answers(signer, [(a.txid, a.commitment, a.pair_seq) for a in answers])
+    for answer, share in zip(answers, shares, strict=True):
+        msgspec.structs.force_setattr(answer, "signature", share)
 
 
 def stored_answer(asked: Asked, answer: AuthorizationAnswer) -> StoredRequest:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from nodes.authorization import rules
-from nodes.authorization.model import FOLLOW_UPS, Outcome, TerminalAnswer, TerminalRequest
+from nodes.authorization.model import LOOKING_UP, Outcome, TerminalAnswer, TerminalRequest
 from nodes.authorization.operations.accepting import Acquirer, Opening, read_opening
 from nodes.authorization.operations.deciding import (
     Asked,
@@ -53,12 +53,12 @@ def on_us_batch(
         opening = read_opening(connection, acquirer, requests)
         forwards = [result for result in opening.results if isinstance(result, Forward)]
         decided = _decide(connection, issuer, book, load, forwards)
-        write_batch(connection, decided)
+        write_batch(connection, decided, issuer.signer)
         closings = [
             Closing(forward, one.twin.answer if one.twin is not None else one.answer)
             for forward, one in zip(forwards, decided, strict=True)
         ]
-        look = any(f.open_batch is None or f.request.kind in FOLLOW_UPS for f in forwards)
+        look = any(f.open_batch is None or f.request.kind in LOOKING_UP for f in forwards)
         recording = record_closings(connection, acquirer, closings, opening.now_ms, look=look)
         writes = Writes()
         opening.stage(writes, recording.answers)
@@ -72,6 +72,7 @@ def on_us_batch(
 
 def stage_on_us(
     writes: Writes,
+    issuer: Issuer,
     acquirer: Acquirer,
     book: Book,
     numbers: Numbers,
@@ -87,7 +88,7 @@ def stage_on_us(
     forwards = [result for result in opening.results if isinstance(result, Forward)]
     if any(forward.open_batch is None for forward in forwards):
         return None
-    stage_batch(writes, decided, numbers)
+    stage_batch(writes, decided, numbers, issuer.signer)
     recording = Recording(acquirer, opening.now_ms)
     recording.close([Closing(f, one.answer) for f, one in zip(forwards, decided, strict=True)])
     if recording.needs_reads:

@@ -151,6 +151,8 @@ def reversal_of(
         partial_ok=False,
         final=False,
         deadline_ms=deadline_ms,
+        advice=False,
+        offline=None,
     )
     return Pending(
         made, original.pan_masked, original.merchant_account, asked.kind, asked.amount, original

@@ -19,6 +19,7 @@ import structlog
 from nodes import clock
 from nodes.acquiring.store import advance_terminals, lock_terminals
 from nodes.authorization.model import (
+    FORWARDED,
     AuthorizationAnswer,
     AuthorizationRequest,
     Kind,
@@ -38,8 +39,11 @@ from nodes.authorization.operations.pending import (
     reversal_of,
 )
 from nodes.authorization.store import acquirer as books
+from nodes.authorization.store import answers, forwards
 from nodes.authorization.store.acquirer import Connection, QueuedReversal
+from nodes.authorization.store.forwards import Alarm
 from nodes.authorization.store.requests import stored_requests
+from nodes.crypto.answer_signature import MAX_SHARE
 from nodes.crypto.commitment import shared_commitment
 from nodes.db.writes import Writes, execute
 from nodes.ledger.model import AccountKey, TransactionRecord, Transfer
@@ -49,6 +53,8 @@ log = structlog.get_logger(__name__)
 
 #: What the merchant is paid for.
 _PAYMENTS = frozenset({Kind.PURCHASE, Kind.CAPTURE, Kind.ADVICE})
+#: What the merchant pays for.
+_CREDITS = frozenset({Kind.REFUND, Kind.TOP_UP})
 
 
 def close_batch(
@@ -156,7 +162,7 @@ def _may_approve(pending: Pending, amount: int) -> bool:
     if request.kind in (Kind.REVERSAL, Kind.VOID):
         # What was there to give back: less after a partial approval, nothing after a refusal. Of
         # an authorization more, if it was raised; but nothing moves here then.
-        moves = pending.original_kind in _PAYMENTS or pending.original_kind is Kind.REFUND
+        moves = pending.original_kind in _PAYMENTS or pending.original_kind in _CREDITS
         return amount >= 0 and not (moves and amount > pending.original_amount)
     return request.partial_ok and 0 < amount < request.amount
 
@@ -184,11 +190,16 @@ class Recording:
         #: txids that stand in the acquirer's books already, or will with this.
         self.recorded: set[bytes] = set()
         self._records: list[tuple[Pending, AuthorizationAnswer, tuple[Transfer, ...]]] = []
-        self._to_reverse: list[tuple[Pending, str]] = []
+        self._to_reverse: list[tuple[Pending, str, int | None]] = []
+        #: Ids of transactions with the issuer's share of its signature; txids that have none.
+        self._shares: list[tuple[int, bytes]] = []
+        self._unsigned: list[bytes] = []
         self._settled: list[bytes] = []
         self._closed: Counter[OpenBatch] = Counter()
         self._deleted: set[OpenBatch] = set()
         self._forgotten: list[int] = []
+        self._delivered: dict[bytes, str] = {}
+        self._alarms: list[Alarm] = []
 
     def look(
         self,
@@ -230,14 +241,22 @@ class Recording:
             log.error("issuer's answer refused", txid=request.txid.hex(), reason=doubt)
         if request.kind is Kind.REVERSAL:
             return self._close_reversal(pending, answer if doubt is None else None)
+        forwarded = request.kind in FORWARDED and self.acquirer.vault is not None
+        if forwarded and (answer is None or is_passing(answer)):
+            # It has happened: taken in, and the queue goes on until the issuer has answered.
+            return acknowledged(request)
         if answer is None:
             self.reverse(pending, "issuer unavailable")
             return unavailable(request)
+        if forwarded:
+            outcome = answer.outcome if doubt is None else Outcome.SYSTEM_ERROR
+            self._delivered[request.txid] = outcome.value
         if doubt is not None:
             self.reverse(pending, doubt)
             return _told(request, Outcome.SYSTEM_ERROR)
         self.record(pending, answer)
-        if answer.outcome is Outcome.APPROVED and self.now_ms > request.deadline_ms:
+        late = self.now_ms > request.deadline_ms and not forwarded
+        if answer.outcome is Outcome.APPROVED and late:
             # Approved too late: the terminal has given up, so it is reversed by itself.
             self.reverse(pending, "approved after the deadline")
             return unavailable(request)
@@ -282,9 +301,9 @@ class Recording:
         kind, named = pending.request.kind, pending.original_kind
         undoes = kind in (Kind.REVERSAL, Kind.VOID)
         settlement = self.acquirer.settlement[pending.request.issuer, pending.request.currency]
-        if kind in _PAYMENTS or (undoes and named is Kind.REFUND):
+        if kind in _PAYMENTS or (undoes and named in _CREDITS):
             return (Transfer(settlement, pending.merchant_account, amount),)
-        if kind is Kind.REFUND or (undoes and named in _PAYMENTS):
+        if kind in _CREDITS or (undoes and named in _PAYMENTS):
             return (Transfer(pending.merchant_account, settlement, amount),)
         return ()
 
@@ -315,16 +334,34 @@ class Recording:
             self._records.append((pending, answer, transfers))
         self._settled.append(original.request.txid)
 
-    def reverse(self, pending: Pending, reason: str) -> None:
-        """Have the request reversed by the store-and-forward queue."""
-        self._to_reverse.append((pending, reason))
+    def settle_forward(self, pending: Pending, answer: AuthorizationAnswer) -> None:
+        """The issuer's answer to what was taken in for it before."""
+        request = pending.request
+        self.record(pending, answer)
+        self._delivered[request.txid] = answer.outcome.value
+        if answer.outcome is not Outcome.APPROVED:
+            detail = f"taken in, then refused by {request.issuer}: {answer.outcome.value}"
+            self._alarms.append(
+                Alarm(
+                    "refused",
+                    "acquirer",
+                    request.terminal_id,
+                    detail,
+                    self.now_ms,
+                    txid=request.txid,
+                )
+            )
+
+    def reverse(self, pending: Pending, reason: str, amount: int | None = None) -> None:
+        """Have the request reversed by the store-and-forward queue, or an amount of it."""
+        self._to_reverse.append((pending, reason, amount))
 
     # --- writing -------------------------------------------------------------------------------
 
     @property
     def needs_reads(self) -> bool:
         """Whether something is to be reversed, or a reversal is settled: not stage, but write."""
-        return bool(self._to_reverse or self._settled)
+        return bool(self._to_reverse or self._settled or self._delivered)
 
     def write(self, connection: Connection) -> None:
         """Everything gathered, in the caller's transaction.
@@ -342,6 +379,8 @@ class Recording:
         self._append(writes)
         execute(connection, writes)
         books.finish_reversals(connection, self._settled, self.now_ms)
+        forwards.finish_forwards(connection, self._delivered, self.now_ms)
+        forwards.append_alarms(connection, self._alarms)
 
     def stage(self, writes: Writes) -> None:
         """As write, with what else a commit does. The acquirer must have ids."""
@@ -358,6 +397,11 @@ class Recording:
     def _append(self, writes: Writes) -> None:
         books.insert_answers(writes, self.answers)
         record_transactions(writes, self._rows())
+        answers.insert_shares(writes, self._shares)
+        if self._unsigned:
+            # The money stands as it was decided; that nobody signed for it is a break.
+            log.error("answers unsigned", count=len(self._unsigned), first=self._unsigned[0].hex())
+            answers.insert_unsigned(writes, self._unsigned, "no signature")
 
     def committed(self) -> None:
         """Count the answers off their open batches, after the commit."""
@@ -371,6 +415,7 @@ class Recording:
         count = len(self._records)
         numbers = self.acquirer.take_ids(count)
         salts = secrets.token_bytes(32 * count)
+        self._take_shares(numbers)
         rows = [
             transaction_record(
                 number,
@@ -391,17 +436,32 @@ class Recording:
             rows.sort(key=lambda row: row.txid)
         return rows
 
+    def _take_shares(self, numbers: Sequence[int]) -> None:
+        """What the issuers of these transactions have signed; checked by operations/checking.py."""
+        own = self.acquirer.member_id
+        self._shares, self._unsigned = [], []
+        for number, (pending, answer) in zip(
+            numbers, [record[:2] for record in self._records], strict=True
+        ):
+            if answer.pair_seq == 0 or pending.request.issuer == own:
+                continue
+            if answer.signature is not None and len(answer.signature) <= MAX_SHARE:
+                self._shares.append((number, answer.signature))
+            else:
+                self._unsigned.append(answer.txid)
+
     def _queue(self, connection: Connection, writes: Writes) -> None:
-        terminals = lock_terminals(connection, {p.request.terminal_id for p, _ in self._to_reverse})
+        named = {pending.request.terminal_id for pending, _, _ in self._to_reverse}
+        terminals = lock_terminals(connection, named)
         last_seqs = {name: terminal.last_seq for name, terminal in terminals.items()}
         rows: list[QueuedReversal] = []
-        for pending, reason in self._to_reverse:
+        for pending, reason, amount in self._to_reverse:
             asked = pending.request
             last_seqs[asked.terminal_id] += 1
             kept = reversal_of(
                 pending,
                 terminal_seq=last_seqs[asked.terminal_id],
-                amount=asked.amount,
+                amount=asked.amount if amount is None else amount,
                 now_ms=self.now_ms,
                 deadline_ms=asked.deadline_ms,
             )
@@ -414,6 +474,11 @@ class Recording:
             in_use=False,
         )
         books.queue_reversals(writes, rows)
+
+
+def is_passing(answer: AuthorizationAnswer) -> bool:
+    """Whether the issuer says that it couldn't decide: it is to be asked again."""
+    return answer.pair_seq == 0 and answer.outcome in (Outcome.SYSTEM_ERROR, Outcome.OVERLOADED)
 
 
 def unavailable(request: AuthorizationRequest) -> TerminalAnswer:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import msgspec
+
 from nodes import clock
-from nodes.authorization.model import FOLLOW_UPS, Kind
+from nodes.authorization.model import LOOKING_UP, AuthorizationAnswer, Kind
 from nodes.authorization.operations.deciding import Asked, Book, Issuer, original_key_of
 from nodes.authorization.state import Side
-from nodes.authorization.store import accounts
+from nodes.authorization.store import accounts, offline
 from nodes.authorization.store.accounts import Connection, KnownOriginal
 from nodes.authorization.store.requests import StoredRequest, stored_requests
+from nodes.crypto.offline_record import RecordMalformed, decode_record
 from nodes.ledger.model import AccountKey
 from nodes.ledger.store import find_or_open_accounts
 
@@ -56,7 +59,7 @@ class BookReader:
                 book.terms[product_id], book.product_rules[product_id] = terms, own
             self._refreshed = time.monotonic()
         stored: dict[bytes, StoredRequest] = {}
-        follow_ups = [one for one in asked if one.request.kind in FOLLOW_UPS]
+        follow_ups = [one for one in asked if one.request.kind in LOOKING_UP]
         looked_up = asked if thorough else follow_ups
         if looked_up:
             keys = [(one.key, one.business_date) for one in looked_up]
@@ -66,6 +69,7 @@ class BookReader:
                 if one.request.kind is Kind.REVERSAL
             ]
             stored = stored_requests(connection, keys, "issuer")
+        self._load_offline(connection, asked)
         lookups = {one.lookup for one in asked if one.lookup is not None}
         missing = [lookup for lookup in lookups if lookup not in book.cards]
         book.cards.update(accounts.cards_by_lookup(connection, missing))
@@ -94,8 +98,17 @@ class BookReader:
         book.holders.update(accounts.holders(connection, lacking, book.terms))
         if named:
             originals = accounts.originals(connection, txids)
+            _sign_again(follow_ups, stored, originals)
         self.open_sides(connection, {(o.request.acquirer, o.request.currency) for o in asked})
         return stored, originals
+
+    def _load_offline(self, connection: Connection, asked: Sequence[Asked]) -> None:
+        """The keys and counters that offline records name, as they are now."""
+        blobs = [one.request.offline for one in asked if one.request.offline is not None]
+        if blobs:
+            book, named = self.book, names_in(blobs)
+            book.offline_keys = offline.keys_of(connection, {key_id for key_id, _ in named})
+            book.offline_posted = offline.posted(connection, named)
 
     def open_sides(self, connection: Connection, pairs: set[tuple[str, str]]) -> None:
         """See that the ledger has the accounts of these (acquirer, currency)."""
@@ -117,6 +130,39 @@ class BookReader:
         self.book.sides.update({keys[key]: number for key, number in found.items()})
 
 
+def names_in(blobs: Sequence[bytes]) -> set[tuple[bytes, int]]:
+    """(key id, ATC) of each record that can be read."""
+    found: set[tuple[bytes, int]] = set()
+    for blob in blobs:
+        try:
+            record = decode_record(blob)
+        except RecordMalformed:
+            continue
+        found.add((record.card_key_id, record.atc))
+    return found
+
+
+def _sign_again(
+    follow_ups: Sequence[Asked],
+    stored: dict[bytes, StoredRequest],
+    originals: dict[bytes, KnownOriginal],
+) -> None:
+    """A reversal's answer tells what the original was answered, with the share that it had: it
+    stands in the stored answer alone."""
+    for one in follow_ups:
+        request = one.request
+        if request.kind is not Kind.REVERSAL or request.original_txid is None:
+            continue
+        known = originals.get(request.original_txid)
+        kept = stored.get(original_key_of(request))
+        if known is None or kept is None or kept.answer is None:
+            continue
+        said = msgspec.json.decode(kept.answer, type=AuthorizationAnswer)
+        if said.txid == known.answer.txid:
+            told = msgspec.structs.replace(known.answer, signature=said.signature)
+            originals[request.original_txid] = KnownOriginal(known.original, told)
+
+
 def names_others(asked: Sequence[Asked]) -> bool:
-    """Whether a follow-up is among them: it must see what has been committed."""
-    return any(one.request.kind in FOLLOW_UPS for one in asked)
+    """Whether a follow-up or an advice is among them: it must see what has been committed."""
+    return any(one.request.kind in LOOKING_UP for one in asked)

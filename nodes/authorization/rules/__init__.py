@@ -12,13 +12,20 @@ from collections.abc import Callable
 
 import msgspec
 
-from nodes.authorization.model import FOLLOW_UPS, AuthorizationRequest, Kind, Outcome
+from nodes.authorization.model import (
+    FOLLOW_UPS,
+    FORWARDED,
+    AuthorizationRequest,
+    Kind,
+    Outcome,
+)
 from nodes.authorization.rules.backtest import BacktestResult, Declined, Past, backtest
 from nodes.authorization.rules.draft import refused
 from nodes.authorization.rules.follow_ups import decide_refund, decide_reversal, decide_void
 from nodes.authorization.rules.holds import decide_capture, decide_expiry, decide_increment
 from nodes.authorization.rules.limits import channel_of, period
 from nodes.authorization.rules.naming import draft_of
+from nodes.authorization.rules.offline import decide_release, decide_reserve
 from nodes.authorization.rules.own import (
     decide_account_status,
     decide_adjustment,
@@ -28,7 +35,12 @@ from nodes.authorization.rules.own import (
     decide_transfer,
     first_snapshot,
 )
-from nodes.authorization.rules.purchases import decide_advice, decide_presentment
+from nodes.authorization.rules.purchases import (
+    decide_advice,
+    decide_authorization_advice,
+    decide_presentment,
+    decide_top_up,
+)
 from nodes.authorization.rules.reasons import explain
 from nodes.authorization.rules.wire import malformed, refuse_at_acquirer
 from nodes.authorization.state import Decision, Facts
@@ -44,6 +56,8 @@ __all__ = [
     "decide_adjustment",
     "decide_expiry",
     "decide_load",
+    "decide_release",
+    "decide_reserve",
     "decide_script",
     "decide_standing",
     "decide_transfer",
@@ -59,6 +73,7 @@ _DECIDERS: dict[Kind, Callable[[AuthorizationRequest, Facts], Decision]] = {
     Kind.AUTHORIZATION: decide_presentment,
     Kind.BALANCE_INQUIRY: decide_presentment,
     Kind.ADVICE: decide_advice,
+    Kind.TOP_UP: decide_top_up,
     Kind.INCREMENT: decide_increment,
     Kind.CAPTURE: decide_capture,
     Kind.REFUND: decide_refund,
@@ -74,8 +89,10 @@ def decide(request: AuthorizationRequest, facts: Facts) -> Decision:
         return _with_requested(request, decide_reversal(request, facts))
     if facts.reversed_before:
         return refused(draft_of(facts), Outcome.REVERSED_BEFORE_ARRIVAL)
-    if facts.moment.now_ms > request.deadline_ms:
+    if facts.moment.now_ms > request.deadline_ms and request.kind not in FORWARDED:
         return _too_late(request, facts)
+    if request.advice and request.kind is Kind.AUTHORIZATION:
+        return decide_authorization_advice(request, facts)
     if decider is decide_void:
         return _with_requested(request, decide_void(request, facts))
     return decider(request, facts)

@@ -35,6 +35,7 @@ class Draft:
         "holds",
         "loads",
         "moves",
+        "offline",
         "purses",
         "receivable",
         "status",
@@ -49,6 +50,7 @@ class Draft:
         self.holds = account.holds
         self.counters = account.counters
         self.loads = account.loads
+        self.offline = account.offline
         self.moves: list[Move] = []
         self.expired: tuple[tuple[bytes, int], ...] = ()
         if self.holds:
@@ -102,6 +104,12 @@ class Draft:
             self.receivable += amount
             self.moves.append(Move(Side.RECEIVABLE, to, amount))
 
+    def reserve(self, card_id: int, amount: int) -> None:
+        """What is set aside for a card's offline payments grows (or shrinks, where negative)."""
+        left = self.offline.get(card_id, 0) + amount
+        others = {number: kept for number, kept in self.offline.items() if number != card_id}
+        self.offline = {**others, card_id: left} if left else others
+
     def hold(self, parts: Parts) -> None:
         """Parts of the purses are set aside (or freed, where the amount is negative)."""
         for purse, amount in parts:
@@ -137,6 +145,7 @@ class Draft:
             self.holds,
             self.counters,
             self.loads,
+            self.offline,
         )
 
 

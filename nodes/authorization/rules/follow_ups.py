@@ -15,7 +15,14 @@ from nodes.authorization.state import Decision, Detail, Facts, Original, Progres
 
 #: What takes money from the cardholder.
 TAKING = (Kind.PURCHASE, Kind.CAPTURE, Kind.ADVICE)
-_REVERSIBLE = (*TAKING, Kind.AUTHORIZATION, Kind.INCREMENT, Kind.REFUND, Kind.BALANCE_INQUIRY)
+_REVERSIBLE = (
+    *TAKING,
+    Kind.AUTHORIZATION,
+    Kind.INCREMENT,
+    Kind.REFUND,
+    Kind.TOP_UP,
+    Kind.BALANCE_INQUIRY,
+)
 _VOIDABLE = (*TAKING, Kind.AUTHORIZATION)
 
 
@@ -69,6 +76,8 @@ def decide_reversal(request: AuthorizationRequest, facts: Facts) -> Decision:
     amount = left if request.amount == original.requested else request.amount
     if amount > left:
         return _over(draft, original, amount)
+    if original.kind is Kind.TOP_UP:
+        return _reverse_top_up(original, draft, amount)
     if original.kind is Kind.REFUND:
         return _reverse_refund(facts, original, draft, amount)
     return _undo_taking(facts, original, draft, amount)
@@ -164,6 +173,24 @@ def _reverse_refund(facts: Facts, original: Original, draft: Draft, amount: int)
     return approved(draft, amount, detail, changes)
 
 
+def _reverse_top_up(original: Original, draft: Draft, amount: int) -> Decision:
+    """Take a top-up back: the cash was given back already, so what was spent since is owed."""
+    parts = split(amount, draft.purses)
+    shortfall = amount - total(parts)
+    draft.pay(parts, Side.SETTLEMENT)
+    draft.owe(shortfall, Side.SETTLEMENT)
+    undone = original.progress.reversed + amount
+    whole = undone == original.amount
+    _give_back(draft, original, amount, whole)
+    if whole:
+        draft.loads -= 1
+    detail = Detail(
+        parts=parts, shortfall=shortfall, card_id=original.card_id, expired=draft.expired
+    )
+    changes = {original.txid: _changed(original.progress, reversed=undone, ended=whole)}
+    return approved(draft, amount, detail, changes)
+
+
 def _reverse_hold(
     request: AuthorizationRequest, facts: Facts, original: Original, draft: Draft
 ) -> Decision:
@@ -227,10 +254,11 @@ def _give_back(draft: Draft, original: Original, amount: int, whole: bool) -> No
 def _back_to(draft: Draft, original: Original, amount: int) -> Parts:
     """The purses that get an amount of an original back: who paid last gets first.
 
-    What was posted over their means comes back first, into the main purse: there it repays what is
-    owed, if it still is.
+    What was posted over their means, or out of an offline reserve, comes back first, into the main
+    purse: there it repays what is owed, if it still is.
     """
-    paid = (*original.parts, (draft.purses[0].account_id, original.shortfall))
+    beside = original.shortfall + original.reserve
+    paid = (*original.parts, (draft.purses[0].account_id, beside))
     parts = last_of(paid, amount, original.progress.refunded + original.progress.reversed)
     if total(parts) != amount:
         raise ValueError(f"what paid for {original.txid.hex()} doesn't come to its amount")

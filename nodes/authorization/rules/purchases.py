@@ -12,6 +12,7 @@ from nodes.authorization.rules.draft import (
     refused_because,
 )
 from nodes.authorization.rules.naming import draft_of
+from nodes.authorization.rules.offline import refuse_record, spend_reserve
 from nodes.authorization.rules.purses import available_in, payers, split, total
 from nodes.authorization.state import Counted, Decision, Detail, Facts, Hold, Side
 
@@ -104,14 +105,20 @@ def decide_advice(request: AuthorizationRequest, facts: Facts) -> Decision:
     refusal = standing.refuse_currency(request, draft, card.card_id)
     if refusal is not None:
         return refusal
-    amount = request.amount
-    parts = split(amount, payers(facts.terms, draft.purses, request.mcc))
-    shortfall = amount - total(parts)
+    amount, reserve = request.amount, 0
+    if request.offline is not None:
+        refusal = refuse_record(request, facts, draft, card)
+        if refusal is not None:
+            return refusal
+        reserve = min(amount, draft.offline.get(card.card_id, 0))
+    parts = split(amount - reserve, payers(facts.terms, draft.purses, request.mcc))
+    shortfall = amount - reserve - total(parts)
     spend = spend_of(request, amount)
     verdict = limits.evaluate(facts.rules, spend, draft.counters, facts.moment)
     shadow = verdict.shadow
     if verdict.reason is not None:
         shadow = (verdict.reason, *shadow)
+    spend_reserve(draft, card.card_id, reserve)
     draft.pay(parts, Side.SETTLEMENT)
     draft.owe(shortfall, Side.SETTLEMENT)
     standing.count_use(draft, card.card_id)
@@ -122,6 +129,87 @@ def decide_advice(request: AuthorizationRequest, facts: Facts) -> Decision:
         card_id=card.card_id,
         used=True,
         shadow=shadow,
+        expired=draft.expired,
+        reserve=reserve,
+    )
+    return approved(draft, amount, detail)
+
+
+def decide_authorization_advice(request: AuthorizationRequest, facts: Facts) -> Decision:
+    """An authorization that was given already (by voice, in stand-in): what is there is held.
+
+    Neither status, PIN nor rules stand against it: the merchant was promised it. More than what is
+    there can't be held; the answer's amount says how much is.
+    """
+    card, account = facts.card, facts.account
+    if card is None or account is None or card.card_id not in account.cards:
+        return refused(draft_of(facts), Outcome.CARD_UNKNOWN)
+    draft = Draft(account, facts.moment.now_ms)
+    refusal = standing.refuse_currency(request, draft, card.card_id)
+    if refusal is not None:
+        return refusal
+    able = payers(facts.terms, draft.purses, request.mcc)
+    parts = split(request.amount, able)
+    amount = total(parts)
+    if not amount:
+        return not_enough(draft, request.amount, available_in(able), card.card_id)
+    verdict = limits.evaluate(facts.rules, spend_of(request, amount), draft.counters, facts.moment)
+    shadow = verdict.shadow
+    if verdict.reason is not None:
+        shadow = (verdict.reason, *shadow)
+    draft.hold(parts)
+    until = facts.moment.now_ms + 1_000 * facts.terms.hold_seconds
+    draft.replace_hold(Hold(request.txid, parts, until))
+    standing.count_use(draft, card.card_id)
+    detail = Detail(
+        requested=request.amount if amount != request.amount else None,
+        parts=parts,
+        counted=limits.count(draft, verdict, request.kind, amount, facts.moment.local),
+        card_id=card.card_id,
+        used=True,
+        shadow=shadow,
+        expired=draft.expired,
+    )
+    return approved(draft, amount, detail)
+
+
+def decide_top_up(request: AuthorizationRequest, facts: Facts) -> Decision:
+    """Cash at a merchant becomes value on the card: like a load, but the acquirer owes it."""
+    card, account = facts.card, facts.account
+    if card is None or account is None or card.card_id not in account.cards:
+        return refused(draft_of(facts), Outcome.CARD_UNKNOWN)
+    draft, card_id = Draft(account, facts.moment.now_ms), card.card_id
+    refusal = standing.refuse_card(request, facts, draft)
+    if refusal is None and request.pin_block is not None:
+        refusal = standing.refuse_pin(request, facts, card, draft)
+    if refusal is not None:
+        return refusal
+    if draft.status == "closed":
+        return refused(draft, Outcome.ACCOUNT_FROZEN, {"status": "closed"}, card_id)
+    if draft.loads and not facts.terms.reloadable:
+        return refused(draft, Outcome.CARD_NOT_PERMITTED, {"loads": draft.loads}, card_id)
+    amount = request.amount
+    verdict = limits.evaluate(
+        facts.rules, limits.Spend(Kind.LOAD, amount), draft.counters, facts.moment
+    )
+    if verdict.outcome is not None and verdict.reason is not None:
+        return refused_because(draft, verdict.outcome, verdict.reason, verdict.shadow, card_id)
+    maximum, balance = facts.terms.max_balance, sum(purse.balance for purse in draft.purses)
+    if maximum is not None and balance + amount - min(amount, draft.receivable) > maximum:
+        values: dict[str, int | str] = {
+            "amount": amount,
+            "balance": balance,
+            "max_balance": maximum,
+        }
+        return refused(draft, Outcome.AMOUNT_LIMIT, values, card_id)
+    parts = ((draft.purses[0].account_id, amount),)
+    draft.credit(parts, Side.SETTLEMENT)
+    draft.loads += 1
+    detail = Detail(
+        parts=parts,
+        counted=limits.count(draft, verdict, Kind.LOAD, amount, facts.moment.local),
+        card_id=card_id,
+        shadow=verdict.shadow,
         expired=draft.expired,
     )
     return approved(draft, amount, detail)

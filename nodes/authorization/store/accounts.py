@@ -368,6 +368,7 @@ def _known(row: Sequence[Any]) -> KnownOriginal:
         card_id=detail.card_id,
         used=detail.used,
         requested=detail.requested,
+        reserve=detail.reserve,
     )
     answer = AuthorizationAnswer(
         txid=txid,

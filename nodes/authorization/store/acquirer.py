@@ -192,7 +192,10 @@ def take_due_reversals(
         "UPDATE reversal_queue SET attempts = attempts + 1, next_attempt_ms = %s::bigint"
         " + least(%s::bigint << least(attempts + 1, 10), %s::bigint)"
         " WHERE original_txid IN (SELECT original_txid FROM reversal_queue"
-        "  WHERE done_ms IS NULL AND next_attempt_ms <= %s ORDER BY next_attempt_ms LIMIT %s"
+        "  WHERE done_ms IS NULL AND next_attempt_ms <= %s"
+        # An original that still waits for its issuer goes there first.
+        "  AND NOT EXISTS (SELECT FROM forward_queue AS f WHERE f.done_ms IS NULL"
+        "   AND f.txid = reversal_queue.original_txid) ORDER BY next_attempt_ms LIMIT %s"
         "  FOR UPDATE SKIP LOCKED)"
         " RETURNING original_txid, issuer, reason, request, next_attempt_ms, attempts",
         (now_ms, first_pause_ms, longest_pause_ms, now_ms, limit),

@@ -77,6 +77,16 @@ def needs_close(connection: store.Connection, day: Due, member_id: str) -> bool:
     return settled and opened
 
 
+def salt_of(connection: store.Connection, close: Close) -> bytes | None:
+    """The salt that a close's totals are hidden under, of its items; None if the rows no longer
+    lead to the totals that were posted."""
+    _, salts = queries.salted_items(
+        connection, close.key, close.party, close.horizon, close.revision
+    )
+    salt = totals_salt(salts)
+    return salt if totals_hash(salt, close.totals) == close.totals_hash else None
+
+
 def make_close(
     connection: store.Connection, key: DayKey, revision: int, member_id: str, clock: Clock
 ) -> Close:

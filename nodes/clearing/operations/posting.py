@@ -1,14 +1,11 @@
 """Closes go to the chain: commitment, reveal, and what the chain makes of the two (CloseRegistry).
 
 PREPARED -> COMMITTED -> REVEALED -> CONFIRMED | BROKEN -> SUPERSEDED; EXPIRED if the other side
-stayed silent. Nonce and signed transaction are stored before they are sent (chain_outbox); after
-any error the same bytes go out again. Anchors use the same key: nonces are given out under the
-lock that anchoring takes, above the anchors that are on their way.
+stayed silent. Transactions go out by sending.py: stored with their nonce before they are sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,19 +21,16 @@ from nodes.chain.closes import (
     CloseSide,
     CloseState,
 )
-from nodes.chain.errors import ChainRefused, ChainReverted
 from nodes.chain.signer import Signer
 from nodes.clearing import queries, store
 from nodes.clearing.model import CloseStage, DayKey
+from nodes.clearing.operations.sending import send, settle_sendings
 from nodes.clearing.queries import Staged
-from nodes.clearing.store import Sending
 from nodes.clock import Clock, to_datetime
 from nodes.db.engine import transaction
 
 log = structlog.get_logger(__name__)
 
-#: Anchoring's lock: one sender a key.
-_SENDER_LOCK = "publish"
 #: Blocks that are looked through at a time.
 _BLOCKS = 2_000
 _JUDGED = (CloseState.CONFIRMED, CloseState.BROKEN, CloseState.SUPERSEDED)
@@ -123,15 +117,19 @@ def _further(context: PostingContext, staged: Staged) -> int:
         if mine.commitment is not None and _stands(context, staged, "close-commit"):
             return _enter(context, staged, CloseStage.COMMITTED)
         if mine.commitment is None and seen.state in (CloseState.NONE, CloseState.COMMITTING):
-            return _send(
-                context, "close-commit", staged, lambda n: _commit(context, staged, commitment, n)
+            subject = _subject(staged)
+            attempt = send(
+                context, "close-commit", subject, lambda n: _commit(context, staged, commitment, n)
             )
+            return int(attempt.sent)
         return 0
     if stage is CloseStage.COMMITTED:
         if mine.close_root is not None and _stands(context, staged, "close-reveal"):
             return _enter(context, staged, CloseStage.REVEALED)
         if mine.close_root is None and seen.state is CloseState.REVEALING:
-            return _send(context, "close-reveal", staged, lambda n: _reveal(context, staged, n))
+            subject = _subject(staged)
+            attempt = send(context, "close-reveal", subject, lambda n: _reveal(context, staged, n))
+            return int(attempt.sent)
         return 0
     return _judge(context, staged, seen, other)
 
@@ -201,75 +199,3 @@ def _reveal(context: PostingContext, staged: Staged, nonce: int) -> dict[str, An
         totals_hash=close.totals_hash,
         blind=close.blind,
     )
-
-
-# --- sending -----------------------------------------------------------------------------------
-
-
-def _send(
-    context: PostingContext, purpose: str, staged: Staged, build: Callable[[int], dict[str, Any]]
-) -> int:
-    """Sign, store, then broadcast; 1 if the chain's server took it.
-
-    What the contract would refuse now isn't signed: it is tried again at the next ring.
-    """
-    subject = _subject(staged)
-    with transaction(context.engine) as connection:
-        if not store.lock(connection, _SENDER_LOCK):
-            return 0
-        if queries.sending_state(connection, purpose, subject) not in (None, "FAILED"):
-            return 0
-        taken = [entry.nonce for entry in queries.sendings(connection)]
-        taken += queries.anchor_nonces(connection)
-        chain_nonce = context.client.nonce(context.signer.address)
-        unsigned = build(max([chain_nonce, *(nonce + 1 for nonce in taken)]))
-        try:
-            context.registry.check_tx(unsigned)
-        except ChainReverted as refusal:
-            log.warning("close_put_off", purpose=purpose, close=subject, why=refusal.reason)
-            return 0
-        raw, tx_hash = context.signer.sign_transaction(unsigned)
-        sending = Sending(purpose, subject, unsigned["nonce"], tx_hash, raw)
-        store.keep_sending(connection, sending, to_datetime(context.clock.now_ms()))
-    return _broadcast(context, sending)
-
-
-def _broadcast(context: PostingContext, sending: Sending) -> int:
-    try:
-        context.client.send_raw(sending.raw)
-    except (ChainRefused, ChainReverted) as refusal:
-        log.warning("close_not_taken", purpose=sending.purpose, why=str(refusal))
-        return 0
-    with transaction(context.engine) as connection:
-        store.count_broadcast(connection, sending)
-    return 1
-
-
-def settle_sendings(context: PostingContext) -> int:
-    """See what became of stored transactions; the lost ones are sent again. How many ended."""
-    with transaction(context.engine) as connection:
-        waiting = queries.sendings(connection)
-    if not waiting:
-        return 0
-    chain_nonce = context.client.nonce(context.signer.address)
-    ended = 0
-    for sending in waiting:
-        receipt = context.client.receipt(sending.tx_hash)
-        if receipt is None:
-            if sending.nonce < chain_nonce:
-                ended += _end(context, sending, "FAILED", "the nonce was taken")
-            elif not context.client.is_known(sending.tx_hash):
-                _broadcast(context, sending)
-        elif not receipt.ok:
-            reason = context.client.revert_of(sending.tx_hash).reason
-            log.warning("close_reverted", purpose=sending.purpose, reason=reason)
-            ended += _end(context, sending, "FAILED", reason)
-        elif context.client.is_final(receipt.block_number, receipt.block_hash):
-            ended += _end(context, sending, "DONE", None)
-    return ended
-
-
-def _end(context: PostingContext, sending: Sending, state: str, outcome: str | None) -> int:
-    with transaction(context.engine) as connection:
-        store.end_sending(connection, sending, state, outcome)
-    return 1

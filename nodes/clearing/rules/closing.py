@@ -35,6 +35,8 @@ _BREAK_LABEL = b"countersign/break/1"
 _EFFECTS = Struct(">64xq")
 #: Kinds in which money moved between issuer and acquirer when they were approved.
 PAYMENTS = frozenset({Kind.PURCHASE, Kind.CAPTURE, Kind.ADVICE})
+#: Kinds in which it moved the other way.
+_CREDITS = frozenset({Kind.REFUND, Kind.TOP_UP})
 #: Kinds that undo what their original moved.
 _UNDOES = frozenset({Kind.REVERSAL, Kind.VOID})
 
@@ -48,12 +50,12 @@ def effect(kind: str, outcome: str, amount: int, original: tuple[str, str] | Non
         return 0
     if kind in PAYMENTS:
         return amount
-    if kind == Kind.REFUND.value:
+    if kind in _CREDITS:
         return -amount
     if kind in _UNDOES and original is not None and original[1] == Outcome.APPROVED.value:
         if original[0] in PAYMENTS:
             return -amount
-        if original[0] == Kind.REFUND.value:
+        if original[0] in _CREDITS:
             return amount
     return 0
 

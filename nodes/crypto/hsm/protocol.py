@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from nodes.crypto.hsm.model import Algorithm, KeyUse
@@ -74,8 +74,10 @@ class Hsm(Protocol):
         """
         ...
 
-    def derive_dukpt(self, base_key: str, serial_number: bytes, use: KeyUse, name: str) -> None:
-        """Make a transaction's working key (AES DUKPT, X9.24-3) from a base derivation key.
+    def derive_dukpt(
+        self, base_key: str, serial_number: bytes, names: Mapping[KeyUse, str]
+    ) -> None:
+        """Make a transaction's working keys (AES DUKPT, X9.24-3) from a base derivation key.
 
         `serial_number`: 12 bytes, initial key id (8) and counter (4, not 0: else ValueError).
         """

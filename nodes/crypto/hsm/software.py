@@ -158,19 +158,27 @@ class SoftwareHsm:
             key = self._cmac(parent, label)
         self._put(name, key, algorithm)
 
-    def derive_dukpt(self, base_key: str, serial_number: bytes, use: KeyUse, name: str) -> None:
+    def derive_dukpt(
+        self, base_key: str, serial_number: bytes, names: Mapping[KeyUse, str]
+    ) -> None:
         """See Hsm.derive_dukpt."""
         dukpt.check_serial(serial_number)
-        self.derive_initial(base_key, serial_number[: dukpt.KEY_ID_LENGTH], name)
-        self.derive_transaction(name, serial_number, use, name)
+        data = dukpt.initial_key_data(serial_number[: dukpt.KEY_ID_LENGTH])
+        self._derive_transaction(self._encrypt(base_key, data), serial_number, names)
 
     def derive_transaction(
-        self, initial_key: str, serial_number: bytes, use: KeyUse, name: str
+        self, initial_key: str, serial_number: bytes, names: Mapping[KeyUse, str]
     ) -> None:
         """The same from the terminal's initial key: for the secure module of a terminal."""
-        transaction = dukpt.transaction_key(_aes_block, self._secret(initial_key), serial_number)
-        key = dukpt.working_key(_aes_block, transaction, serial_number, use)
-        self._put(name, key, Algorithm.AES)
+        self._derive_transaction(self._secret(initial_key), serial_number, names)
+
+    def _derive_transaction(
+        self, initial_key: bytes, serial_number: bytes, names: Mapping[KeyUse, str]
+    ) -> None:
+        transaction = dukpt.transaction_key(_aes_block, initial_key, serial_number)
+        for use, name in names.items():
+            key = dukpt.working_key(_aes_block, transaction, serial_number, use)
+            self._put(name, key, Algorithm.AES)
 
     def derive_initial(self, base_key: str, key_id: bytes, name: str) -> None:
         """The initial key of a DUKPT terminal (8 bytes of key id) from the base derivation key."""

@@ -561,6 +561,7 @@ def test_every_operation_with_every_caller(nodes: TwoNodes, schema: dict[str, An
                 place="000",
                 close_id=1,
                 break_ref="0" * 64,
+                terminal_id="T0000001",
             )
             nodes.issuer.server.front.keeper.forget_failures()
             if path == "/v1/transactions/stream":

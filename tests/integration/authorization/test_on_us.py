@@ -20,6 +20,7 @@ from nodes.authorization.service import Authorizer
 from nodes.cards.model import IssuedCard
 from nodes.cards.operations import issue_card
 from nodes.clock import FixedClock, to_datetime
+from nodes.crypto.answer_signature import AnswerSigner
 from nodes.crypto.hsm import SoftwareHsm
 from nodes.crypto.pan import PanVault
 from tests.conftest import NodeDatabase
@@ -71,7 +72,9 @@ def test_both_sides_stand_in_one_database_and_a_reversal_clears_both(
         database.dsn,
         MEMBER,
         DirectLink(down=True),  # nothing may leave the house
-        make_issuer=lambda: Issuer(MEMBER, vault, SoftwareHsm(keys), clock),
+        make_issuer=lambda: Issuer(
+            MEMBER, vault, SoftwareHsm(keys), clock, AnswerSigner(bytes(32))
+        ),
         make_acquirer=lambda: Acquirer(MEMBER, SoftwareHsm(keys), clock, lambda _: MEMBER),
     )
 

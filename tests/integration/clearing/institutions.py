@@ -19,6 +19,7 @@ from nodes.authorization.model import Kind, Outcome
 from nodes.bootstrap import Node
 from nodes.chain.client import ChainClient
 from nodes.chain.closes import CloseRegistry, CloseRound
+from nodes.chain.deploy import Terms
 from nodes.chain.signer import Signer
 from nodes.clearing import queries
 from nodes.clearing.model import CloseStage, DayKey
@@ -135,6 +136,7 @@ class Pair:
             done = 0
             for one in (self.acquirer, self.issuer):
                 done += one.jobs.close() + one.jobs.post() + one.jobs.reconcile()
+                done += one.jobs.settle()
             if not done:
                 return
         raise AssertionError(f"still at work after {rings} rings")
@@ -158,9 +160,14 @@ def resealed(record: TransactionRecord, **changes: Any) -> TransactionRecord:
 
 
 @contextmanager
-def institutions(cluster: Cluster, directory: Path) -> Iterator[Pair]:
-    """Two institutions that share nothing but the chain and the node API."""
-    chain = start_chain(directory)
+def institutions(
+    cluster: Cluster, directory: Path, *, terms: Terms | None = None, **changes: Any
+) -> Iterator[Pair]:
+    """Two institutions that share nothing but the chain and the node API. `changes`: of their
+    settings; they make statements of their closes only with `settles=True` among them."""
+    chain = start_chain(directory, terms=terms)
+    if changes.pop("settles", False):
+        changes["settlement_registry"] = chain.settlement_registry
     databases = cluster.new_database(), cluster.new_database()
     members, clock, runner = StaticDirectory(), MovableClock(), asyncio.Runner()
     made: list[Institution] = []
@@ -168,7 +175,9 @@ def institutions(cluster: Cluster, directory: Path) -> Iterator[Pair]:
         for (member_id, role), database in zip(
             [(ACQUIRER, "acquirer"), (ISSUER, "issuer")], databases, strict=True
         ):
-            made.append(_institution(member_id, role, database, chain, members, clock, runner))
+            made.append(
+                _institution(member_id, role, database, chain, members, clock, runner, changes)
+            )
         yield Pair(made[0], made[1], chain, clock)
     finally:
         for one in made:
@@ -187,11 +196,16 @@ def _institution(
     members: StaticDirectory,
     clock: MovableClock,
     runner: asyncio.Runner,
+    changes: dict[str, Any],
 ) -> Institution:
     listening: socket.socket = listener()
     settings = settings_of(member_id, role, listening.getsockname()[1], database)
     settings = settings.model_copy(
-        update={"close_registry": chain.close_registry, "rpc_url": chain.rpc_url}
+        update={
+            "close_registry": chain.close_registry,
+            "rpc_url": chain.rpc_url,
+        }
+        | changes
     )
     members.add(member_id, role, settings.api_url)
     operator = chain.add_member(member_id, roles=(role,), message_key=public(member_id))

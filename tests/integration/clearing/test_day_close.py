@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
+
 from nodes.anchoring.model import START
 from nodes.anchoring.queries import rows_to_seal
 from nodes.anchoring.rules import row_evidence
@@ -177,6 +179,24 @@ def test_planted_breaks_are_found_corrected_and_the_corrected_close_supersedes(p
     for kind, amount, moves, added, removed in moved:
         wanted = 0 if kind == "WRONG_DATE" else abs((added or 0) - (removed or 0))
         assert (amount, moves) == (wanted, wanted > 0)
+
+
+def test_equal_lists_with_other_totals_are_a_case_too(pair: Pair) -> None:
+    """A salt that C contradicts: it isn't in the list, but hides the totals."""
+    pair.both(30)
+    mine, theirs = pair.pair(**PAID)
+    pair.acquirer.write(mine)
+    pair.issuer.write(msgspec.structs.replace(theirs, salt_fin=bytes(32)))
+    pair.work()
+    assert (pair.acquirer.stage(), pair.issuer.stage()) == (CloseStage.BROKEN,) * 2
+    seen = pair.round()
+    assert seen.acquirer.close_root == seen.issuer.close_root
+    files = pair.acquirer.cases()
+    assert named(files) == {("FIELD_MISMATCH", mine.txid, ("commitment",), None)}
+    settle_by_hand(pair, files)
+    pair.work(30)
+    for one in (pair.acquirer, pair.issuer):
+        assert (one.stage(0), one.stage(1)) == (CloseStage.SUPERSEDED, CloseStage.CONFIRMED)
 
 
 def histories(one: Institution) -> list[tuple[object, ...]]:

@@ -90,6 +90,9 @@ def test_it_serves_until_it_is_told_to_stop(tmp_path: Path, number: signal.Signa
         assert private not in errors
 
 
+_POS = {"terminal_id": "POS00009", "merchant_id": MERCHANT}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -99,7 +102,13 @@ def test_it_serves_until_it_is_told_to_stop(tmp_path: Path, number: signal.Signa
         ({"node_message_key": "zz"}, "node_message_key"),
         ({"key_file": "/nonexistent/keystore"}, "keystore"),
         ({"terminals": [{"terminal_id": "POS7", "merchant_id": MERCHANT}]}, "terminal_id"),
-        ({"terminals": [{"terminal_id": "POS00009", "merchant_id": MERCHANT}]}, "tmk:POS00009"),
+        (
+            {"terminals": [{**_POS, "management": "dukpt"}]},
+            "terminal POS00009: DUKPT is of the AES suite",
+        ),
+        ({"terminals": [{**_POS, "sm2_public_key": "00" * 64}]}, "a point of the curve"),
+        ({"listeners": [{"port": 0, "dialect": "morse"}]}, "dialect morse: one of"),
+        ({"listeners": [{"port": 0, "dialect": "bcd-tpdu"}]}, "a dialect has two listeners"),
     ],
 )
 def test_settings_that_cannot_work_end_it_with_a_reason(

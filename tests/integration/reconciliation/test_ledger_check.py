@@ -167,7 +167,7 @@ def _first_with_transfer(case: Case) -> int:
         "leaf",
         "leaf_hash",
         "shared_leaves",
-        "private_leaves",
+        "private_copy",
     ],
 )
 def test_a_changed_column_of_a_leaf_is_named(issuer: Case, column: str, index: int) -> None:
@@ -418,12 +418,12 @@ def rewrite(
     evidence = rules.row_evidence(member.member_id, row)
     owner.execute(
         "UPDATE log_leaves SET leaf = %s, leaf_hash = %s, shared_leaves = %s,"
-        " private_leaves = %s WHERE log_index = %s",
+        " private_copy = %s WHERE log_index = %s",
         (
             evidence.encoded,
             evidence.leaf_hash,
             evidence.shared_leaves,
-            evidence.private_leaves,
+            evidence.private_copy,
             index,
         ),
     )
@@ -494,7 +494,7 @@ def test_random_edits_are_all_found_and_named(issuer: Case) -> None:
     tables = {
         "transactions": [c for c in ROW_COLUMNS if c != "transaction_id"],
         "transfers": ["amount", "debit_account", "balance_after"],
-        "log_leaves": ["leaf", "leaf_hash", "shared_leaves", "private_leaves", "txid"],
+        "log_leaves": ["leaf", "leaf_hash", "shared_leaves", "private_copy", "txid"],
         "log_nodes": ["hash"],
         "batches": ["root", "prev_root", "checkpoint", "sealed_at", "last_xact"],
     }

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _P_COLUMNS = [
+    "salt_private",
     "transaction_id",
     "network_ref",
     "acquirer",
@@ -83,30 +84,40 @@ def commitment(row: Mapping[str, Any]) -> bytes:
 
 def private_commitment(row: Mapping[str, Any], transfers: Sequence[Mapping[str, Any]]) -> bytes:
     """P."""
-    values: list[Any] = [row[column] for column in _P_COLUMNS]
-    values.append(len(transfers))
+    marks = {column: row[column] for column in _P_COLUMNS}
+    salt, pan = row["salt_pii"], row["pan_masked"]
+    if salt is not None:
+        marks["card_token"] = None
+        marks["salt_pii"] = sha256(b"countersign/salt-pii/1", salt)
+        if pan is not None:
+            message = b"countersign/person/1" + row["txid"] + pan.encode()
+            marks["pan_masked"] = hmac.new(salt, message, hashlib.sha256).digest()
+    values = [*marks.values(), len(transfers)]
     for transfer in transfers:
         values += [transfer[column] for column in _TRANSFER]
-    return sha256(
-        b"countersign/private/1",
-        *(
-            sha256(
-                b"\0",
-                n.to_bytes(4, "big"),
-                field_salt(row["salt_private"], row["txid"], n),
-                _tagged(value),
-            )
-            for n, value in enumerate(values, start=1)
-        ),
-    )
+    return private_hash(values)
 
 
-def _tagged(value: int | str | bytes | None) -> bytes:
+def private_hash(values: Sequence[Any]) -> bytes:
+    """SHA-256 over a label and the values as a MessagePack array of 16 to 65,535 or up to 15."""
+    many = len(values) > 15
+    head = b"\xdc" + len(values).to_bytes(2, "big") if many else bytes([0x90 + len(values)])
+    return sha256(b"countersign/private/2", head, *map(_packed, values))
+
+
+def _packed(value: int | str | bytes | None) -> bytes:
+    """One value by the formats of the MessagePack specification; numbers not negative."""
     if value is None:
-        return b""
+        return b"\xc0"
     if isinstance(value, int):
-        return b"i" + str(value).encode()
-    return b"t" + value.encode() if isinstance(value, str) else b"b" + value
+        if value < 128:
+            return bytes([value])
+        size = next(n for n in (1, 2, 4, 8) if value < 256**n)
+        return bytes([0xCB + size.bit_length()]) + value.to_bytes(size, "big")
+    if isinstance(value, bytes):
+        return b"\xc4" + bytes([len(value)]) + value
+    text = value.encode()
+    return (bytes([0xA0 + len(text)]) if len(text) < 32 else b"\xd9" + bytes([len(text)])) + text
 
 
 def leaf(member_id: str, row: Mapping[str, Any], transfers: Sequence[Mapping[str, Any]]) -> bytes:

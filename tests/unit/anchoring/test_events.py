@@ -17,7 +17,8 @@ from nodes.anchoring.events import (
 from nodes.anchoring.leaf import EventKind, decode_leaf
 from nodes.anchoring.model import Value
 from nodes.anchoring.rules import RowUnsound, words_of
-from tests.unit.anchoring.other_code import field_salt, root, sha256, word
+from nodes.crypto.private_copy import private_marks
+from tests.unit.anchoring.other_code import field_salt, private_hash, root, sha256, word
 
 ROW: dict[str, Value] = {
     "event_id": 7,
@@ -49,23 +50,10 @@ def other_code(row: dict[str, Value]) -> tuple[bytes, list[bytes]]:
     ]
     own = field_salt(b"p" * 32, reference, 8)
     fields.append(sha256(b"\0", word(8), own, word(bytes(range(16)))))
-    texts = []
-    for column in PRIVATE_COLUMNS:
-        value = row[column]
-        texts.append(
-            b"i%d" % value
-            if isinstance(value, int)
-            else b"t" + value.encode()
-            if isinstance(value, str)
-            else b"b" + value  # type: ignore[operator]
-        )
-    private = sha256(
-        b"countersign/private/1",
-        *(
-            sha256(b"\0", n.to_bytes(4, "big"), field_salt(b"s" * 32, reference, n), text)
-            for n, text in enumerate(texts, start=1)
-        ),
-    )
+    marks = {column: row[column] for column in PRIVATE_COLUMNS}
+    marks["card_token"] = None
+    marks["salt_pii"] = sha256(b"countersign/salt-pii/1", b"p" * 32)
+    private = private_hash([*marks.values()])
     head = word(1) + word(4) + word("aurora") + reference + root(fields) + private
     leaf = head + bytes(32) + word(0) + bytes(32) + word(7)
     return leaf, fields
@@ -85,7 +73,7 @@ def test_the_leaf_is_as_its_definition_says() -> None:
 @pytest.mark.parametrize("column", [c for c in EVENT_COLUMNS if c != "salt_private"])
 def test_a_changed_column_is_named(column: str) -> None:
     evidence = event_evidence("aurora", ROW)
-    stored = words_of(evidence.shared_leaves), words_of(evidence.private_leaves)
+    stored = words_of(evidence.shared_leaves), private_marks(evidence.private_copy)
     value = ROW[column]
     other: Value
     if isinstance(value, int):
@@ -101,7 +89,7 @@ def test_a_changed_column_is_named(column: str) -> None:
 
 def test_a_changed_private_salt_is_named_alone() -> None:
     evidence = event_evidence("aurora", ROW)
-    stored = words_of(evidence.shared_leaves), words_of(evidence.private_leaves)
+    stored = words_of(evidence.shared_leaves), private_marks(evidence.private_copy)
     for salt in (b"t" * 32, None):
         changed = changed_columns(ROW | {"salt_private": salt}, evidence.leaf.txid, *stored)
         assert changed == ["salt_private"]
@@ -109,7 +97,7 @@ def test_a_changed_private_salt_is_named_alone() -> None:
 
 def test_an_erased_event_keeps_its_commitment() -> None:
     evidence = event_evidence("aurora", ROW)
-    shared, private = words_of(evidence.shared_leaves), words_of(evidence.private_leaves)
+    shared, private = words_of(evidence.shared_leaves), private_marks(evidence.private_copy)
     erased = ROW | {"card_token": None, "salt_pii": None, "card_token_leaf": shared[7]}
     assert is_erased(erased, shared)
     assert changed_columns(erased, evidence.leaf.txid, shared, private) == []

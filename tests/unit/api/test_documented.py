@@ -7,10 +7,12 @@ from enum import Enum
 from pathlib import Path
 
 import nodes.api
+from nodes.acquiring.fleet.model import FleetOutcome
 from nodes.acquiring.model import AcquiringOutcome
 from nodes.api import hot
 from nodes.authorization.operations.adjusting import AdjustmentOutcome
 from nodes.authorization.operations.controlling import ControlOutcome
+from nodes.authorization.operations.offline import KeyOutcome, ReserveOutcome
 from nodes.authorization.operations.own import LoadOutcome, TransferOutcome
 from nodes.authorization.operations.standing import AccountOutcome
 from nodes.cards.model import CardOutcome
@@ -30,6 +32,7 @@ def _kinds() -> set[str]:
         found |= set(_KIND.findall(source.read_text(encoding="utf-8")))
     outcomes: tuple[type[Enum], ...] = (
         AcquiringOutcome,
+        FleetOutcome,
         CardOutcome,
         CaseOutcome,
         LoadOutcome,
@@ -37,6 +40,8 @@ def _kinds() -> set[str]:
         AccountOutcome,
         AdjustmentOutcome,
         ControlOutcome,
+        KeyOutcome,
+        ReserveOutcome,
         SignatureFault,
     )
     for enum in outcomes:
@@ -51,7 +56,14 @@ def test_every_problem_is_documented() -> None:
 
 
 def test_every_endpoint_is_documented() -> None:
-    paths = {hot.TERMINAL_REQUESTS, hot.AUTHORIZATIONS, "/metrics", "/docs", "/openapi.json"}
+    paths = {
+        hot.TERMINAL_REQUESTS,
+        hot.AUTHORIZATIONS,
+        hot.TERMINAL_SERVICES,
+        "/metrics",
+        "/docs",
+        "/openapi.json",
+    }
     for source in SOURCES.glob("*.py"):
         text = source.read_text(encoding="utf-8")
         for prefix, name in re.findall(r"(\w+) = APIRouter\((?:prefix=\"([^\"]*)\")?", text):

@@ -12,9 +12,6 @@ from nodes.crypto.commitment import (
     field_leaf,
     field_salt,
     field_salts,
-    private_commitment,
-    private_field_leaf,
-    private_field_leaves,
     shared_commitment,
     shared_field_leaves,
     uint_word,
@@ -90,21 +87,6 @@ def test_an_opening_that_lacks_or_doubles_a_field_leads_nowhere() -> None:
     assert Opening({3: (bytes(32), bytes(32))}, hidden).commitment() is None
 
 
-def test_p_is_a_hash_over_its_fields_and_depends_on_each() -> None:
-    values = [uint_word(number) for number in range(5)]
-    whole = private_commitment(TXID, FIN, values)
-    fields = b"".join(private_field_leaves(TXID, FIN, values))
-    assert whole == hashlib.sha256(b"countersign/private/1" + fields).digest()
-    swapped = [values[1], values[0], *values[2:]]
-    others = [
-        private_commitment(TXID, FIN, swapped),
-        private_commitment(TXID, FIN, values[:4]),
-        private_commitment(TXID, b"g" * 32, values),
-        private_commitment(b"u" * 32, FIN, values),
-    ]
-    assert whole not in others
-
-
 @pytest.mark.parametrize(("salt", "value"), [(b"", bytes(32)), (bytes(32), bytes(31))])
 def test_a_field_of_another_length_is_refused(salt: bytes, value: bytes) -> None:
     with pytest.raises(ValueError, match="32-byte words"):
@@ -136,21 +118,3 @@ def test_c_by_other_code() -> None:
         leaves.append(leaf_hash(uint_word(number) + salt + word))
     assert shared_field_leaves(TXID, FACTS, FIN, PII) == leaves
     assert shared_commitment(TXID, FACTS, FIN, PII) == root_of(leaves)
-
-
-def test_one_field_of_p_is_hashed_like_all() -> None:
-    values = [b"i%d" % number for number in range(31)]
-    fields = private_field_leaves(TXID, FIN, values)
-    assert [private_field_leaf(TXID, FIN, n, v) for n, v in enumerate(values, 1)] == fields
-
-
-@pytest.mark.parametrize("count", [0, 128])
-def test_p_has_1_to_127_fields(count: int) -> None:
-    with pytest.raises(ValueError, match="1 to 127"):
-        private_field_leaves(TXID, FIN, [b""] * count)
-
-
-@pytest.mark.parametrize("name", ["currency", "merchant", "original", "card_token"])
-def test_what_is_no_word_has_no_c(name: str) -> None:
-    with pytest.raises(ValueError, match="32 bytes"):
-        shared_commitment(TXID, FACTS._replace(**{name: b"x" * 33}), FIN, PII)

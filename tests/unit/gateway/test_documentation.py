@@ -16,13 +16,26 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.cmac import CMAC
 
 from gateway.iso8583.spec import SPECS, Content, Element, Suite
-from gateway.pos.response_codes import CODE_OF_OUTCOME, CODE_OF_REFUSAL, PARTIALLY_APPROVED
+from gateway.pos.response_codes import (
+    CODE_OF_OUTCOME,
+    CODE_OF_REFUSAL,
+    CODE_OF_SERVICE,
+    PARTIALLY_APPROVED,
+)
 from gateway.pos.session import Forward, Reply, Session
 from gateway.pos.translate import FINGERPRINT_KEY, FINGERPRINT_LABEL, ROUTES, Policy
 from gateway.terminal_keys.model import TerminalRecord
 from gateway.terminal_keys.ring import KeyRing
+from nodes.acquiring.offline import decode_hotlist_page
 from nodes.authorization.model import Kind, Outcome, TerminalAnswer
+from nodes.authorization.services import (
+    CurrencyTotals,
+    ServiceAnswer,
+    ServiceOutcome,
+    ServiceRequest,
+)
 from nodes.crypto.hsm import SoftwareHsm
+from nodes.crypto.offline_record import decode_record, is_genuine
 from tests.factories.pos import NOW_MS
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -34,6 +47,9 @@ REQUEST_OF = {
     "keys": "sign-on",
     "balance-answer": "balance",
     "partial-approval": "authorization",
+    "batch-differs": "batch-close",
+    "batch-closed": "batch-close",
+    "hotlist-page": "hotlist",
 }
 
 
@@ -71,7 +87,7 @@ def _decoded(name: str) -> dict[str, str]:
 
 
 def test_each_example_is_a_frame_that_pyiso8583_reads() -> None:
-    assert len(FRAMES) == 16
+    assert len(FRAMES) == 26
     for name, frame in FRAMES.items():
         assert int.from_bytes(frame[:2], "big") == len(frame) - 2, name
         document = _decoded(name)
@@ -150,6 +166,10 @@ def _session() -> Session:
         ("completion", Kind.CAPTURE, 12_000, "632600000004", False, False),
         ("void", Kind.VOID, 12_000, "632600000006", False, False),
         ("advice", Kind.ADVICE, 3_000, None, False, False),
+        ("top-up", Kind.TOP_UP, 5_000, None, False, False),
+        ("authorization-advice", Kind.AUTHORIZATION, 8_000, None, True, False),
+        ("offline-record", Kind.ADVICE, 3_000, None, False, False),
+        ("reversal-advice", Kind.REVERSAL, 1_250, None, False, False),
     ],
 )
 def test_the_documented_requests_mean_what_is_said(
@@ -191,6 +211,35 @@ def test_the_gateway_gives_the_documented_answers() -> None:
     assert step.frame == FRAMES["mac-refused"]
 
 
+def _served(name: str, **answer: object) -> tuple[ServiceRequest, bytes]:
+    session = _session()
+    step = session.receive(FRAMES[name][2:], NOW_MS)
+    assert isinstance(step, Forward)
+    assert isinstance(step.request, ServiceRequest)
+    given = ServiceAnswer(**answer)  # type: ignore[arg-type]
+    return step.request, session.answer(step.request, step.address, given).frame
+
+
+def test_the_documented_batch_close_upload_and_download() -> None:
+    asked, closed = _served("batch-close", outcome=ServiceOutcome.DONE, next_batch="000002")
+    assert asked.totals == (CurrencyTotals("CNY", 3, 9_250, 1, 5_000),)
+    assert closed == FRAMES["batch-closed"]
+    differing = (CurrencyTotals("CNY", 4, 10_500, 1, 5_000),)
+    _, told = _served("batch-close", outcome=ServiceOutcome.DIFFERS, totals=differing)
+    assert told == FRAMES["batch-differs"]
+    uploaded, _ = _served("upload", outcome=ServiceOutcome.DONE)
+    assert uploaded.item is not None
+    assert (uploaded.item.kind, uploaded.item.stan) == (Kind.TOP_UP, "000009")
+    data = bytes.fromhex(_decoded("hotlist-page")["56"])
+    asked, page = _served("hotlist", outcome=ServiceOutcome.DONE, data=data)
+    assert (asked.version, page) == (0, FRAMES["hotlist-page"])
+    decoded = decode_hotlist_page(data)
+    record = decode_record(bytes.fromhex(_decoded("offline-record")["57"]))
+    assert decoded.entries[0] == (record.card_key_id, True)
+    key = "".join(re.findall(r"^([0-9a-f]{66})\n([0-9a-f]{64})$", TEXT, re.MULTILINE)[0])
+    assert is_genuine(record, bytes.fromhex(key))
+
+
 def _format_of(element: Element) -> str:
     prefix = {0: "", 1: " LLVAR", 2: " LLLVAR"}[element.prefix]
     exact = element.minimum == element.maximum
@@ -224,4 +273,5 @@ def test_the_table_of_messages_is_the_routes() -> None:
 def test_every_response_code_is_documented_and_no_other() -> None:
     documented = {row[0] for row in _rows("Response codes")}
     told = {*CODE_OF_OUTCOME.values(), *CODE_OF_REFUSAL.values(), PARTIALLY_APPROVED}
+    told |= {*CODE_OF_SERVICE.values()}
     assert documented == told

@@ -266,7 +266,7 @@ def test_a_pin_block_of_another_card_is_a_wrong_pin() -> None:
     assert code_of(send(pos, message)) == "55"
 
 
-@pytest.mark.parametrize("mti", ["0120", "0201", "0221", "0420", "0900", "9999"])
+@pytest.mark.parametrize("mti", ["0101", "0201", "0229", "0402", "0900", "9999"])
 def test_an_unknown_type_is_answered_12(mti: str) -> None:
     pos = terminal()
     message = purchase(pos)

@@ -82,6 +82,16 @@ class Party:
     def items(self) -> DayItems:
         return DayItems.of(Item(r.txid, r.commitment, r.effect) for r in self.rows if r.in_close)
 
+    @property
+    def salted_index(self) -> RangeIndex:
+        return RangeIndex(
+            DayItems.of(
+                Item(r.txid, r.commitment, int.from_bytes(r.salt_fin[:7], "big"))
+                for r in self.rows
+                if r.in_close
+            )
+        )
+
     def held(self, txids: Sequence[bytes]) -> dict[bytes, Held]:
         found: dict[bytes, Held] = {}
         index = RangeIndex(self.items())

@@ -1,0 +1,244 @@
+"""Breaks: the list of cases, and one case with both versions, its workflow and its history."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from starlette.responses import RedirectResponse, Response
+
+from console import presentation, wording
+from console.break_cases import (
+    AGES,
+    DUE,
+    TAKEN,
+    WORKFLOW,
+    CaseFilters,
+    compared,
+    confirmation,
+    due_group,
+    moves,
+    resolutions,
+)
+from console.institutions import Institution, Json, NotDone
+from console.session import Chosen, Forbidden, SignedIn, names_of
+from console.templating import is_for, render
+
+router = APIRouter(prefix="/i/{member_id}/breaks")
+
+Ref = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, Query(max_length=32)]
+PAGE_SIZE = 25
+#: Pages of the node that are looked through for what it can't filter itself.
+_MOST_PAGES = 20
+_CLOSES_READ = 500
+
+
+@router.get("")
+async def breaks(
+    request: Request,
+    institution: Chosen,
+    user: SignedIn,
+    state: Text = "",
+    kind: Text = "",
+    owner: Text = "",
+    age: Text = "",
+    due: Text = "",
+    taken: Text = "",
+    cursor: Annotated[str, Query(max_length=400)] = "",
+) -> Response:
+    """The cases, the newest first; the filters stand in the address."""
+    filters = CaseFilters(
+        state if state in wording.CASE_STATES else "",
+        kind if kind in wording.BREAK_KINDS else "",
+        owner.strip(),
+        age if age in AGES else "",
+        due if due in DUE else "",
+        taken if taken in TAKEN else "",
+    )
+    now_s = request.app.state.console.clock.now_ms() / 1000
+    items, following, taken_by = await _found(request, institution, user.username, filters, cursor)
+    closes = await institution.closes({"limit": _CLOSES_READ}) if items else {"items": []}
+    context: dict[str, Any] = {
+        "active": "breaks",
+        "filters": filters,
+        "items": [item | {"due": due_group(item, now_s)} for item in items],
+        "taken_by": taken_by,
+        "closes": {row["close_id"]: row for row in closes["items"]},
+        "owners": await _owners(request, institution),
+        "ages": AGES,
+        "dues": DUE,
+        "takens": TAKEN,
+        "next_cursor": following,
+        "cursor": cursor,
+    }
+    if is_for(request, "results"):
+        address = f"{request.url.path}{presentation.query({**filters.chosen(), 'cursor': cursor})}"
+        headers = {"HX-Push-Url": address}
+        return render(request, "breaks.html", context, block="results", headers=headers)
+    return render(request, "breaks.html", context)
+
+
+async def _found(
+    request: Request, institution: Institution, username: str, filters: CaseFilters, cursor: str
+) -> tuple[list[Json], str | None, dict[str, str]]:
+    """At least a page of cases that fit, if there are so many; the node's cursor behind them, and
+    who has taken which on."""
+    desk = request.app.state.console.assignments
+    now_s = request.app.state.console.clock.now_ms() / 1000
+    found: list[Json] = []
+    holders: dict[str, str] = {}
+    after: str | None = cursor or None
+    for _ in range(_MOST_PAGES):
+        page = await institution.breaks(
+            {
+                "state": filters.state or None,
+                "kind": filters.kind or None,
+                "limit": PAGE_SIZE,
+                "cursor": after,
+            }
+        )
+        refs = [item["break_ref"] for item in page["items"]]
+        holders |= await run_in_threadpool(desk.of, institution.member_id, refs)
+        found += [
+            item
+            for item in page["items"]
+            if filters.fits(item, holders.get(item["break_ref"]), username, now_s)
+        ]
+        after = page["next"]
+        if after is None or len(found) >= PAGE_SIZE:
+            break
+    return found, after, holders
+
+
+async def _owners(request: Request, institution: Institution) -> dict[str, str]:
+    """The institutions whose move it may be, by id: their names in the network's directory."""
+    rows = await institution.members()
+    names = await names_of(request, institution)
+    return {
+        row["member_id"]: names[row["member_id"]]
+        for row in rows
+        if set(row["roles"]) & {"issuer", "acquirer"}
+    }
+
+
+@router.get("/{ref}")
+async def case(request: Request, institution: Chosen, user: SignedIn, ref: Ref) -> Response:
+    """One case."""
+    return await _one(request, institution, user.username, ref)
+
+
+@router.post("/{ref}/take")
+async def take(request: Request, institution: Chosen, user: SignedIn, ref: Ref) -> Response:
+    """Take the case on in one's own name."""
+    _may_act(institution, user.username)
+    await institution.broken(ref)
+    desk = request.app.state.console.assignments
+    holder = await run_in_threadpool(desk.take, institution.member_id, ref, user.username)
+    if holder != user.username:
+        wrong = {"take": f"{holder} has taken this case on before you."}
+        return await _one(request, institution, user.username, ref, wrong, status=409)
+    return _to(institution, ref)
+
+
+@router.post("/{ref}/release")
+async def release(request: Request, institution: Chosen, user: SignedIn, ref: Ref) -> Response:
+    """Lay it down again."""
+    _may_act(institution, user.username)
+    desk = request.app.state.console.assignments
+    done = await run_in_threadpool(desk.release, institution.member_id, ref, user.username)
+    if not done:
+        wrong = {"take": "This case isn't yours to lay down."}
+        return await _one(request, institution, user.username, ref, wrong, status=409)
+    return _to(institution, ref)
+
+
+@router.post("/{ref}/{move}")
+async def move(
+    request: Request,
+    institution: Chosen,
+    user: SignedIn,
+    ref: Ref,
+    move: Annotated[str, Path(pattern="^(propose|countersign|refuse)$")],
+    resolution: Annotated[str, Form(max_length=20)] = "",
+    note: Annotated[str, Form(max_length=500)] = "",
+    confirm: Annotated[str, Form(max_length=64)] = "",
+    key: Annotated[str, Form(max_length=64)] = "",
+) -> Response:
+    """Propose a correction, countersign the other institution's, or refuse it."""
+    _may_act(institution, user.username)
+    typed = {"resolution": resolution, "note": note.strip(), "confirm": confirm.strip()}
+    item = await institution.broken(ref)
+    wrong: dict[str, str] = {}
+    if move == "propose" and resolution not in resolutions(item):
+        wrong["resolution"] = "Choose whose version stands."
+    if move != "countersign" and not typed["note"]:
+        wrong["note"] = "A reason: the other institution reads it."
+    if typed["confirm"].lower() != confirmation(ref):
+        wrong["confirm"] = f"Type {confirmation(ref)} to confirm."
+    if not wrong:
+        document: Json = {}
+        if move == "propose":
+            document = {"resolution": resolution, "note": typed["note"]}
+        elif move == "refuse":
+            document = {"note": typed["note"]}
+        try:
+            path = f"/v1/breaks/{ref}/{move}"
+            await institution.act(user.username, path, document, key or secrets.token_hex(16))
+        except NotDone as error:
+            wrong["form"] = wording.NOT_DONE_OF_CASE.get(error.kind) or wording.not_done(
+                error.kind, error.detail
+            )
+            return await _one(
+                request, institution, user.username, ref, wrong, (move, typed), status=409
+            )
+        return _to(institution, ref)
+    return await _one(request, institution, user.username, ref, wrong, (move, typed), status=422)
+
+
+def _may_act(institution: Institution, username: str) -> None:
+    if not institution.lets_act(username):
+        raise Forbidden
+
+
+def _to(institution: Institution, ref: str) -> Response:
+    return RedirectResponse(f"/i/{institution.member_id}/breaks/{ref}", 303)
+
+
+async def _one(
+    request: Request,
+    institution: Institution,
+    username: str,
+    ref: str,
+    wrong: dict[str, str] | None = None,
+    typed: tuple[str, dict[str, str]] = ("", {}),
+    *,
+    status: int = 200,
+) -> Response:
+    item = await institution.broken(ref)
+    close = await institution.close_of_day(item["close_id"])
+    desk = request.app.state.console.assignments
+    holders = await run_in_threadpool(desk.of, institution.member_id, [ref])
+    now_s = request.app.state.console.clock.now_ms() / 1000
+    context: dict[str, Any] = {
+        "active": "breaks",
+        "item": item,
+        "close": close,
+        "due": due_group(item, now_s),
+        "rows": compared(item),
+        "resolutions": resolutions(item),
+        "moves": moves(item, institution.member_id),
+        "workflow": WORKFLOW,
+        "reached": WORKFLOW.index(item["state"]),
+        "confirmation": confirmation(ref),
+        "taken_by": holders.get(ref),
+        "acts": institution.lets_act(username),
+        "names": await names_of(request, institution),
+        "wrong": wrong or {},
+        "typed_move": typed[0],
+        "typed": typed[1],
+        "key": secrets.token_hex(16),
+    }
+    return render(request, "case.html", context, status=status)

@@ -1,0 +1,1 @@
+"""Receipts: what is on one (model, layout: pure), and what prints it (ESC/POS, PDF, PNG)."""

@@ -1,0 +1,88 @@
+"""The words on a receipt, in English and Chinese."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.receipts.model import Copy, Cvm, Entry, Language
+
+EN, ZH = Language.ENGLISH, Language.CHINESE
+
+COPIES: Mapping[Copy, Mapping[Language, str]] = {
+    Copy.MERCHANT: {EN: "MERCHANT COPY", ZH: "商户存根"},
+    Copy.CUSTOMER: {EN: "CUSTOMER COPY", ZH: "持卡人存根"},
+}
+ENTRIES: Mapping[Entry, Mapping[Language, str]] = {
+    Entry.MANUAL: {EN: "Keyed in", ZH: "手工输入"},
+    Entry.STRIPE: {EN: "Magnetic stripe", ZH: "磁条"},
+    Entry.QR: {EN: "QR code", ZH: "二维码"},
+    Entry.CHIP: {EN: "Chip", ZH: "插卡"},
+    Entry.CONTACTLESS: {EN: "Contactless", ZH: "挥卡"},
+    Entry.FALLBACK: {EN: "Stripe (fallback)", ZH: "磁条（降级）"},
+    Entry.ONLINE: {EN: "Online", ZH: "网上支付"},
+    Entry.OTHER: {EN: "Other", ZH: "其他"},
+}
+CVMS: Mapping[Cvm, Mapping[Language, str]] = {
+    Cvm.PIN: {EN: "PIN", ZH: "密码"},
+    Cvm.SIGNATURE: {EN: "Signature", ZH: "签名"},
+    Cvm.NONE: {EN: "None needed", ZH: "免密免签"},
+}
+KINDS: Mapping[str, Mapping[Language, str]] = {
+    "purchase": {EN: "SALE", ZH: "消费"},
+    "authorization": {EN: "PRE-AUTHORIZATION", ZH: "预授权"},
+    "increment": {EN: "INCREMENT", ZH: "追加预授权"},
+    "capture": {EN: "COMPLETION", ZH: "预授权完成"},
+    "void": {EN: "VOID", ZH: "消费撤销"},
+    "refund": {EN: "REFUND", ZH: "退货"},
+    "reversal": {EN: "REVERSAL", ZH: "冲正"},
+    "advice": {EN: "OFFLINE SALE", ZH: "脱机消费"},
+    "load": {EN: "TOP-UP", ZH: "充值"},
+    "balance_inquiry": {EN: "BALANCE INQUIRY", ZH: "余额查询"},
+}
+#: Kinds by which money comes back to the holder.
+GIVEN_BACK = frozenset({"void", "refund", "reversal"})
+
+LABELS: Mapping[str, Mapping[Language, str]] = {
+    "merchant": {EN: "Merchant no.", ZH: "商户编号"},
+    "terminal": {EN: "Terminal no.", ZH: "终端编号"},
+    "store": {EN: "Store", ZH: "门店"},
+    "acquirer": {EN: "Acquirer", ZH: "收单机构"},
+    "issuer": {EN: "Issuer", ZH: "发卡机构"},
+    "card": {EN: "Card", ZH: "卡号"},
+    "entry": {EN: "Entry", ZH: "读卡方式"},
+    "cvm": {EN: "Verified by", ZH: "验证方式"},
+    "batch": {EN: "Batch", ZH: "批次号"},
+    "stan": {EN: "Trace no.", ZH: "凭证号"},
+    "code": {EN: "Auth. code", ZH: "授权码"},
+    "rrn": {EN: "Reference", ZH: "参考号"},
+    "original": {EN: "Original ref.", ZH: "原参考号"},
+    "time": {EN: "Time", ZH: "日期时间"},
+    "amount": {EN: "AMOUNT", ZH: "金额"},
+    "requested": {EN: "Asked for", ZH: "请求金额"},
+    "aid": {EN: "AID", ZH: "AID"},
+    "application": {EN: "Application", ZH: "应用"},
+    "atc": {EN: "ATC", ZH: "ATC"},
+    "approved": {EN: "APPROVED", ZH: "交易成功"},
+    "partial": {EN: "PARTLY APPROVED", ZH: "部分批准"},
+    "declined": {EN: "DECLINED", ZH: "交易失败"},
+    "offline": {EN: "Taken offline", ZH: "脱机交易"},
+    "duplicate": {EN: "*** DUPLICATE ***", ZH: "*** 重打印 ***"},
+    "signature": {EN: "Signature", ZH: "持卡人签名"},
+    "agreed": {
+        EN: "I agree to pay the above amount",
+        ZH: "本人确认以上交易，同意记入本卡账户",
+    },
+    "proof": {EN: "Scan to check this payment", ZH: "扫码核验本笔交易"},
+    "promised": {EN: "Provable by", ZH: "最迟上链"},
+    "no_proof": {EN: "Not recorded: no proof", ZH: "未入账，无凭证"},
+}
+
+
+def label(name: str, language: Language) -> str:
+    """A label in that language."""
+    return LABELS[name][language]
+
+
+def kind_name(kind: str, language: Language) -> str:
+    """What the transaction is called; its own name where there is no word for it."""
+    return KINDS.get(kind, {language: kind.upper()})[language]

@@ -1,0 +1,1 @@
+"""The terminal fleet: what an acquirer knows of its terminals beside their trade."""

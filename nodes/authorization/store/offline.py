@@ -1,0 +1,63 @@
+"""SQL of offline payments at the issuer: cards' keys, and which counters were used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import psycopg
+
+Connection = psycopg.Connection[Any]
+
+
+def keys_of(connection: Connection, key_ids: Iterable[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
+    """By key id: the card's token and the public key."""
+    rows = connection.execute(
+        "SELECT card_key_id, card_token, public_key FROM card_offline_keys"
+        " WHERE card_key_id = ANY(%b)",
+        (sorted(set(key_ids)),),
+    ).fetchall()
+    return {key_id: (token, public_key) for key_id, token, public_key in rows}
+
+
+def posted(
+    connection: Connection, counters: Iterable[tuple[bytes, int]]
+) -> dict[tuple[bytes, int], bytes]:
+    """The hashes of the records that were posted under these (key id, ATC)."""
+    wanted = sorted(set(counters))
+    rows = connection.execute(
+        "SELECT r.card_key_id, r.atc, r.record_hash FROM offline_records AS r"
+        " JOIN unnest(%s::bytea[], %s::bigint[]) AS w (card_key_id, atc)"
+        " USING (card_key_id, atc) WHERE r.side = 'issuer'",
+        ([key_id for key_id, _ in wanted], [atc for _, atc in wanted]),
+    ).fetchall()
+    return {(key_id, atc): record_hash for key_id, atc, record_hash in rows}
+
+
+def insert_key(
+    connection: Connection,
+    key_id: bytes,
+    card_token: bytes,
+    issuer: str,
+    public_key: bytes,
+    actor: str,
+    at_ms: int,
+) -> bool:
+    """Register a card's key; False if the key is another card's."""
+    connection.execute(
+        "INSERT INTO card_offline_keys (card_key_id, card_token, issuer, public_key,"
+        " registered_by, registered_ms) VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+        (key_id, card_token, issuer, public_key, actor, at_ms),
+    )
+    known = keys_of(connection, [key_id])
+    return known.get(key_id) == (card_token, public_key)
+
+
+def key_of_card(connection: Connection, card_token: bytes) -> bytes | None:
+    """The id of a card's newest key."""
+    row = connection.execute(
+        "SELECT card_key_id FROM card_offline_keys WHERE card_token = %s"
+        " ORDER BY registered_ms DESC LIMIT 1",
+        (card_token,),
+    ).fetchone()
+    return None if row is None else bytes(row[0])

@@ -1,0 +1,26 @@
+"""The log's copy of private columns.
+
+Revision ID: 0009
+Revises: 0008
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    script = Path(__file__).with_name("0009_private_copy.sql").read_text(encoding="utf-8")
+    # The driver's own cursor: SQLAlchemy would take the colons of PL/pgSQL for parameters.
+    op.get_bind().connection.cursor().execute(script)
+
+
+def downgrade() -> None:
+    raise RuntimeError("a ledger isn't migrated backwards: restore a backup into a new node")

@@ -1,0 +1,77 @@
+"""Invariants of offline payments, terminal batches and store-and-forward, as SQL: data, like
+statements.py. Each statement returns one text for each violation."""
+
+from __future__ import annotations
+
+OFFLINE: tuple[tuple[int, str, str], ...] = (
+    (
+        19,
+        "an offline record is posted once, for its amount",
+        "SELECT format('%s: terminal %s, epoch %s, seq %s', r.side, r.terminal_id, r.epoch, r.seq)"
+        " FROM offline_records AS r LEFT JOIN transactions AS t ON t.txid = r.txid"
+        " AND t.side = r.side WHERE (r.side = 'issuer' AND t.outcome IS DISTINCT FROM 'approved')"
+        " OR (t.txid IS NOT NULL AND (t.kind <> 'advice' OR t.amount <> r.amount"
+        " OR t.currency <> r.currency))"
+        " UNION ALL SELECT format('card key %s, ATC %s: %s records', encode(card_key_id, 'hex'),"
+        " atc, count(*)) FROM offline_records WHERE side = 'issuer' GROUP BY card_key_id, atc"
+        " HAVING count(*) > 1"
+        " UNION ALL SELECT format('%s: terminal %s, epoch %s, seq %s: %s records', side,"
+        " terminal_id, epoch, seq, count(*)) FROM offline_records GROUP BY side, acquirer,"
+        " terminal_id, epoch, seq HAVING count(*) > 1"
+        " UNION ALL SELECT format('txid %s, %s: %s records', encode(txid, 'hex'), side, count(*))"
+        " FROM offline_records GROUP BY txid, side HAVING count(*) > 1",
+    ),
+    (
+        20,
+        "a transaction is in one close at most, of its own terminal and batch",
+        "SELECT format('close %s, transaction %s', l.close_id, l.transaction_id)"
+        " FROM terminal_batch_lines AS l LEFT JOIN batch_closes AS c USING (close_id)"
+        " LEFT JOIN transactions AS t USING (transaction_id) WHERE t.transaction_id IS NULL"
+        " OR t.side <> 'acquirer' OR t.outcome <> 'approved' OR t.terminal_id <> l.terminal_id"
+        " OR t.batch <> l.batch OR (l.close_id IS NOT NULL AND (c.close_id IS NULL"
+        " OR c.terminal_id <> l.terminal_id OR c.batch <> l.batch OR c.outcome = 'differs'))"
+        " UNION ALL SELECT format('transaction %s: in %s lines', transaction_id, count(*))"
+        " FROM terminal_batch_lines GROUP BY transaction_id HAVING count(*) > 1",
+    ),
+    (
+        20,
+        "a batch was closed on equal totals, or after an upload",
+        "SELECT format('close %s: %s', c.close_id, c.outcome) FROM batch_closes AS c"
+        " WHERE (c.outcome = 'equal') <> (c.reported = c.booked) AND c.outcome <> 'adjusted'"
+        " OR (c.outcome = 'adjusted' AND NOT EXISTS (SELECT FROM batch_closes AS d"
+        " WHERE d.terminal_id = c.terminal_id AND d.batch = c.batch AND d.outcome = 'differs'"
+        " AND d.close_id < c.close_id AND d.reported = c.reported))",
+    ),
+    (
+        20,
+        "what an upload was adjusted by stands in the books, once",
+        "SELECT format('finding %s: %s %s', f.finding_id, f.action, f.adjusted)"
+        " FROM batch_findings AS f LEFT JOIN transactions AS t ON t.txid = f.txid"
+        " AND t.side = 'acquirer' WHERE (f.action = 'posted' AND f.txid IS NOT NULL"
+        " AND (f.adjusted <= 0 OR (t.txid IS NULL AND NOT EXISTS (SELECT FROM forward_queue AS q"
+        " WHERE q.txid = f.txid)) OR t.kind <> 'advice' OR t.amount <> f.adjusted))"
+        " OR (f.action = 'reversed' AND (f.adjusted <= 0 OR NOT EXISTS (SELECT"
+        " FROM reversal_queue AS q WHERE q.original_txid = f.txid)))"
+        " OR (f.action IN ('none', 'flagged') AND f.adjusted <> 0)"
+        " UNION ALL SELECT format('txid %s: adjusted %s times', encode(txid, 'hex'), count(*))"
+        " FROM batch_findings WHERE action = 'posted' GROUP BY txid HAVING count(*) > 1",
+    ),
+    (
+        21,
+        "what was taken in for an issuer is sent until it has answered, and recorded then",
+        "SELECT format('txid %s: %s', encode(f.txid, 'hex'), coalesce(f.outcome, 'waits'))"
+        " FROM forward_queue AS f LEFT JOIN transactions AS t ON t.txid = f.txid"
+        " AND t.side = 'acquirer' LEFT JOIN authorization_requests AS r"
+        " ON r.idempotency_key = f.idempotency_key AND r.business_date = f.business_date"
+        " AND r.side = 'acquirer' WHERE r.txid IS DISTINCT FROM f.txid"
+        " OR (f.done_ms IS NULL AND t.txid IS NOT NULL)"
+        " OR (f.done_ms IS NOT NULL AND f.outcome <> 'system_error'"
+        " AND t.outcome IS DISTINCT FROM f.outcome)",
+    ),
+    (
+        21,
+        "card numbers wait only as long as their advices, and only sealed",
+        "SELECT format('txid %s', encode(txid, 'hex')) FROM forward_queue"
+        " WHERE (done_ms IS NULL) <> (pan_sealed IS NOT NULL) OR octet_length(pan_sealed) < 40",
+    ),
+)

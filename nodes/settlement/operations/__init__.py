@@ -1,0 +1,1 @@
+"""Settlement: proposing, signing, following the chain, carrying out orders."""

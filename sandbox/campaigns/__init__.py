@@ -1,0 +1,1 @@
+"""Campaigns against the evidence and the POS link: `countersign tamper`, `countersign fuzz`."""

@@ -1,0 +1,44 @@
+"""`countersign tamper`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def tamper(
+    count: Annotated[int, typer.Option(help="Tries of each class.", min=1)] = 1_000,
+    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 1,
+    processes: Annotated[int, typer.Option(help="Working at a time.", min=1)] = 2,
+    directory: Annotated[
+        Path, typer.Option("--dir", help="The network; made anew and removed.")
+    ] = Path("var/tamper"),
+    output: Annotated[Path, typer.Option(help="Where the result goes.")] = Path("var/tamper.json"),
+) -> None:
+    """Tamper with everything that evidence stands on, and count what is found (docs/evidence.md).
+
+    Exit status: 0 all found and rightly named, no false alarm; 1 something was missed or misnamed;
+    2 the network couldn't be made.
+    """
+    from sandbox.campaigns.scene import SceneError
+    from sandbox.campaigns.tamper import run_tamper
+    from sandbox.founding import FoundingError
+    from sandbox.network import AlreadyRunningError, NotADemoDirectoryError
+    from sandbox.postgres import PostgresError
+    from sandbox.supervisor import ProcessFailedError
+
+    try:
+        status = run_tamper(directory, output, count=count, seed=seed, processes=processes)
+    except (
+        SceneError,
+        FoundingError,
+        PostgresError,
+        ProcessFailedError,
+        AlreadyRunningError,
+        NotADemoDirectoryError,
+    ) as error:
+        typer.echo(f"No campaign: {error}", err=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(status)

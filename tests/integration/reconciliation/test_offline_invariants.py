@@ -1,0 +1,160 @@
+"""Offline payments, batches, store-and-forward: what must hold, and planted violations."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+
+from nodes.authorization.model import Kind, Outcome, TerminalRequest
+from nodes.authorization.operations.forwarding import (
+    forwarded_request,
+    settle_forwards,
+    take_forwards,
+)
+from nodes.authorization.services import (
+    CurrencyTotals,
+    Service,
+    ServiceAnswer,
+    ServiceOutcome,
+    ServiceRequest,
+)
+from nodes.reconciliation.invariants import check_invariants, violations
+from tests.conftest import Cluster, NodeDatabase
+from tests.factories.network import MERCHANT, TERMINAL, Network
+from tests.factories.offline import OfflineCard, new_chain
+from tests.factories.tampering import unguarded
+
+
+@dataclass
+class Books:
+    issuer: NodeDatabase
+    acquirer: NodeDatabase
+
+
+@pytest.fixture(scope="module")
+def books(cluster: Cluster) -> Iterator[Books]:
+    """Reserves, offline payments, advices that waited, batches closed equal and after an upload."""
+    made = Books(cluster.new_database(), cluster.new_database())
+    network = Network(made.issuer, made.acquirer)
+    cards = [OfflineCard(network.card(50_000), network) for _ in range(2)]
+    chain = new_chain(3)
+    for card in cards:
+        card.reserve(10_000)
+        for amount in (100, 200):
+            advice = card.advice(card.record(chain, amount), amount, batch="000007")
+            assert network.one(advice).outcome is Outcome.APPROVED
+    cards[0].reserve(-4_000)
+    assert _close(network, "000007", "000900", 4, 600).outcome is ServiceOutcome.DONE
+    network.link.down = True
+    waiting = network.request(cards[0].card, 300, Kind.ADVICE, batch="000008")
+    assert network.one(waiting).outcome is Outcome.APPROVED
+    # Counted in a close while it waits, and not again when it is recorded.
+    soon = network.request(cards[0].card, 70, Kind.ADVICE, batch="000009")
+    assert network.one(soon).outcome is Outcome.APPROVED
+    assert _close(network, "000009", "000910", 1, 70).outcome is ServiceOutcome.DONE
+    network.link.down = False
+    _deliver(network)
+    assert _close(network, "000009", "000911", 1, 70).outcome is ServiceOutcome.DONE
+    kept, lost = (network.request(cards[1].card, n, batch="000008") for n in (40, 50))
+    assert [a.outcome for a in network.send(kept, lost)] == [Outcome.APPROVED] * 2
+    missing = network.request(cards[1].card, 60, batch="000008")
+    assert _close(network, "000008", "000901", 3, 400).outcome is ServiceOutcome.DIFFERS
+    for item in (waiting, kept, missing):
+        assert _upload(network, item).outcome is ServiceOutcome.DONE
+    assert _close(network, "000008", "000902", 3, 400).outcome is ServiceOutcome.DONE
+    network.link.down = True
+    network.one(network.request(cards[0].card, 11, Kind.ADVICE))
+    network.close()
+    yield made
+    cluster.drop(made.issuer)
+    cluster.drop(made.acquirer)
+
+
+def _deliver(network: Network) -> None:
+    network.clock.advance(60_000)
+    acquirer = network.make_acquirer()
+    assert network.link.issuer is not None
+    with psycopg.connect(network.acquirer_db.dsn, autocommit=True) as connection:
+        rows = take_forwards(connection, acquirer)
+        deadline = network.clock.now_ms() + 5_000
+        asked = [forwarded_request(acquirer, row, deadline) for row in rows]
+        answers = asyncio.run(network.link.issuer.authorize(asked))
+        assert settle_forwards(connection, acquirer, list(zip(rows, answers, strict=True))) == 2
+
+
+def _serve(
+    network: Network, service: Service, batch: str, stan: str, **more: object
+) -> ServiceAnswer:
+    content = repr((service, batch, stan, sorted(more.items(), key=str))).encode()
+    request = ServiceRequest(
+        service=service, terminal_id=TERMINAL, merchant_id=MERCHANT, business_date="2026-09-21",
+        batch=batch, stan=stan, fingerprint=hashlib.sha256(content).digest(),
+        deadline_ms=network.clock.now_ms() + 15_000, **more,  # type: ignore[arg-type]
+    )  # fmt: skip
+    [answer] = asyncio.run(network.acquirer.serve([request]))
+    return answer
+
+
+def _close(network: Network, batch: str, stan: str, count: int, amount: int) -> ServiceAnswer:
+    totals = (CurrencyTotals("CNY", count, amount),)
+    return _serve(network, Service.BATCH_CLOSE, batch, stan, totals=totals)
+
+
+def _upload(network: Network, item: TerminalRequest) -> ServiceAnswer:
+    return _serve(network, Service.BATCH_UPLOAD, item.batch, item.stan, item=item)
+
+
+def test_the_day_breaks_nothing(books: Books) -> None:
+    for database in (books.issuer, books.acquirer):
+        assert check_invariants(database.owner_engine) == []
+
+
+_ADVICE = "(SELECT min(transaction_id) FROM transactions WHERE kind = 'advice')"
+PLANTED: list[tuple[int, str, str]] = [
+    (19, "issuer", "UPDATE offline_records SET amount = amount + 1"),
+    (19, "issuer", "DROP INDEX offline_records_by_counter; UPDATE offline_records SET atc = 1"),
+    (19, "issuer", "UPDATE transactions SET outcome = 'offline_clone' WHERE transaction_id ="
+     f" {_ADVICE}"),
+    (19, "issuer", "UPDATE transfers SET amount = amount + 5 WHERE credit_account = (SELECT"
+     " account_id FROM accounts WHERE kind = 'offline_reserved')"),
+    (1, "issuer", "UPDATE transactions SET amount = amount - 1 WHERE kind = 'reserve'"),
+    (1, "issuer", "UPDATE transactions SET kind = 'reserve' WHERE kind = 'release'"),
+    (2, "issuer", "DELETE FROM transfers WHERE debit_account = (SELECT account_id FROM accounts"
+     " WHERE kind = 'offline_reserved')"),
+    (20, "acquirer", "UPDATE terminal_batch_lines SET batch = '000009' WHERE batch = '000007'"),
+    (20, "acquirer", "UPDATE terminal_batch_lines SET close_id = (SELECT max(close_id)"
+     " FROM batch_closes) WHERE batch = '000007'"),
+    (20, "acquirer", "UPDATE batch_closes SET reported = '[]' WHERE outcome = 'adjusted'"),
+    (20, "acquirer", "UPDATE batch_closes SET booked = '[]' WHERE outcome = 'equal'"),
+    (20, "acquirer", "UPDATE batch_findings SET adjusted = adjusted + 1 WHERE action = 'posted'"),
+    (20, "acquirer", "DELETE FROM reversal_queue"),
+    (21, "acquirer", "UPDATE forward_queue SET outcome = 'card_unknown' WHERE outcome ="
+     " 'approved'"),
+    (21, "acquirer", "UPDATE forward_queue SET done_ms = NULL, outcome = NULL, pan_sealed ="
+     " decode(repeat('00', 50), 'hex') WHERE done_ms IS NOT NULL"),
+    (21, "acquirer", "UPDATE forward_queue SET idempotency_key = sha256('x')"),
+    (21, "acquirer", "UPDATE forward_queue SET pan_sealed = NULL WHERE done_ms IS NULL"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("invariant", "side", "statement"), PLANTED)
+def test_a_planted_violation_is_found(
+    books: Books, invariant: int, side: str, statement: str
+) -> None:
+    database = books.issuer if side == "issuer" else books.acquirer
+    with unguarded(database) as owner:
+        for part in statement.split(";"):
+            assert owner.execute(part).rowcount != 0, "the violation was not planted"
+        found = violations(owner)
+    assert invariant in {violation.invariant for violation in found}
+
+
+def test_each_invariant_has_two_planted_violations() -> None:
+    numbers = [number for number, *_ in PLANTED]
+    for number in (19, 20, 21):
+        assert numbers.count(number) >= 2
