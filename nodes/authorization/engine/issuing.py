@@ -491,4 +491,4 @@ def _keep(kept: OrderedDict[bytes, StoredRequest], key: bytes, value: StoredRequ
 
 async def _pause(attempt: int) -> None:
     """Two that keep losing to each other come apart."""
-    await asyncio.sleep(random.uniform(0, 0.002 * (1 + attempt)))
+    await asyncio.sleep(random.uniform(0, 0.002 * (1 + attempt)))  # noqa: S311 (no secret)
