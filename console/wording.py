@@ -103,6 +103,7 @@ ACCOUNT_KINDS = {
     "settlement": "Settlement",
     "merchant": "Merchant",
     "receivable": "Receivable",
+    "offline_reserved": "Reserved for offline",
     "adjustment": "Adjustments",
 }
 
@@ -209,6 +210,8 @@ REASONS = {
     "{reversed} released; the rest expired or was set free.",
     "over_original_amount": "{amount} is more than what is left to undo or to capture.",
     "account_frozen": "The account is {status}.",
+    "offline_clone": "The card's counter {atc} was used for another offline payment: it is copied.",
+    "offline_record_invalid": "The offline record isn't one that this card has signed: {differs}.",
     "uses_exhausted": "All {limit} uses of the card are spent.",
     "insufficient_funds": "{amount} was asked for and {available} is available for it.",
     "rule_declined": "The rule “{rule}” declines payments like this.",
