@@ -8,6 +8,7 @@ TEST_ARGS ?=
 TEST_PROCESSES ?= 2
 BENCH_ARGS ?=
 COUNT ?= 1000
+FRAMES ?= 100000
 SEED ?= 1
 
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ PROJECT := $(PIP) install --quiet --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-dev demo test lint bench tamper lock fmt
+.PHONY: help setup setup-dev demo test lint bench tamper fuzz lock fmt
 .PHONY: validators validators-engine test-validators
 
 help: ## Say what there is
@@ -29,6 +30,7 @@ help: ## Say what there is
 	@echo '  DEMO_ARGS=--fresh       delete the network in DEMO_DIR first'
 	@echo '  TEST_ARGS=tests/unit    passed to pytest'
 	@echo '  COUNT=1000 SEED=1       of tamper: tries of each class, what is drawn'
+	@echo '  FRAMES=100000 SEED=1    of fuzz: frames, what is drawn'
 
 setup: $(VENV)/.installed ## Make .venv with what the demo needs (packages pinned by hash)
 
@@ -74,11 +76,17 @@ fmt: setup-dev ## Format the code
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: setup ## Measure throughput against PostgreSQL's own TPC-B; writes var/bench.json
-	@exec $(BIN)/countersign bench $(BENCH_ARGS)
+bench: setup ## Measure against PostgreSQL's own TPC-B, then the gateway alone; var/bench*.json
+	@$(BIN)/countersign bench $(BENCH_ARGS)
+ifeq ($(strip $(BENCH_ARGS)),)
+	@exec $(BIN)/countersign bench-gateway
+endif
 
 tamper: setup ## Tamper with all evidence, count what is found; writes var/tamper.json
 	@exec $(BIN)/countersign tamper --count $(COUNT) --seed $(SEED)
+
+fuzz: setup ## Send the gateway what no terminal should; writes var/fuzz.json
+	@exec $(BIN)/countersign fuzz --frames $(FRAMES) --seed $(SEED)
 
 $(VENV)/.made:
 	@command -v '$(PYTHON)' >/dev/null || \

@@ -46,6 +46,8 @@ class NodeSettings(BaseModel):
     finality_depth: int = Field(default=1, ge=1)
     keystore: Path
     passphrase_file: Path
+    #: Webhooks to private addresses and by http: for a sandbox on one machine only.
+    webhooks_to_private: bool = False
     gateways: dict[str, str] = {}
     api_keys: list[ApiKey] = []
     # By when a receipt's promise has its entry anchored; the chain's contracts take 7 days at most.

@@ -19,6 +19,7 @@ from nodes.chain.anchors import AnchorRegistry
 from nodes.chain.client import ChainClient
 from nodes.chain.contracts import ANCHOR_REGISTRY
 from nodes.db.engine import make_engine
+from nodes.money import Money
 from nodes.reconciliation.invariants import check_invariants
 from nodes.reconciliation.ledger_check import read_anchors
 from sandbox.founding import NodeAdministration
@@ -29,6 +30,8 @@ from sandbox.traffic import Day, Step, merchant_member
 #: A day's last row must be anchored within this time (seal, publish, confirm).
 _ANCHORED_WITHIN_S = 90.0
 _MERCHANT_WITHIN_S = 60.0
+#: Closing, comparing and both signatures.
+_SETTLED_WITHIN_S = 100.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Checks:
             self._merchant_record(recorded)
             if recorded:
                 self._proofs(recorded)
+                self._statements(recorded)
             self._invariants()
 
     # ---------------------------------------------------------------------
@@ -204,6 +208,51 @@ class Checks:
         )
         said = (done.stdout + done.stderr).strip().splitlines()
         return done.returncode, said[0].strip() if said else f"status {done.returncode}"
+
+    def _statements(self, recorded: list[Recorded]) -> None:
+        """The day is closed alike by each pair, and both have signed who pays whom what."""
+        last = {entry.record["issuer"]: entry.record for entry in recorded}
+        deadline = time.monotonic() + _SETTLED_WITHIN_S
+        for issuer, record in last.items():
+            settled: tuple[dict[str, Any], dict[str, Any]] | None = None
+            while settled is None and time.monotonic() < deadline:
+                settled = self._settled(issuer, record)
+                if settled is None:
+                    time.sleep(0.5)
+            label = f"{ACQUIRER} and {issuer} have closed and settled {record['business_date']}"
+            if settled is None:
+                self._say(label, False, f"not settled after {_SETTLED_WITHIN_S:.0f} s")
+                continue
+            mine, theirs = settled
+            same = ("settlement_id", "statement_hash", "payer", "payee", "net", "items")
+            equal = all(mine[name] == theirs[name] for name in same)
+            signed = mine["acquirer_signed"] and mine["issuer_signed"] and theirs["agrees"]
+            net = Money(mine["net"], mine["currency"])
+            note = f"{mine['payer'] or 'nobody'} pays {net} for {mine['items']} items, both signed"
+            self._say(label, equal and signed, note if equal and signed else "they differ")
+
+    def _settled(
+        self, issuer: str, record: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Both nodes' statement of a day's newest close, once it is confirmed and signed, and was
+        made after this record of it."""
+        found: list[dict[str, Any]] = []
+        for member in (ACQUIRER, issuer):
+            page = self._nodes[member].get(
+                "/v1/closes",
+                business_date=record["business_date"],
+                counterparty=issuer if member == ACQUIRER else ACQUIRER,
+            )
+            closes = [c for c in page["items"] if c["currency"] == record["currency"]]
+            newest = max(closes, key=lambda close: close["revision"], default=None)
+            if newest is None or newest["closed_at"] < record["decided_at"]:
+                return None
+            if newest["settlement_state"] not in ("CONFIRMED", "FINAL"):
+                return None
+            items = self._nodes[member].get("/v1/settlements", close_id=newest["close_id"])["items"]
+            number = items[0]["settlement_id"]
+            found.append(self._nodes[member].get(f"/v1/settlements/{number}"))
+        return found[0], found[1]
 
     def _invariants(self) -> None:
         """In each database, and its anchored roots compared with the chain's."""

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import SM4
 from cryptography.hazmat.primitives.cmac import CMAC
 
 from gateway.terminal_keys.ring import static_label
+from nodes.crypto.emv import TRANSPORT_KEY
 from sandbox.network import (
     ACQUIRER,
     LOGINS,
@@ -50,6 +51,8 @@ def describe(network: Network) -> dict[str, Any]:
                 "acquirer": ACQUIRER,
                 "iso8583": {"host": HOST, "port": state.ports["gateway"]},
                 "http": network.gateway_url,
+                # What simulated terminals' keys are derived from.
+                "master_key": network.directory.keystore("gateway").secret("master").hex(),
             }
         ],
         "console": {"url": network.console_url, "logins": state.logins},
@@ -76,7 +79,9 @@ def write_description(network: Network) -> None:
 
 def _member(network: Network, plan: MemberPlan) -> dict[str, Any]:
     name = plan.member_id
-    return {
+    store = network.directory.keystore(name)
+    opens = {"card_transport_key": store.secret(TRANSPORT_KEY).hex()}
+    return (opens if "issuer" in plan.roles else {}) | {
         "id": name,
         "name": plan.name,
         "roles": list(plan.roles),

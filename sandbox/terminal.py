@@ -121,6 +121,8 @@ class Terminal:
         self.tpdu = tpdu
         self.batch = batch
         self.timeout_s = timeout_s
+        #: How far the terminal's date is from today's.
+        self.day_shift = timedelta(0)
         self.stan = first_stan - 1
         self.dialect = dialect
         #: Whether card data travels covered.
@@ -271,13 +273,18 @@ class Terminal:
         condition: str = NORMAL,
         original: str | None = None,
         now: datetime | None = None,
+        mode: str | None = None,
+        track: str | None = None,
+        chip: tuple[str, bytes] | None = None,
+        partial_ok: bool = False,
     ) -> Message:
         """A financial message with the next trace number, without DE64.
 
-        `condition`: DE25. `original`: DE37 of the answer to what this message follows up.
+        `condition`: DE25. `original`: DE37 of the answer to what this message follows up. `mode`:
+        first two digits of DE22. `track`: DE35 as it was read. `chip`: sequence number and DE55.
         """
         moment = (now or datetime.now(UTC)).astimezone(UTC)
-        local = moment + _LOCAL
+        local = moment + _LOCAL + self.day_shift
         text = {
             3: processing_code,
             4: f"{amount:012d}",
@@ -292,13 +299,17 @@ class Terminal:
             49: numeric_code(card.currency),
             60: self.batch,
         }
-        if track2:
-            text[35] = f"{card.pan}D{card.expiry}{card.service_code or '120'}00000"
+        if mode is not None:
+            text[22] = f"{mode}{text[22][2]}"
+        if track2 or track is not None:
+            text[35] = track or f"{card.pan}D{card.expiry}{card.service_code or '120'}00000"
         else:
             text[2], text[14] = card.pan, card.expiry
         if original is not None:
             text[37] = original
-        message = Message(mti, text)
+        message = self._flagged(Message(mti, text), partial_ok=partial_ok)
+        if chip is not None:
+            message.text[23], message.binary[55] = f"0{chip[0]}", chip[1]
         self.module.protect(message, pin=pin, pan=card.pan, cover=self.cover)
         return message
 

@@ -10,10 +10,15 @@ import contextlib
 import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from nodes.clearing.rules.closing import newest_closable
+from nodes.clock import to_ms
 from nodes.crypto.pan import luhn_digit, mask, random_pan
 from nodes.money import Money
+from nodes.settings import NodeSettings
 from sandbox.network import CURRENCY, MERCHANTS, TPDU, Card, DemoDirectory, State
 from sandbox.postgres import HOST
 from sandbox.terminal import Card as TerminalCard
@@ -21,6 +26,18 @@ from sandbox.terminal import NoAnswer, NotAuthentic, Reply, Terminal
 
 #: Trace numbers that one day may use at each terminal.
 STANS_A_DAY = 100
+
+
+def _last_day_that_is_over() -> timedelta:
+    """From now to a moment of the newest business date that can be closed: the demo's terminals are
+    set to it, so that their day ends with its close and its statements."""
+    now = datetime.now(UTC)
+    zone, grace_s = (NodeSettings.model_fields[n].default for n in _WHEN_CLOSED)
+    day = newest_closable(to_ms(now), zone, grace_s)
+    return timedelta(days=(day - now.astimezone(ZoneInfo(zone)).date()).days)
+
+
+_WHEN_CLOSED = ("business_time_zone", "close_grace_s")
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,7 @@ class BusinessDay:
         ]
         try:
             for terminal in terminals:
+                terminal.day_shift = _last_day_that_is_over()
                 await terminal.connect()
                 await self._code(terminal, "sign-on", terminal.sign_on(), "00")
                 await self._code(terminal, "echo", terminal.echo(), "00")

@@ -18,6 +18,8 @@ from nodes.db.engine import make_engine, migrate
 from nodes.db.provision import dsn_for, provision
 
 _TEMPLATE = "template_node"
+#: Files that take more than half a minute.
+_LONG = ("test_engine_machine", "tests/integration/sandbox/", "_machine.py", "test_money_paths")
 _numbers = itertools.count(1)
 
 
@@ -96,9 +98,15 @@ def dsn_for_database(admin_dsn: str, name: str) -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Browser tests last: Playwright's synchronous API leaves an event loop running in this thread,
-    and whatever calls asyncio.run() after it would be refused.
+    and whatever calls asyncio.run() after it would be refused. The longest files first: of two
+    processes neither shall wait for the other's last file.
     """
-    items.sort(key=lambda item: "tests/browser/" in item.path.as_posix())
+
+    def place(item: pytest.Item) -> tuple[bool, bool]:
+        path = item.path.as_posix()
+        return "tests/browser/" in path, not any(part in path for part in _LONG)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

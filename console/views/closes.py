@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from datetime import date
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from console.chain import ChainAway
 from console.close_board import STAGES, board, group_of
 from console.institutions import Institution, Json, NodeAway, NodeRefusal
-from console.session import Chosen, names_of
+from console.session import Chosen, SignedIn, names_of
 from console.templating import is_for, render
 
 router = APIRouter(prefix="/i/{member_id}/closes")
@@ -89,7 +90,9 @@ async def _closes(institution: Institution, *, alone: bool) -> tuple[list[Json],
 
 
 @router.get("/{close_id}")
-async def close(request: Request, institution: Chosen, close_id: CloseId) -> Response:
+async def close(
+    request: Request, institution: Chosen, user: SignedIn, close_id: CloseId
+) -> Response:
     """One close with its numbers, stages and breaks, and what the chain says of it."""
     found = await institution.close_of_day(close_id)
     party = found["party"]
@@ -100,6 +103,8 @@ async def close(request: Request, institution: Chosen, close_id: CloseId) -> Res
     context: dict[str, Any] = {
         "active": "closes",
         "item": found,
+        "acts": institution.lets_act(user.username),
+        "key": secrets.token_hex(16),
         "group": group_of(found["stage"]),
         "stages": sorted(found["stages"], key=lambda entry: STAGES.index(entry["stage"])),
         "revisions": [row for row in revisions["items"] if row["currency"] == found["currency"]],

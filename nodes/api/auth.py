@@ -271,6 +271,12 @@ def is_member(principal: Principal) -> None:
         raise Problem(403, "caller-not-permitted", "This is for members, by their signature.")
 
 
+def is_gateway(principal: Principal) -> None:
+    """The caller is one of this node's own gateways, by its signature."""
+    if not principal.gateway:
+        raise Problem(403, "caller-not-permitted", "This is for the node's gateways.")
+
+
 async def anybody(request: Request) -> AsyncIterator[None]:
     """A dependency of what needs no credential: too many calls at once from one address are 429."""
     address = request.client.host if request.client else ""
@@ -288,3 +294,4 @@ operator = admitted(holds("operator"))
 admin = admitted(holds("admin"))
 reader_or_member = admitted(is_reader_or_member)
 member = admitted(is_member)
+gateway = admitted(is_gateway)

@@ -21,6 +21,7 @@ from nodes.authorization.model import (
     TerminalAnswers,
     TerminalBatch,
 )
+from nodes.authorization.services import ServiceAnswers, ServiceBatch
 
 _PUBLIC = {
     "/v1/health",
@@ -30,7 +31,21 @@ _PUBLIC = {
     "/v1/receipts/{txid}/proof",
     "/v1/receipts/{txid}/roots",
 }
-_MEMBERS_ONLY = {"/v1/feed", "/v1/comparisons", "/v1/case-events", "/v1/case-steps"}
+_MEMBERS_ONLY = {
+    "/v1/feed",
+    "/v1/comparisons",
+    "/v1/case-events",
+    "/v1/case-steps",
+    "/v1/offline/hotlist",
+}
+_GATEWAYS_ONLY = {
+    "/v1/front/key",
+    "/v1/front/orders",
+    "/v1/front/orders/read",
+    "/v1/front/orders/claim",
+    "/v1/terminals/changes",
+    "/v1/terminals/reports",
+}
 _MEMBERS_TOO = {
     "/v1/members",
     "/v1/info",
@@ -41,7 +56,6 @@ _MEMBERS_TOO = {
     "/v1/transactions/{txid}/proof",
     "/tile/entries/{place}",
 }
-_GATEWAYS_ONLY = {"/v1/terminals/changes", "/v1/terminals/reports"}
 _BEARER: dict[str, list[str]] = {"apiKey": []}
 _SIGNATURE: dict[str, list[str]] = {"messageSignature": []}
 
@@ -111,13 +125,21 @@ def _made(app: FastAPI) -> dict[str, Any]:
         schemas.pop(unused, None)
     schemas["Problem"] = _problem_schema()
     _, structs = msgspec.json.schema_components(
-        (TerminalBatch, TerminalAnswers, AuthorizationBatch, AuthorizationAnswers, FeedPage),
+        (
+            TerminalBatch,
+            TerminalAnswers,
+            AuthorizationBatch,
+            AuthorizationAnswers,
+            ServiceBatch,
+            ServiceAnswers,
+            FeedPage,
+        ),
         ref_template="#/components/schemas/{name}",
     )
-    for name in ("TerminalBatch", "AuthorizationBatch"):
+    for name in ("TerminalBatch", "AuthorizationBatch", "ServiceBatch"):
         structs[name]["properties"]["requests"] |= {"minItems": 1, "maxItems": hot.MAX_REQUESTS}
         structs[name]["additionalProperties"] = False
-    for name in ("TerminalRequest", "AuthorizationRequest"):
+    for name in ("TerminalRequest", "AuthorizationRequest", "ServiceRequest"):
         structs[name]["additionalProperties"] = False
     schemas.update(structs)
     components["securitySchemes"] = {
@@ -136,6 +158,11 @@ def _made(app: FastAPI) -> dict[str, Any]:
     paths[hot.TERMINAL_REQUESTS] = {
         "post": _batch_operation("Authorize a batch of terminals' requests", "gateways", "Terminal")
     }
+    paths[hot.TERMINAL_SERVICES] = {
+        "post": _batch_operation(
+            "Close terminals' batches, take uploads, give downloads", "gateways", "Service"
+        )
+    }
     paths[hot.AUTHORIZATIONS] = {
         "post": _batch_operation(
             "Decide a batch of an acquirer's requests", "acquirers", "Authorization"
@@ -147,7 +174,7 @@ def _made(app: FastAPI) -> dict[str, Any]:
 def _security(path: str) -> list[dict[str, list[str]]]:
     if path in _PUBLIC:
         return []
-    if path in _MEMBERS_ONLY | _GATEWAYS_ONLY:
+    if path in _MEMBERS_ONLY or path in _GATEWAYS_ONLY:
         return [_SIGNATURE]
     if path == "/metrics":
         return [{}, _BEARER]

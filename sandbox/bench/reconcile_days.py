@@ -73,7 +73,10 @@ def broken_day(rows: int, breaks: int, now_ms: int, seed: int) -> tuple[list[int
             case BreakKind.MISSING_AT_ACQUIRER:
                 theirs.append(other)
             case BreakKind.LATE:
-                source.choice([mine.append, lambda _, row=other: theirs.append(row)])(record)
+                if source.random() < 0.5:
+                    mine.append(record)
+                else:
+                    theirs.append(other)
             case BreakKind.DUPLICATE:
                 first = number - 1
                 repeat = {

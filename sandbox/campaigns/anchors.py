@@ -1,7 +1,7 @@
 """Anchors that mustn't be: forked, replayed and impersonated ones, sent to the real chain.
 
-The contract (or the chain's node) has to refuse each by name, and the log it was aimed at has to stay
-where it was.
+The contract (or the chain's node) has to refuse each by name, and the log it was aimed at has to
+stay where it was.
 """
 
 from __future__ import annotations

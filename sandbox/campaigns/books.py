@@ -186,8 +186,9 @@ def unguarded(scene: Scene, member_id: str, name: str) -> Iterator[Books]:
     with psycopg.connect(dsn) as connection:
         connection.execute("SET session_replication_role = replica")
         for table, constraint in connection.execute(
-            "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype IN ('c', 'u')"
-            " AND coninhcount = 0 AND connamespace = 'public'::regnamespace AND conrelid <> 0"
+            "SELECT conrelid::regclass::text, conname FROM pg_constraint"
+            " WHERE contype IN ('c', 'u') AND coninhcount = 0"
+            " AND connamespace = 'public'::regnamespace AND conrelid <> 0"
         ).fetchall():
             connection.execute(
                 sql.SQL("ALTER TABLE {} DROP CONSTRAINT {} CASCADE").format(

@@ -26,7 +26,7 @@ from sandbox.campaigns.tally import Tallies, Tally
 
 BITS, LIES = "BUNDLE_BIT", "BUNDLE_LIE"
 #: Every bit of one bundle for so many tries of the other classes.
-_TRIES_A_BUNDLE = 10
+TRIES_A_BUNDLE = 100
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
 _DECIMAL = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
 
@@ -58,7 +58,7 @@ def tamper_bundles(scene: Scene, name: str, count: int, tallies: Tallies, part: 
     proofs = proofs_of(scene)
     source = random.Random(f"{tallies.seed} {name} {part}")
     if name == BITS:
-        for _ in range(max(1, count // _TRIES_A_BUNDLE)):
+        for _ in range(max(1, count // TRIES_A_BUNDLE)):
             _every_bit(source.choice(proofs.raw), proofs.view, tallies)
         return
     for raw in proofs.raw:
@@ -232,7 +232,8 @@ Change = Callable[[random.Random, Bundle, Proofs], Bundle]
 
 def _leaf(name: str) -> Change:
     def change(source: random.Random, bundle: Bundle, proofs: Proofs) -> Bundle:
-        leaf = replace(decode_leaf(bundle.leaf), **{name: source.randbytes(32)})
+        other: dict[str, Any] = {name: source.randbytes(32)}
+        leaf = replace(decode_leaf(bundle.leaf), **other)
         return replace(bundle, leaf=encode_leaf(leaf))
 
     return change
@@ -250,7 +251,7 @@ def _counter(name: str) -> Change:
 def _evidence(name: str) -> Change:
     def change(source: random.Random, bundle: Bundle, proofs: Proofs) -> Bundle:
         old = getattr(bundle.evidence, name)
-        new = old + source.randrange(1, 9999) if isinstance(old, int) else source.randbytes(32)
+        new: Any = old + source.randrange(1, 9999) if isinstance(old, int) else source.randbytes(32)
         return replace(bundle, evidence=replace(bundle.evidence, **{name: new}))
 
     return change

@@ -259,8 +259,8 @@ def swap_rows(books: Books, source: random.Random) -> Deed:
         if not free:
             continue
         if table == "log_leaves":
-            free = list(c for c in mine if c not in KEYS[table])  # the whole leaf changes its place
-            chosen = [c for c in free if mine[c] != theirs[c]]
+            # The whole leaf changes its place.
+            chosen = free
         else:
             chosen = source.sample(free, source.randrange(1, len(free) + 1))
         return _swap(books, table, (one, other), (mine, theirs), chosen)

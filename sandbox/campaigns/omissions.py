@@ -70,8 +70,8 @@ class Omitter:
 def tamper_omissions(scene: Scene, count: int, tallies: Tallies) -> None:
     """`count` transactions left out or replaced, and as many that are kept.
 
-    The verifier says PROMISE_OVERDUE of each that lacks, the chain OmissionProven; the kept ones are
-    proven to their holders, and the node answers the claims about them by itself.
+    The verifier says PROMISE_OVERDUE of each that lacks, the chain OmissionProven; the kept ones
+    are proven to their holders, and the node answers the claims about them by itself.
     """
     source = random.Random(f"{tallies.seed} omissions")
     omitter = _omitter(scene, answer_s=max(20, count // 4))

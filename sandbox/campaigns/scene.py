@@ -1,7 +1,7 @@
-"""The network that a campaign works on: the sandbox's own, founded anew, after real business days.
+"""The network that a campaign works on: the sandbox's own, after real business days.
 
-Its processes are then stopped, but for PostgreSQL and the chain: what an owner does to the books of a
-member is done to the very database that the member's node has written.
+Its processes are then stopped, but for PostgreSQL and the chain: what an owner does to the books of
+a member is done to the very database that the member's node has written.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import multiprocessing
 import shutil
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -41,13 +41,16 @@ class Job:
 
 def _jobs(count: int) -> list[Job]:
     """The longest first. What signs with the same chain keys is one job."""
-    bundles_in_all = max(1, count // 10)
+    bundles_in_all = max(1, count // bundles.TRIES_A_BUNDLE)
     parts = min(_BIT_PARTS, bundles_in_all)
     chain = (anchors.FORKED, anchors.REPLAYED, anchors.IMPERSONATED, omissions.PROVEN)
     shares = [bundles_in_all // parts + (n < bundles_in_all % parts) for n in range(parts)]
     return [
         Job(chain, count),
-        *(Job((bundles.BITS,), 10 * share, part) for part, share in enumerate(shares)),
+        *(
+            Job((bundles.BITS,), bundles.TRIES_A_BUNDLE * share, part)
+            for part, share in enumerate(shares)
+        ),
         Job((breaks.CLASSES[0],), count),
         *(Job((name,), count) for name in ledger.CLASSES),
         Job((bundles.LIES,), count),
@@ -111,8 +114,10 @@ def _work(
                 done: list[Future[Tallies]] = [
                     pool.submit(_run, ticket, job, tallies.seed, ticks) for job in jobs
                 ]
-                for future in done:
-                    tallies.take(future.result())
+                for future in as_completed(done):
+                    found = future.result()
+                    tallies.take(found)
+                    progress.console.print(f"  done: {', '.join(found.classes)}")
         finally:
             ticks.put(None)
             listener.join()

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 from console.app import create_app
 from console.settings import ConsoleSettings
+from nodes.chain.deploy import Terms
+from nodes.chain.signer import LocalSigner
 from tests.browser.fake_node import Server
 from tests.browser.network import people
 from tests.conftest import Cluster
@@ -35,6 +37,11 @@ class Closing:
     url: str = ""
     pair: Pair | None = None
     refs: dict[str, str] = field(default_factory=dict)  # class of a break -> a case of it
+
+    judges: list[LocalSigner] = field(
+        default_factory=lambda: [LocalSigner(secrets.token_bytes(32)) for _ in range(3)]
+    )
+    statements: dict[date, str] = field(default_factory=dict)  # by day
 
     def home(self, member_id: str = ACQUIRER) -> str:
         """An institution's pages."""
@@ -85,7 +92,10 @@ def closing_network(cluster: Cluster, directory: Path) -> Iterator[Closing]:
     (directory / "chain").mkdir()
     made = Closing()
     with ThreadPoolExecutor(1) as thread:
-        context = institutions(cluster, directory / "chain")
+        terms = Terms(arbiters=tuple(judge.address for judge in made.judges), arbiter_threshold=2)
+        context = institutions(
+            cluster, directory / "chain", terms=terms, settles=True, settlement="manual"
+        )
         pair = thread.submit(context.__enter__).result()
         made.pair = pair
         try:
@@ -110,6 +120,8 @@ def _days(made: Closing, pair: Pair) -> None:
     pair.work()
     settle_by_hand(pair, pair.acquirer.cases())
     pair.work()
+    for before, act in ((3, "countersign"), (4, "propose")):
+        _settle(made, pair, DAY - timedelta(days=before), act)
     plant(pair)
     pair.work()
     for file in pair.acquirer.cases():
@@ -119,6 +131,32 @@ def _days(made: Closing, pair: Pair) -> None:
     pair.acquirer.write(mine)
     pair.acquirer.jobs.close()
     pair.acquirer.jobs.post()
+
+
+def _settle(made: Closing, pair: Pair, day: date, act: str) -> None:
+    """A statement of a day's close, proposed by the acquirer; countersigned if `act` says so."""
+    with pair.acquirer.api.http("operator") as http:
+        [close] = http.get("/v1/closes", params={"business_date": str(day)}).json()["items"]
+        answer = http.post(
+            "/v1/settlements",
+            json={"close_id": close["close_id"]},
+            headers={"Idempotency-Key": f"propose-{day}"},
+        )
+        assert answer.status_code == 202, answer.text
+    pair.work()
+    with pair.issuer.api.http("operator") as http:
+        query = {"business_date": str(day)}
+        [statement] = http.get("/v1/settlements", params=query).json()["items"]
+        number = statement["settlement_id"]
+        made.statements[day] = number
+        if act == "countersign":
+            answer = http.post(
+                f"/v1/settlements/{number}/countersign",
+                json={},
+                headers={"Idempotency-Key": f"countersign-{day}"},
+            )
+            assert answer.status_code == 202, answer.text
+            pair.work()
 
 
 def _settings(made: Closing, pair: Pair, directory: Path) -> ConsoleSettings:
@@ -147,6 +185,7 @@ def _settings(made: Closing, pair: Pair, directory: Path) -> ConsoleSettings:
             "anchor_registry": pair.chain.anchor_registry,
             "member_registry": pair.chain.member_registry,
             "close_registry": pair.chain.close_registry,
+            "settlement_registry": pair.chain.settlement_registry,
             "omission_registry": pair.chain.omission_registry,
             "state_file": directory / "console.sqlite",
         }

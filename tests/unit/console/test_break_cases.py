@@ -1,0 +1,119 @@
+"""Cases of breaks: filters, moves and the comparison of both versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from console import wording
+from console.assignments import Assignments
+from console.break_cases import CaseFilters, compared, due_group, moves, resolutions
+from console.settings import ConsoleSettings
+from nodes.clearing.model import BreakKind, Case, CaseState, CaseStep, CloseStage, Resolution
+from nodes.clearing.rules.cases import applicable
+from nodes.clock import SystemClock
+
+NOW = 1_790_000_000.0
+ITEM: dict[str, Any] = {
+    "kind": "FIELD_MISMATCH",
+    "lacking": None,
+    "state": "open",
+    "owner": "meridian",
+    "age_s": 7_200,
+    "due_at": "2026-09-23T13:33:20Z",
+    "overdue": False,
+    "proposed_by": None,
+    "fields": ["amount"],
+    "versions": {},
+}
+
+
+def test_every_code_of_the_nodes_has_its_words() -> None:
+    assert set(wording.BREAK_KINDS) == {kind.value for kind in BreakKind}
+    assert set(wording.CASE_STATES) == {state.value for state in CaseState}
+    assert set(wording.CASE_STEPS) == {step.value for step in CaseStep}
+    assert set(wording.CLOSE_STAGES) == {stage.value for stage in CloseStage}
+    assert set(wording.RESOLUTIONS) == {resolution.value for resolution in Resolution}
+
+
+@pytest.mark.parametrize("kind", list(BreakKind))
+@pytest.mark.parametrize("lacking", [None, "issuer"])
+def test_only_resolutions_that_the_node_takes_are_offered(kind: BreakKind, lacking: Any) -> None:
+    both_hold = kind is BreakKind.DUPLICATE and lacking is None
+    case = Case(bytes(32), kind, CaseState.OPEN, 1, lacking, both_hold=both_hold)
+    offered = resolutions(ITEM | {"kind": kind.value, "lacking": lacking})
+    assert set(offered) == {one.value for one in Resolution if applicable(case, one)}
+
+
+def test_the_maker_is_not_offered_to_check() -> None:
+    assert moves(ITEM, "meridian") == ("propose",)
+    assert moves(ITEM | {"kind": "LATE"}, "meridian") == ()
+    proposed = ITEM | {"state": "proposed", "proposed_by": "meridian"}
+    assert moves(proposed, "meridian") == ()
+    assert moves(proposed, "aurora") == ("countersign", "refuse")
+    assert moves(ITEM | {"state": "closed"}, "aurora") == ()
+
+
+@pytest.mark.parametrize(
+    ("filters", "fits"),
+    [
+        (CaseFilters(owner="meridian"), True),
+        (CaseFilters(owner="aurora"), False),
+        (CaseFilters(age="24"), False),
+        (CaseFilters(due="overdue"), False),
+        (CaseFilters(taken="mine"), False),
+        (CaseFilters(taken="nobody"), True),
+    ],
+)
+def test_filters(filters: CaseFilters, fits: bool) -> None:
+    assert filters.fits(ITEM, None, "mara", NOW) is fits
+    assert CaseFilters(taken="mine").fits(ITEM, "mara", "mara", NOW)
+
+
+def test_due_times_are_told_apart() -> None:
+    due = 1_790_170_400
+    assert due_group(ITEM, due - 90_000) == "later"
+    assert due_group(ITEM, due - 80_000) == "soon"
+    assert due_group(ITEM | {"overdue": True}, due + 1) == "overdue"
+    assert due_group(ITEM | {"overdue": True, "state": "closed"}, due + 1) == ""
+
+
+def test_both_versions_are_compared_field_by_field() -> None:
+    mine = {
+        "amount": 1250,
+        "currency": "CNY",
+        "merchant_id": "HARBOR000000001",
+        "commitment": "aa" * 32,
+        "effect": 1250,
+    }
+    theirs = mine | {"amount": 1257, "effect": 1257, "commitment": "bb" * 32}
+    rows = compared(ITEM | {"versions": {"acquirer": mine, "issuer": theirs}})
+    assert {row.name for row in rows if row.differs} == {"amount", "effect", "commitment"}
+    [amount] = [row for row in rows if row.name == "amount"]
+    assert (amount.acquirer, amount.issuer) == ("12.50 CNY", "12.57 CNY")
+    alone = compared(ITEM | {"versions": {"acquirer": mine}, "fields": []})
+    assert all(row.issuer is None and not row.differs for row in alone)
+    hidden = compared(
+        ITEM | {"fields": ["card_token"], "versions": {"acquirer": mine, "issuer": mine}}
+    )
+    assert [row.name for row in hidden if row.differs] == ["card_token"]
+    assert compared(ITEM) == []
+
+
+def test_a_case_is_taken_on_by_one_person_and_survives_a_restart(
+    settings: ConsoleSettings, tmp_path: Path
+) -> None:
+    desk = Assignments(settings, SystemClock())
+    assert desk.take("meridian", "ref", "mara") == "mara"
+    assert desk.take("meridian", "ref", "otto") == "mara"
+    assert desk.take("aurora", "ref", "otto") == "otto"
+    assert not desk.release("meridian", "ref", "otto")
+    desk.close()
+    desk = Assignments(settings, SystemClock())
+    assert desk.of("meridian", ["ref", "other"]) == {"ref": "mara"}
+    assert desk.release("meridian", "ref", "mara")
+    assert desk.of("meridian", ["ref"]) == {}
+    assert desk.of("meridian", []) == {}
+    desk.close()
