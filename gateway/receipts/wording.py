@@ -74,7 +74,7 @@ LABELS: Mapping[str, Mapping[Language, str]] = {
     },
     "proof": {EN: "Scan to check this payment", ZH: "扫码核验本笔交易"},
     "promised": {EN: "Provable by", ZH: "最迟上链"},
-    "no_proof": {EN: "Not recorded: no proof", ZH: "未入账，无凭证"},
+    "no_proof": {EN: "This receipt carries no proof", ZH: "本凭条无上链凭证"},
 }
 
 

@@ -22,6 +22,7 @@ from nodes.crypto.emv import TRANSPORT_KEY
 from nodes.crypto.keystore import Keystore
 from sandbox.terminals.service import SimulatorService
 from sandbox.terminals.surroundings import Api, Surroundings
+from tests.browser.conftest import Watch
 from tests.browser.fake_node import Server
 from tests.browser.issuing import console_settings
 from tests.browser.network import PASSWORD, people
@@ -174,8 +175,13 @@ def enrolled(fleet: Fleet, name: str, store: str) -> None:
 
 
 def test_a_terminal_is_found_and_switched_off_with_a_typed_confirmation(
-    fleet: Fleet, visit: Callable[..., Page], accessible: Callable[[Page], None]
+    fleet: Fleet,
+    visit: Callable[..., Page],
+    accessible: Callable[[Page], None],
+    watch: Watch,
+    tmp_path: Path,
 ) -> None:
+    watch.expected = ["422"]
     enrolled(fleet, "BROWSE01", "Pier 3")
     page = visit("/terminals")
     accessible(page)
@@ -201,9 +207,13 @@ def test_a_terminal_is_found_and_switched_off_with_a_typed_confirmation(
     expect(page.locator("h1 [data-terminal-state=disabled]")).to_be_visible()
     expect(page.locator("[data-change=disabled]")).to_contain_text("reported stolen")
     expect(page.locator("[data-change=disabled]")).to_contain_text("operator")
+    page.screenshot(path=str(tmp_path / "terminal.png"), full_page=True)
 
 
-def test_parameters_are_set_and_nonsense_is_named(fleet: Fleet, visit: Callable[..., Page]) -> None:
+def test_parameters_are_set_and_nonsense_is_named(
+    fleet: Fleet, visit: Callable[..., Page], watch: Watch
+) -> None:
+    watch.expected = ["422"]
     enrolled(fleet, "BROWSE02", "Pier 4")
     page = visit("/terminals/BROWSE02")
     page.get_by_label("Floor limit (CNY)").fill("lots")
@@ -282,7 +292,10 @@ def test_every_way_to_pay(
         expect(page.locator("#outcome")).to_contain_text("acknowledged")
 
 
-def test_what_can_t_be_played_is_said(fleet: Fleet, visit: Callable[..., Page]) -> None:
+def test_what_can_t_be_played_is_said(
+    fleet: Fleet, visit: Callable[..., Page], watch: Watch
+) -> None:
+    watch.expected = ["422"]
     page = visit("/virtual-pos")
     page.locator("#card").select_option("plain")
     page.get_by_role("button", name="Pay").click()
