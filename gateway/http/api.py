@@ -169,9 +169,9 @@ class FrontApi:
                 429, "too-many-at-once", f"At most {PER_CALLER} at once.", retry_after_s=1
             )
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[TerminalAnswer | Refusal | None] = loop.create_future()
+        future: asyncio.Future[object] = loop.create_future()
 
-        def done(_: Waiting, result: TerminalAnswer | Refusal | None) -> None:
+        def done(_: Waiting, result: object) -> None:
             if not future.done():
                 future.set_result(result)
 
