@@ -34,11 +34,14 @@ from console.views import (
     overview,
     proofs,
     receipts,
+    rule_changes,
     rules,
     settlements,
     sign_in,
     simulations,
+    terminals,
     transactions,
+    virtual_pos,
 )
 from nodes.clock import Clock, SystemClock
 
@@ -108,6 +111,9 @@ def create_app(settings: ConsoleSettings, clock: Clock | None = None) -> FastAPI
         transactions,
         accounts,
         simulations,
+        rule_changes,
+        terminals,
+        virtual_pos,
         rules,
         adjustments,
         batches,

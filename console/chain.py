@@ -18,6 +18,7 @@ from nodes.chain.client import ChainClient
 from nodes.chain.closes import CloseKey, CloseRegistry, CloseRound
 from nodes.chain.directory import Directory, Member
 from nodes.chain.errors import ChainError
+from nodes.chain.settlements import SettlementRecord, SettlementRegistry
 
 _T = TypeVar("_T")
 
@@ -196,6 +197,21 @@ class ChainReader:
             try:
                 registry = CloseRegistry(self._client, address)
                 return registry.round(CloseKey(acquirer, issuer, currency, day), revision)
+            except ChainError as error:
+                raise ChainAway(str(error)) from error
+
+        return await asyncio.to_thread(read)
+
+    async def settlement(self, number: bytes) -> SettlementRecord | None:
+        """A statement as the SettlementRegistry holds it; None if it doesn't. ValueError without
+        one."""
+        address = self._settings.settlement_registry
+        if address is None:
+            raise ValueError("no settlement_registry is configured")
+
+        def read() -> SettlementRecord | None:
+            try:
+                return SettlementRegistry(self._client, address).record(number)
             except ChainError as error:
                 raise ChainAway(str(error)) from error
 

@@ -196,6 +196,18 @@ class Institution:
         """One break with both versions and its case's history."""
         return await self._json(f"/v1/breaks/{ref}")
 
+    async def terminals(self, filters: Mapping[str, Any]) -> Json:
+        """A page of the acquirer's terminals, by their ids."""
+        return await self._json("/v1/terminals", **filters)
+
+    async def terminal(self, terminal_id: str) -> Json:
+        """One terminal with its parameters and keys' check values."""
+        return await self._json(f"/v1/terminals/{terminal_id}")
+
+    async def terminal_history(self, terminal_id: str, cursor: str | None) -> Json:
+        """A page of what was changed of a terminal, the newest first."""
+        return await self._json(f"/v1/terminals/{terminal_id}/history", cursor=cursor, limit=20)
+
     async def settlements(self, filters: Mapping[str, Any]) -> Json:
         """A page of settlement statements, the newest first."""
         return await self._json("/v1/settlements", **filters)

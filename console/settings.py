@@ -44,6 +44,14 @@ class NodeEntry(BaseModel):
         return value
 
 
+class SimulatorEntry(BaseModel):
+    """The sandbox's terminal simulator, on the loopback (docs/terminal-simulator.md)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    url: str = Field(pattern=r"^http://(127\.0\.0\.1|localhost):[0-9]{1,5}$")
+    key: SecretStr
+
+
 class UserEntry(BaseModel):
     """One person. `members` are the institutions that they may see; "*" means all.
 
@@ -82,6 +90,8 @@ class ConsoleSettings(BaseModel):
     close_registry: str | None = None
     settlement_registry: str | None = None
     omission_registry: str | None = None
+    # Sandbox only: the terminal simulator behind the virtual POS. Without it there is no such page.
+    simulator: SimulatorEntry | None = None
     finality_depth: int = Field(default=1, ge=1)
     public_url: str | None = None  # as browsers see it; https makes the cookie Secure
     state_file: Path | None = None  # SQLite: sessions and locks; default: beside the config file

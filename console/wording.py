@@ -103,6 +103,7 @@ ACCOUNT_KINDS = {
     "settlement": "Settlement",
     "merchant": "Merchant",
     "receivable": "Receivable",
+    "offline_reserved": "Reserved for offline",
     "adjustment": "Adjustments",
 }
 
@@ -146,6 +147,10 @@ NOT_DONE = {
     "key-reused": "This form was sent before with other content: open it anew.",
     "role-too-small": "Your key at this node isn't an operator's.",
     "subject-unknown": "The card, account or product of this rule isn't known any more.",
+    "already-so": "The terminal is so already.",
+    "parameters-moved-on": "Somebody has changed the parameters meanwhile: look at them again.",
+    "parameters-invalid": "These parameters contradict each other: a payment's limit is at most a"
+    " card's, a card's at most the terminal's, and a floor limit needs a chip and offline.",
     "case-moved-on": "Somebody has moved this case on meanwhile: look at it again.",
     "case-keeper-unreachable": "The acquirer's node keeps the case and doesn't answer now. "
     "Nothing was done: try again.",
@@ -205,6 +210,8 @@ REASONS = {
     "{reversed} released; the rest expired or was set free.",
     "over_original_amount": "{amount} is more than what is left to undo or to capture.",
     "account_frozen": "The account is {status}.",
+    "offline_clone": "The card's counter {atc} was used for another offline payment: it is copied.",
+    "offline_record_invalid": "The offline record isn't one that this card has signed: {differs}.",
     "uses_exhausted": "All {limit} uses of the card are spent.",
     "insufficient_funds": "{amount} was asked for and {available} is available for it.",
     "rule_declined": "The rule “{rule}” declines payments like this.",
@@ -481,3 +488,27 @@ def words(table: dict[str, str], code: object) -> str:
     """The words of a code, or the code itself made readable."""
     text = str(code)
     return table.get(text) or text.replace("_", " ").capitalize()
+
+
+#: Terminal standing -> words and colour.
+TERMINAL_STATES = {"active": "Active", "disabled": "Disabled"}
+#: What happened to a terminal -> words.
+TERMINAL_CHANGES = {
+    "enrolled": "Enrolled",
+    "parameters": "New parameters",
+    "keys": "Next key",
+    "disabled": "Disabled",
+    "enabled": "Enabled",
+}
+#: A terminal's parameters in the order of the form; "amount", "count", "hours" or "choice".
+PARAMETERS = {
+    "floor_limit": ("Floor limit", "amount"),
+    "no_cvm_limit": ("Contactless without PIN up to", "amount"),
+    "offline_per_transaction": ("Offline, a payment", "amount"),
+    "offline_count_per_card": ("Offline, payments a card", "count"),
+    "offline_per_card": ("Offline, a card", "amount"),
+    "offline_per_terminal": ("Offline, this terminal", "amount"),
+    "offline_hours": ("Offline, hours", "count"),
+    "hotlist_max_age_hours": ("Hotlist at most so old, hours", "count"),
+}
+LANGUAGES = {"en": "English", "zh": "Chinese"}

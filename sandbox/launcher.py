@@ -88,6 +88,9 @@ def _start(network: Network, supervisor: Supervisor, report: Report, *, console:
         supervisor.wait_ready("gateway-api")
     report("Writing network.json")
     write_description(network)
+    if console:
+        supervisor.add([network.simulator_service()])
+        supervisor.wait_ready("simulator")
 
 
 def _join_for_certain(thread: threading.Thread) -> None:

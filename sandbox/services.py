@@ -25,6 +25,7 @@ from sandbox.network import (
     api_key,
     api_url,
     write_json,
+    write_private,
 )
 from sandbox.postgres import HOST, EmbeddedPostgres
 from sandbox.supervisor import Order, Service
@@ -62,6 +63,8 @@ class Network:
         self.console_url = f"http://{HOST}:{state.ports['console']}"
         self.gateway_url = f"http://{HOST}:{state.ports['gateway-http']}"
         self.front_url = f"http://{HOST}:{state.ports['gateway-api']}"
+        self.simulator_url = f"http://{HOST}:{state.ports['simulator']}"
+        self._simulator_key_file = directory.config / "simulator.key"
         self._public: dict[tuple[str, str], bytes] = {}
         for member in directory.plan.members:
             store = directory.keystore(member.member_id)
@@ -210,8 +213,14 @@ class Network:
                 "close_registry": self.state.contracts["CloseRegistry"],
                 "settlement_registry": self.state.contracts["SettlementRegistry"],
                 "omission_registry": self.state.contracts["OmissionRegistry"],
+                "simulator": {"url": self.simulator_url, "key": self._simulator_key()},
             },
         )
+        write_private(self._simulator_key_file, self._simulator_key())
+
+    def _simulator_key(self) -> str:
+        """What the virtual POS shows at the simulator; it follows from the console's secret."""
+        return hashlib.sha256(f"simulator {self.state.console_secret}".encode()).hexdigest()
 
     def _node_keys(self, username: str) -> dict[str, str]:
         """The person's own key at each node where they have one."""
@@ -286,6 +295,14 @@ class Network:
             self._http_ready(f"{self.front_url}/health"),
             4,
         )
+
+    def simulator_service(self) -> Service:
+        """The terminal simulator behind the virtual POS; reads network.json."""
+        args = ["--network", str(self.directory.network_file)]
+        args += ["--port", str(self.state.ports["simulator"])]
+        args += ["--key-file", str(self._simulator_key_file)]
+        ready = self._http_ready(f"{self.simulator_url}/health")
+        return self._python("simulator", "sandbox.terminals.service", args, ready, 5)
 
     def console_service(self) -> Service:
         """The console."""

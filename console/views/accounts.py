@@ -6,12 +6,12 @@ import asyncio
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Form, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from console import presentation, wording
-from console.institutions import Institution, Json, NodeAway, NodeRefusal, NotKnown
-from console.session import Chosen, SignedIn
+from console.institutions import Institution, Json, NodeAway, NodeRefusal, NotDone, NotKnown
+from console.session import Chosen, Forbidden, SignedIn
 from console.templating import is_for, render
 
 router = APIRouter(prefix="/i/{member_id}")
@@ -122,6 +122,40 @@ async def account(
         context["pin_tries"] = PIN_TRIES
         context["acts"] = institution.lets_act(user.username)
     return render(request, "account.html", context)
+
+
+@router.post("/accounts/{account_id}/status")
+async def change_status(
+    request: Request,
+    institution: Chosen,
+    user: SignedIn,
+    account_id: AccountId,
+    status: Annotated[str, Form(max_length=10)] = "",
+    reason: Annotated[str, Form(max_length=200)] = "",
+    confirm: Annotated[str, Form(max_length=20)] = "",
+) -> Response:
+    """Freeze an account or open it again; the account's number confirms it."""
+    if not institution.lets_act(user.username):
+        raise Forbidden
+    refusal = ""
+    if status not in ("frozen", "open"):
+        refusal = "An account is frozen or opened here."
+    elif not reason.strip():
+        refusal = "A reason is needed: it stands in the audit log."
+    elif confirm.strip() != str(account_id):
+        refusal = f"Type the account's number, {account_id}, to confirm."
+    else:
+        document = {"status": status, "reason": reason.strip()}
+        try:
+            path = f"/v1/accounts/{account_id}/status"
+            await institution.act(user.username, path, document)
+        except NotDone as error:
+            refusal = wording.not_done(error.kind, error.detail)
+    address = f"/i/{institution.member_id}/accounts/{account_id}"
+    if not refusal:
+        return RedirectResponse(address, 303)
+    context = {"active": "accounts", "refusal": refusal, "back": address}
+    return render(request, "not_done.html", context, status=409)
 
 
 def history(versions: list[Json]) -> list[Json]:

@@ -89,11 +89,11 @@ async def propose(
         )
     except NotDone as error:
         context = {
-            "active": "closes",
+            "active": "settlements",
             "refusal": wording.not_done(error.kind, error.detail),
             "back": f"/i/{institution.member_id}/closes/{close_id}",
         }
-        return render(request, "settlement_refused.html", context, status=409)
+        return render(request, "not_done.html", context, status=409)
     return RedirectResponse(f"/i/{institution.member_id}/settlements?close_id={close_id}", 303)
 
 
@@ -188,6 +188,19 @@ def _may_act(institution: Institution, username: str) -> None:
         raise Forbidden
 
 
+async def _chain_state(request: Request, number: str) -> str:
+    """The contract's state of a statement, read by the console: NONE if it holds none,
+    AWAY if the chain doesn't answer, "" if the console isn't configured with the contract."""
+    console = request.app.state.console
+    if console.settings.settlement_registry is None:
+        return ""
+    try:
+        held = await console.chain.settlement(bytes.fromhex(number))
+    except ChainAway:
+        return "AWAY"
+    return held.state.name if held else "NONE"
+
+
 async def _members(request: Request) -> dict[str, Member] | None:
     """The members as the chain has them, with their keys of all times; None without it."""
     try:
@@ -212,6 +225,7 @@ async def _one(
         "active": "settlements",
         "item": item,
         "signed": signatures(item, await _members(request)),
+        "chain_state": await _chain_state(request, number),
         "way": WAY,
         "reached": reached(item),
         "acts": institution.lets_act(username),

@@ -32,7 +32,7 @@ from gateway.http.front_link import FrontLink
 from gateway.http.problems import ApiProblem
 from gateway.http.requests import Accepting
 from gateway.iso8583.spec import Suite
-from gateway.pos.dispatch import Dispatcher, Waiting
+from gateway.pos.dispatch import Decision, Dispatcher, Waiting
 from gateway.pos.framing import Header
 from gateway.pos.response_codes import Refusal
 from gateway.pos.session import Address
@@ -169,9 +169,9 @@ class FrontApi:
                 429, "too-many-at-once", f"At most {PER_CALLER} at once.", retry_after_s=1
             )
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[object] = loop.create_future()
+        future: asyncio.Future[Decision | Refusal | None] = loop.create_future()
 
-        def done(_: Waiting, result: object) -> None:
+        def done(_: Waiting, result: Decision | Refusal | None) -> None:
             if not future.done():
                 future.set_result(result)
 

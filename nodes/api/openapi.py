@@ -21,6 +21,7 @@ from nodes.authorization.model import (
     TerminalAnswers,
     TerminalBatch,
 )
+from nodes.authorization.services import ServiceAnswers, ServiceBatch
 
 _PUBLIC = {
     "/v1/health",
@@ -30,7 +31,13 @@ _PUBLIC = {
     "/v1/receipts/{txid}/proof",
     "/v1/receipts/{txid}/roots",
 }
-_MEMBERS_ONLY = {"/v1/feed", "/v1/comparisons", "/v1/case-events", "/v1/case-steps"}
+_MEMBERS_ONLY = {
+    "/v1/feed",
+    "/v1/comparisons",
+    "/v1/case-events",
+    "/v1/case-steps",
+    "/v1/offline/hotlist",
+}
 _GATEWAYS_ONLY = {
     "/v1/front/key",
     "/v1/front/orders",
@@ -118,13 +125,21 @@ def _made(app: FastAPI) -> dict[str, Any]:
         schemas.pop(unused, None)
     schemas["Problem"] = _problem_schema()
     _, structs = msgspec.json.schema_components(
-        (TerminalBatch, TerminalAnswers, AuthorizationBatch, AuthorizationAnswers, FeedPage),
+        (
+            TerminalBatch,
+            TerminalAnswers,
+            AuthorizationBatch,
+            AuthorizationAnswers,
+            ServiceBatch,
+            ServiceAnswers,
+            FeedPage,
+        ),
         ref_template="#/components/schemas/{name}",
     )
-    for name in ("TerminalBatch", "AuthorizationBatch"):
+    for name in ("TerminalBatch", "AuthorizationBatch", "ServiceBatch"):
         structs[name]["properties"]["requests"] |= {"minItems": 1, "maxItems": hot.MAX_REQUESTS}
         structs[name]["additionalProperties"] = False
-    for name in ("TerminalRequest", "AuthorizationRequest"):
+    for name in ("TerminalRequest", "AuthorizationRequest", "ServiceRequest"):
         structs[name]["additionalProperties"] = False
     schemas.update(structs)
     components["securitySchemes"] = {
@@ -142,6 +157,11 @@ def _made(app: FastAPI) -> dict[str, Any]:
             operation["security"] = _security(path)
     paths[hot.TERMINAL_REQUESTS] = {
         "post": _batch_operation("Authorize a batch of terminals' requests", "gateways", "Terminal")
+    }
+    paths[hot.TERMINAL_SERVICES] = {
+        "post": _batch_operation(
+            "Close terminals' batches, take uploads, give downloads", "gateways", "Service"
+        )
     }
     paths[hot.AUTHORIZATIONS] = {
         "post": _batch_operation(

@@ -93,7 +93,9 @@ def test_a_statement_shows_each_signatures_address_time_and_transaction(
         address = closing.pair.chain.operators[member].address
         expect(signer.locator(f'[title="{address}"]')).to_be_visible()
         expect(signer).to_contain_text("its operator")
+    expect(page.locator("[data-chain-state=CONFIRMED]")).to_be_visible()
     page.goto(f"{closing.home()}/settlements/{closing.statements[ONE_SIGNED]}")
+    expect(page.locator("[data-chain-state=PROPOSED]")).to_be_visible()
     expect(page.locator("[data-signer=issuer][data-signed=no]")).to_be_visible()
     expect(page.get_by_text("the other one has to countersign")).to_be_visible()
     expect(page.get_by_role("button", name="Countersign")).to_have_count(0)

@@ -193,7 +193,7 @@ def _key(request: AuthorizationRequest, message_class: str) -> bytes:
 
 def fingerprint_of(request: AuthorizationRequest, lookup: bytes | None) -> bytes:
     """SHA-256 over what makes the content; the card number enters by its keyed look-up value."""
-    content = (
+    content: tuple[object, ...] = (
         request.txid,
         request.kind.value,
         request.amount,
@@ -205,16 +205,10 @@ def fingerprint_of(request: AuthorizationRequest, lookup: bytes | None) -> bytes
         request.salt_fin,
         request.partial_ok,
         request.final,
-        *_beside(request),
     )
+    if request.offline is not None or request.advice:
+        content = (*content, request.advice, request.offline)
     return hashlib.sha256(_ENCODE(content)).digest()
-
-
-def _beside(request: AuthorizationRequest) -> tuple[object, ...]:
-    """What only some requests have."""
-    if request.offline is None and not request.advice:
-        return ()
-    return (request.advice, request.offline)
 
 
 _ENCODE = msgspec.msgpack.Encoder().encode

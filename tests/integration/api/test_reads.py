@@ -499,6 +499,7 @@ def schema(nodes: TwoNodes) -> Iterator[dict[str, Any]]:
 def test_the_schema_covers_every_endpoint_the_batch_ones_too(schema: dict[str, Any]) -> None:
     for path, name in (
         ("/v1/terminal-requests", "Terminal"),
+        ("/v1/terminal-services", "Service"),
         ("/v1/authorizations", "Authorization"),
     ):
         operation = schema["paths"][path]["post"]
@@ -535,7 +536,7 @@ def test_every_operation_with_every_caller(nodes: TwoNodes, schema: dict[str, An
         "/v1/case-events",
         "/v1/case-steps",
     }
-    hot = {"/v1/terminal-requests", "/v1/authorizations"}
+    hot = {"/v1/terminal-requests", "/v1/terminal-services", "/v1/authorizations"}
 
     async def as_member(name: str, method: str, path: str) -> int:
         async with nodes.issuer.client(name) as client:
@@ -562,6 +563,8 @@ def test_every_operation_with_every_caller(nodes: TwoNodes, schema: dict[str, An
                 close_id=1,
                 break_ref="0" * 64,
                 terminal_id="T0000001",
+                epoch=1,
+                settlement_id=1,
             )
             nodes.issuer.server.front.keeper.forget_failures()
             if path == "/v1/transactions/stream":

@@ -48,8 +48,10 @@ def deliver_reversals(nodes: TwoNodes) -> int:
     with psycopg.connect(network.acquirer_db.dsn, autocommit=True) as connection:
         connection.execute("UPDATE reversal_queue SET next_attempt_ms = 0 WHERE done_ms IS NULL")
         rows = take_reversals(connection, acquirer)
-        assert network.link.issuer is not None
-        answers = asyncio.run(network.link.issuer.authorize([request_of(row) for row in rows]))
+        # Another process of the issuer: the one that is served has its own event loop.
+        issuer = network.new_issuer()
+        answers = asyncio.run(issuer.authorize([request_of(row) for row in rows]))
+        issuer.close()
         return settle_reversals(connection, acquirer, list(zip(rows, answers, strict=True)))
 
 
