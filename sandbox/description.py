@@ -51,6 +51,7 @@ def describe(network: Network) -> dict[str, Any]:
                 "acquirer": ACQUIRER,
                 "iso8583": {"host": HOST, "port": state.ports["gateway"]},
                 "http": network.gateway_url,
+                "api": network.front_url,
                 # What simulated terminals' keys are derived from.
                 "master_key": network.directory.keystore("gateway").secret("master").hex(),
             }
