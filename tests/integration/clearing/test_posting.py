@@ -218,7 +218,7 @@ def test_effects_are_alike_in_sql_and_in_python(pair: Pair) -> None:
             pair.acquirer.write(mine)
             made[mine.txid] = (kind, outcome.value)
             originals.append(mine.txid)
-    for kind in queries.KINDS:
+    for kind in day_queries.KINDS:
         for original in originals:
             outcome = Outcome.APPROVED.value
             mine, _ = pair.pair(kind=Kind(kind).value, outcome=outcome, original_txid=original)
