@@ -76,8 +76,13 @@ fmt: setup-dev ## Format the code
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: setup ## Measure throughput against PostgreSQL's own TPC-B; writes var/bench.json
-	@exec $(BIN)/countersign bench $(BENCH_ARGS)
+bench: setup ## Measure against PostgreSQL's own TPC-B, then gateway and sealing; var/bench*.json
+	@$(BIN)/countersign bench $(BENCH_ARGS)
+ifeq ($(strip $(BENCH_ARGS)),)
+	@status=0; for part in bench-gateway bench-sealing; do \
+	  $(BIN)/countersign $$part || status=$$?; \
+	done; exit $$status
+endif
 
 tamper: setup ## Tamper with all evidence, count what is found; writes var/tamper.json
 	@exec $(BIN)/countersign tamper --count $(COUNT) --seed $(SEED)

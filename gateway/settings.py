@@ -84,6 +84,9 @@ class GatewaySettings(_Strict):
     port: _Port  # ISO 8583 over TCP, dialect bcd-tpdu; 0: any free one
     listeners: list[ListenerSettings] = []  # the same in other dialects, on the same host
     http_port: _Port  # GET /health and /metrics, on the same host
+    #: The HTTP API's port and public URL; it is a process of its own (gateway/http/server.py).
+    api_port: _Port | None = None
+    api_url: Annotated[str, Field(pattern=r"^https?://[!-~]{1,40}$")] | None = None
     acquirer: str  # member id
     node_url: str
     node_message_key: _Ed25519Key  # the node's answers are verified with it

@@ -20,7 +20,7 @@ from nodes.bootstrap import Node
 from nodes.chain.closes import CloseRegistry
 from nodes.chain.evidence import Evidence
 from nodes.chain.settlements import SettlementRegistry
-from nodes.clearing import queries
+from nodes.clearing import case_queries, queries
 from nodes.clearing.model import CaseOutcome, CaseStep
 from nodes.clearing.operations.cases import NODE, advance_late, end_cases, take_over
 from nodes.clearing.operations.closing import ClosingTerms, close_days
@@ -167,13 +167,13 @@ class DayJobs:
         """Take over the cases that acquirers keep."""
         node, taken = self._node, 0
         with transaction(node.engine) as connection:
-            acquirers = queries.acquirers_with_closes(connection)
+            acquirers = case_queries.acquirers_with_closes(connection)
         for acquirer in acquirers:
             client = self._client(acquirer)
             if client is None:
                 continue
             with transaction(node.engine) as connection:
-                after = queries.case_cursor(connection, acquirer)
+                after = case_queries.case_cursor(connection, acquirer)
             try:
                 events = self._run(case_events_since(client, after))
             except (NodeUnreachable, NodeRefused) as error:
@@ -187,7 +187,7 @@ class DayJobs:
     def _report(self, ref: bytes, step: CaseStep, entry: bytes | None) -> int:
         """Tell the keeper of a case what these books have done; 1 once it has taken it."""
         with transaction(self._node.engine) as connection:
-            files = queries.case_files(connection, refs=[ref])
+            files = case_queries.case_files(connection, refs=[ref])
             staged = queries.close_by_id(connection, files[0].found["close_id"]) if files else None
         client = self._client(staged.close.key.acquirer) if staged else None
         if client is None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +21,7 @@ from celery import Celery
 from celery.beat import EmbeddedService, Scheduler
 from pgmq.install import get_embedded_install_sql
 
-from nodes.acquiring.online.delivering import collect, deliver_due
+from nodes.acquirer_jobs import AcquirerJobs
 from nodes.anchoring import feed_queries, queries
 from nodes.anchoring.event_store import record_keys
 from nodes.anchoring.model import LogIdentity
@@ -43,25 +42,10 @@ from nodes.anchoring.operations.answering import ClaimWatch, answer_claims
 from nodes.anchoring.operations.event_sealing import seal_events
 from nodes.anchoring.rules import BUSY_ROWS, RowUnsound, may_wait
 from nodes.anchoring.store import transaction
-from nodes.api.client import HotlistEntry, NodeClient, NodePeer, NodeRefused, NodeUnreachable
-from nodes.authorization.batching import LedgerUnavailable
-from nodes.authorization.model import AuthorizationAnswer, AuthorizationRequest
+from nodes.api.client import NodeClient, NodePeer, NodeRefused, NodeUnreachable
 from nodes.authorization.operations.booking import AccountBusy
 from nodes.authorization.operations.checking import IssuerUnknown
 from nodes.authorization.operations.expiring import expire_holds
-from nodes.authorization.operations.forwarding import (
-    forwarded_request,
-    recover_pending,
-    request_of,
-    settle_forwards,
-    settle_reversals,
-    take_forwards,
-    take_reversals,
-)
-from nodes.authorization.service import IssuerUnreachable
-from nodes.authorization.store import hotlist
-from nodes.authorization.store.acquirer import QueuedReversal
-from nodes.authorization.store.batches import roll_lines
 from nodes.bootstrap import Node
 from nodes.chain.challenges import OmissionRegistry
 from nodes.chain.directory import Member
@@ -88,7 +72,6 @@ CLAIMS_S = 10.0
 _CLOSE_S = 10.0
 #: How old an acquirer's copy of the hotlist gets, while all issuers are there.
 _HOTLIST_S = 30.0
-_ISSUER_TIMEOUT_MS = 5_000
 _FEED_PAGE = 200
 #: Outages, which pass: the next ring tries again.
 _OUTAGES = (
@@ -118,7 +101,6 @@ class Jobs:
     """What the tasks do, for one node. Used by one thread."""
 
     def __init__(self, node: Node) -> None:
-        settings = node.settings
         self._node = node
         self._runner = asyncio.Runner()
         self._feeds: dict[str, tuple[Member, NodeClient]] = {}
@@ -127,9 +109,8 @@ class Jobs:
         self._context: AnchorContext | None = None
         self._claims = ClaimWatch()
         self._noted_keys: list[tuple[str, bytes, int, int | None]] = []
-        self._acquirer = node.make_acquirer() if "acquirer" in settings.roles else None
         self._days = DayJobs(node, self._runner)
-        self._sending: threading.Thread | None = None
+        self.acquirer = AcquirerJobs(node, self._runner, self._client_of, _ring)
 
     def close(self) -> None:
         """Close the connections to other nodes."""
@@ -215,141 +196,6 @@ class Jobs:
         """Check what issuers have signed of their answers; how many."""
         return self._days.check_answers()
 
-    def recover_pending(self) -> int:
-        """Close requests that a crash left open."""
-        if self._acquirer is None:
-            return 0
-        with transaction(self._node.engine) as connection:
-            return recover_pending(connection, self._acquirer)
-
-    def forward_reversals(self) -> int:
-        """Send due reversals to their issuers; how many were acknowledged."""
-        if self._acquirer is None:
-            return 0
-        with transaction(self._node.engine) as connection:
-            taken = take_reversals(connection, self._acquirer)
-        by_issuer: dict[str, list[QueuedReversal]] = {}
-        for row in taken:
-            by_issuer.setdefault(row.issuer, []).append(row)
-        settled = 0
-        for issuer, rows in by_issuer.items():
-            try:
-                answers = self._runner.run(self._ask(issuer, rows))
-            except IssuerUnreachable as error:
-                log.warning("reversals_not_acknowledged", issuer=issuer, why=str(error))
-                continue
-            with transaction(self._node.engine) as connection:
-                pairs = list(zip(rows, answers, strict=True))
-                settled += settle_reversals(connection, self._acquirer, pairs)
-        return settled
-
-    async def _ask(self, issuer: str, rows: list[QueuedReversal]) -> list[AuthorizationAnswer]:
-        now_ms = self._node.clock.now_ms()
-        deadline_ms = now_ms + _ISSUER_TIMEOUT_MS
-        requests = [request_of(row) for row in rows]
-        if issuer == self._node.member_id:
-            return await self._node.authorizer.authorize(requests)
-        return await self._node.link.authorize(issuer, requests, deadline_ms)
-
-    def forward_advices(self) -> int:
-        """Send due advices and completions to their issuers; how many were answered."""
-        if self._acquirer is None or self._acquirer.vault is None:
-            return 0
-        with transaction(self._node.engine) as connection:
-            taken = take_forwards(connection, self._acquirer)
-        settled = 0
-        for issuer in sorted({row.issuer for row in taken}):
-            rows = [row for row in taken if row.issuer == issuer]
-            deadline_ms = self._node.clock.now_ms() + _ISSUER_TIMEOUT_MS
-            requests = [forwarded_request(self._acquirer, row, deadline_ms) for row in rows]
-            try:
-                answers = self._runner.run(self._authorize(issuer, requests, deadline_ms))
-            except (IssuerUnreachable, LedgerUnavailable) as error:
-                log.warning("advices_not_acknowledged", issuer=issuer, why=str(error))
-                continue
-            with transaction(self._node.engine) as connection:
-                pairs = list(zip(rows, answers, strict=True))
-                settled += settle_forwards(connection, self._acquirer, pairs)
-        return settled
-
-    async def _authorize(
-        self, issuer: str, requests: list[AuthorizationRequest], deadline_ms: int
-    ) -> list[AuthorizationAnswer]:
-        if issuer == self._node.member_id:
-            return await self._node.authorizer.authorize(requests)
-        return await self._node.link.authorize(issuer, requests, deadline_ms)
-
-    def roll_batches(self) -> int:
-        """Take new transactions into their terminals' batches; how many were looked at."""
-        if self._acquirer is None:
-            return 0
-        rolled = 0
-        while True:
-            with transaction(self._node.engine) as connection:
-                count = roll_lines(connection)
-            rolled += count
-            if not count:
-                return rolled
-
-    def copy_hotlists(self) -> int:
-        """Take what is new in issuers' hotlists; how many entries."""
-        if self._acquirer is None:
-            return 0
-        node, copied = self._node, 0
-        for member in node.directory.members():
-            if not member.active or "issuer" not in member.roles:
-                continue
-            try:
-                copied += self._copy_hotlist(member)
-            except (NodeUnreachable, NodeRefused) as error:
-                log.warning("hotlist_not_copied", issuer=member.member_id, why=str(error))
-        return copied
-
-    def _copy_hotlist(self, member: Member) -> int:
-        node, issuer, copied = self._node, member.member_id, 0
-        while True:
-            asked_ms = node.clock.now_ms()
-            entries: list[HotlistEntry] = []
-            if issuer != node.member_id:
-                with transaction(node.engine) as connection:
-                    after = hotlist.last_version(connection, issuer)
-                entries = self._runner.run(self._feed_client(member).hotlist(after, _FEED_PAGE))
-            with transaction(node.engine) as connection:
-                rows = [(e.version, e.card_key_id, e.listed, e.reason, e.at_ms) for e in entries]
-                hotlist.copy_entries(connection, issuer, rows)
-                if len(entries) < _FEED_PAGE:
-                    hotlist.checked(connection, issuer, asked_ms)
-            copied += len(entries)
-            if len(entries) < _FEED_PAGE:
-                return copied
-
-    def collect_webhooks(self) -> int:
-        """Make messages of what has been recorded since; and see that what is due is sent."""
-        settings = self._node.settings
-        if "acquirer" not in settings.roles:
-            return 0
-        made = collect(self._node.engine, self._node.clock.now_ms())
-        if self._sending is None or not self._sending.is_alive():
-            # Endpoints may be slow, and nothing else here shall wait for them.
-            self._sending = threading.Thread(target=self._send_webhooks, daemon=True)
-            self._sending.start()
-        return made
-
-    def _send_webhooks(self) -> None:
-        node = self._node
-        seed = node.keystore.secret("message")
-
-        def send() -> int:
-            return deliver_due(
-                node.engine,
-                seed,
-                node.clock.now_ms(),
-                private_allowed=node.settings.webhooks_to_private,
-            )
-
-        while _ring("send_webhooks", send):
-            pass
-
     def close_days(self) -> int:
         """Close the business dates that are over; how many."""
         return self._days.close()
@@ -395,12 +241,12 @@ class Jobs:
         while True:
             with transaction(self._node.engine) as connection:
                 after = feed_queries.feed_cursor(connection, member.member_id)
-            items = self._runner.run(self._feed_client(member).feed(after, _FEED_PAGE))
+            items = self._runner.run(self._client_of(member).feed(after, _FEED_PAGE))
             recorded += record_feed(self._node.engine, member.member_id, items, self._node.clock)
             if len(items) < _FEED_PAGE:
                 return recorded
 
-    def _feed_client(self, member: Member) -> NodeClient:
+    def _client_of(self, member: Member) -> NodeClient:
         known = self._feeds.get(member.member_id)
         if known is not None and known[0] == member:
             return known[1]
@@ -436,13 +282,13 @@ def make_celery(node: Node, jobs: Jobs) -> Celery:
     _add_task(app, "publish", jobs.publish, then="confirm")
     _add_task(app, "confirm", jobs.confirm)
     _add_task(app, "answer_claims", jobs.answer_claims)
-    _add_task(app, "forward_reversals", jobs.forward_reversals)
-    _add_task(app, "recover_pending", jobs.recover_pending)
-    _add_task(app, "forward_advices", jobs.forward_advices)
-    _add_task(app, "roll_batches", jobs.roll_batches)
-    _add_task(app, "copy_hotlists", jobs.copy_hotlists)
+    _add_task(app, "forward_reversals", jobs.acquirer.forward_reversals)
+    _add_task(app, "recover_pending", jobs.acquirer.recover_pending)
+    _add_task(app, "forward_advices", jobs.acquirer.forward_advices)
+    _add_task(app, "roll_batches", jobs.acquirer.roll_batches)
+    _add_task(app, "copy_hotlists", jobs.acquirer.copy_hotlists)
     _add_task(app, "check_answers", jobs.check_answers)
-    _add_task(app, "collect_webhooks", jobs.collect_webhooks)
+    _add_task(app, "collect_webhooks", jobs.acquirer.collect_webhooks)
     _add_task(app, "expire_holds", jobs.expire_holds)
     _add_task(app, "pull_feed", jobs.pull_feed)
     _add_task(app, "close_days", jobs.close_days, then="post_closes")

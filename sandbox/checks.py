@@ -31,7 +31,7 @@ from sandbox.traffic import Day, Step, merchant_member
 _ANCHORED_WITHIN_S = 90.0
 _MERCHANT_WITHIN_S = 60.0
 #: Closing, comparing and both signatures.
-_SETTLED_WITHIN_S = 75.0
+_SETTLED_WITHIN_S = 100.0
 
 
 @dataclass(frozen=True)

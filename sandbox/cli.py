@@ -18,6 +18,7 @@ def make_app() -> typer.Typer:
 
     from sandbox.commands.audit import audit
     from sandbox.commands.bench import bench
+    from sandbox.commands.bench_gateway import bench_gateway
     from sandbox.commands.bench_proofs import bench_proofs
     from sandbox.commands.bench_reconcile import bench_reconcile
     from sandbox.commands.bench_sealing import bench_sealing
@@ -28,6 +29,7 @@ def make_app() -> typer.Typer:
     from sandbox.commands.receipt import receipt
     from sandbox.commands.reconcile import reconcile
     from sandbox.commands.roots import roots
+    from sandbox.commands.settle import settle
     from sandbox.commands.tamper import tamper
     from sandbox.commands.terminal import terminal
     from sandbox.commands.verify import verify
@@ -48,12 +50,14 @@ def make_app() -> typer.Typer:
     app.command("verify-ledger")(verify_ledger)
     app.command("check-invariants")(check_invariants)
     app.command()(reconcile)
+    app.command()(settle)
     app.command()(audit)
     app.add_typer(terminal)
     app.command()(bench)
     app.command("bench-reconcile")(bench_reconcile)
     app.command("bench-proofs")(bench_proofs)
     app.command("bench-sealing")(bench_sealing)
+    app.command("bench-gateway")(bench_gateway)
     app.command()(tamper)
     app.command()(fuzz)
     return app

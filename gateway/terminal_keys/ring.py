@@ -234,6 +234,8 @@ class KeyRing:
             self._hsm.derive_dukpt(base, serial, dict(zip(uses, keys.names(), strict=True)))
         except ValueError:
             return None
+        self._left.difference_update(keys.names())
+        self._leaving.difference_update(keys.names())
         self._transactions[name] = keys
         if len(self._transactions) > _DUKPT_HELD:
             self._forget(self._transactions.popitem(last=False)[1])

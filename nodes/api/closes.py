@@ -30,10 +30,10 @@ from nodes.api.node import ApiNode
 from nodes.api.problems import Problem, unavailable
 from nodes.api.reads import bytes_of_hex, cursor_of, number_of_cursor
 from nodes.api.schemas import Nothing, Page
-from nodes.clearing import queries
+from nodes.clearing import case_queries, queries
+from nodes.clearing.case_queries import CaseFile
 from nodes.clearing.model import BreakKind, CaseOutcome, CaseState, CaseStep, CloseStage, Resolution
 from nodes.clearing.operations.cases import take_over, take_step
-from nodes.clearing.queries import CaseFile
 from nodes.clearing.rules.cases import owner
 from nodes.clock import to_datetime
 from nodes.crypto.http_signatures import MessageSigner
@@ -79,7 +79,7 @@ def get_close(node: TheNode, close_id: CloseId) -> CloseDetail:
         if not rows or rows[0]["close_id"] != close_id:
             raise Problem(404, "close-unknown", "There is no such close here.")
         stages = queries.stages_of(connection, close_id)
-        files = queries.case_files(connection, close_id=close_id)[:_BREAKS_SHOWN]
+        files = case_queries.case_files(connection, close_id=close_id)[:_BREAKS_SHOWN]
         shown = [BreakItem(**_break(node, rows[0], file)) for file in files]
     return CloseDetail(**_close(rows[0]), stages=stages, break_items=shown)
 
@@ -109,7 +109,7 @@ def list_breaks(
 ) -> Page[BreakItem]:
     """Breaks, the newest first; `kind` as they were found."""
     with transaction(node.engine) as connection:
-        found = queries.find_breaks(
+        found = case_queries.find_breaks(
             connection,
             limit=limit + 1,
             before=number_of_cursor(cursor),
@@ -117,7 +117,9 @@ def list_breaks(
             kind=kind.value if kind else None,
         )
         refs = [ref for _, ref in found[:limit]]
-        files = {file.case.break_ref: file for file in queries.case_files(connection, refs=refs)}
+        files = {
+            file.case.break_ref: file for file in case_queries.case_files(connection, refs=refs)
+        }
         parties = _closes_of(connection, list(files.values()))
     ordered = [files[ref] for ref in refs]
     items = [BreakItem(**_break(node, parties[f.found["close_id"]], f)) for f in ordered]
@@ -187,7 +189,7 @@ async def _act(
 
 def _keeper(node: ApiNode, ref: bytes) -> str:
     with transaction(node.engine) as connection:
-        files = queries.case_files(connection, refs=[ref])
+        files = case_queries.case_files(connection, refs=[ref])
         if not files:
             raise Problem(404, "break-unknown", "There is no such break here.")
         staged = queries.close_by_id(connection, files[0].found["close_id"])
@@ -260,7 +262,7 @@ def _away(keeper: str) -> Problem:
 
 def _cursor(node: ApiNode, acquirer: str) -> int:
     with transaction(node.engine) as connection:
-        return queries.case_cursor(connection, acquirer)
+        return case_queries.case_cursor(connection, acquirer)
 
 
 # --- how they are shown ------------------------------------------------------------------------
@@ -268,7 +270,7 @@ def _cursor(node: ApiNode, acquirer: str) -> int:
 
 def _shown(node: ApiNode, ref: bytes) -> BreakDetail:
     with transaction(node.engine) as connection:
-        files = queries.case_files(connection, refs=[ref], detail=True)
+        files = case_queries.case_files(connection, refs=[ref], detail=True)
         if not files:
             raise Problem(404, "break-unknown", "There is no such break here.")
         parties = _closes_of(connection, files)

@@ -20,7 +20,7 @@ from nodes.api.clearing_client import EVENTS_MEDIA_TYPE, CaseEvents, StepRequest
 from nodes.api.dependencies import TheNode
 from nodes.api.node import ApiNode
 from nodes.api.problems import Problem
-from nodes.clearing import queries
+from nodes.clearing import case_queries, queries
 from nodes.clearing.model import CaseStep, CloseStage, Resolution
 from nodes.clearing.operations.cases import events_for, take_step
 from nodes.clearing.rules.cases import corrected_party
@@ -150,7 +150,7 @@ def _take(
     resolution: Resolution | None,
 ) -> None:
     with transaction(node.engine) as connection:
-        files = queries.case_files(connection, refs=[asked.break_ref])
+        files = case_queries.case_files(connection, refs=[asked.break_ref])
         staged = queries.close_by_id(connection, files[0].found["close_id"]) if files else None
         if staged is None or staged.close.party != "acquirer" or staged.close.key.issuer != issuer:
             raise Problem(404, "break-unknown", "There is no such break here.")

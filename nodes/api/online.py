@@ -47,7 +47,7 @@ _STATUS_OF = {
 }
 KeyId = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 _OrderId = Annotated[str, Field(pattern=r"^[A-Z2-7]{16}$")]
-_Url = Annotated[str, Field(max_length=80, pattern=r"^https?://[!-~]+$")]
+_Url = Annotated[str, Field(max_length=87, pattern=r"^https?://[!-~]+$")]
 
 
 class NewFrontKey(Sent):

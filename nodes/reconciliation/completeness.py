@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 import psycopg
+from msgspec.structs import replace
 
 from nodes import ids
 from nodes.anchoring import queries, tree
@@ -25,10 +26,12 @@ from nodes.anchoring.receipt import (
     promise_is_signed,
 )
 from nodes.anchoring.rules import RowUnsound, row_evidence
+from nodes.authorization.operations.checking import unsigned_rows
+from nodes.authorization.store.answers import shares_of_pair
 from nodes.chain.anchors import Anchor, AnchorHead
 from nodes.chain.closes import ConfirmedClose
+from nodes.clearing.day_queries import salted_items
 from nodes.clearing.model import DayItems, DayKey, Item, Totals
-from nodes.clearing.queries import salted_items
 from nodes.clearing.rules.closing import close_root, effect, totals_hash, totals_of, totals_salt
 from nodes.crypto.merkle import EMPTY_ROOT, leaf_hash
 
@@ -56,6 +59,7 @@ class Lack(StrEnum):
     CLOSE_NOT_ANCHORED = "CLOSE_NOT_ANCHORED"
     OPENING_MISMATCH = "OPENING_MISMATCH"
     TOTALS_MISMATCH = "TOTALS_MISMATCH"
+    UNSIGNED = "UNSIGNED"
     PROMISE_INVALID = "PROMISE_INVALID"
     PROMISE_OVERDUE = "PROMISE_OVERDUE"
 
@@ -77,6 +81,7 @@ _MEANINGS = {
     Lack.CLOSE_NOT_ANCHORED: "an item of a confirmed close is not in an anchored log",
     Lack.OPENING_MISMATCH: "a row does not lead to its own C: its numbers can't be counted",
     Lack.TOTALS_MISMATCH: "the opened rows do not add up to the confirmed totals",
+    Lack.UNSIGNED: "the acquirer has no signature of the issuer's over this entry",
     Lack.PROMISE_INVALID: "it is no promise that one of the two has signed",
     Lack.PROMISE_OVERDUE: "the deadline is over and the entry is not in the anchored log",
 }
@@ -120,6 +125,8 @@ class AuditReport:
     issuer: str
     logs: list[LogSummary] = field(default_factory=list)
     newest_pair_seq: int = 0
+    #: Entries of the acquirer's log that the issuer has signed; None: not looked at.
+    signed: int | None = None
     #: Numbers that one log has and the other's anchor doesn't reach yet.
     waiting: int = 0
     closes: list[CloseSummary] = field(default_factory=list)
@@ -177,11 +184,15 @@ class CompletenessCheck:
         *,
         now_s: int,
         grace_s: int,
+        message_keys: Sequence[bytes] = (),
         progress: Progress = lambda what, done, total: None,
     ) -> None:
+        """`message_keys`: the issuer's, by the chain, the present one first; none: its signatures
+        over its answers aren't looked at."""
         self._parties = {"acquirer": acquirer, "issuer": issuer}
         self._anchors = anchors
         self._now_s, self._grace_s = now_s, grace_s
+        self._message_keys = message_keys
         self._progress = progress
         self._pair_id = ids.pair_id(acquirer.member_id, issuer.member_id)
         self._logs: dict[str, _Log] = {}
@@ -199,6 +210,8 @@ class CompletenessCheck:
         for name, party in self._parties.items():
             self._logs[name] = self._read_log(party, {(p.txid, p.commitment) for p in read})
         self._check_numbers()
+        if self._message_keys and self._logs["acquirer"].holds:
+            self._check_signatures()
         for place, (key, confirmed) in enumerate(closes):
             self._progress("Checking closes", place, len(closes))
             self._check_close(key, confirmed)
@@ -281,6 +294,29 @@ class CompletenessCheck:
             self.report.add(lack, place)
         if len(found) > _NAMED:
             self.report.add(lack, f"and {len(found) - _NAMED} more")
+
+    def _check_signatures(self) -> None:
+        """The issuer's signature over each entry of the acquirer's log: what is anchored counts,
+        not what the acquirer's row says."""
+        acquirer, issuer = self._parties["acquirer"], self._parties["issuer"]
+        entries = self._logs["acquirer"].by_seq
+        unsigned = {txid: (number, commitment) for number, (txid, commitment) in entries.items()}
+        total = len(unsigned)
+        pages = shares_of_pair(acquirer.connection, acquirer.member_id, issuer.member_id)
+        for page in pages:
+            anchored = [
+                replace(row, commitment=unsigned[row.txid][1], pair_seq=unsigned[row.txid][0])
+                for row in page
+                if row.txid in unsigned
+            ]
+            wrong = set(unsigned_rows(anchored, lambda _: self._message_keys))
+            for row in anchored:
+                if row.txid not in wrong:
+                    unsigned.pop(row.txid, None)
+            self._progress("Checking signatures", total - len(unsigned), total)
+        self.report.signed = total - len(unsigned)
+        found = sorted((number, txid.hex()) for txid, (number, _) in unsigned.items())
+        self._name(Lack.UNSIGNED, (f"{number} ({txid})" for number, txid in found))
 
     # -- closes
 

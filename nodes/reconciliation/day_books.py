@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Engine
 
 from nodes.authorization.model import Kind, Outcome
-from nodes.clearing import queries
+from nodes.clearing import day_queries, queries
 from nodes.clearing.model import Close, DayItems, Item
 from nodes.crypto.commitment import field_leaf, field_salt
 from nodes.db.engine import transaction
@@ -29,14 +29,14 @@ class CloseBooks:
     def index(self) -> RangeIndex:
         """The close's items; loaded when they are first asked for."""
         with transaction(self._engine) as connection:
-            return RangeIndex(queries.kept_items(connection, self.close))
+            return RangeIndex(day_queries.kept_items(connection, self.close))
 
     @cached_property
     def salted_index(self) -> RangeIndex:
         """See nodes.reconciliation.comparing.Books."""
         close = self.close
         with transaction(self._engine) as connection:
-            items, salts = queries.salted_items(
+            items, salts = day_queries.salted_items(
                 connection, close.key, close.party, close.horizon, close.revision
             )
         return RangeIndex(
@@ -49,14 +49,14 @@ class CloseBooks:
     @cached_property
     def _repeats(self) -> dict[bytes, bytes]:
         with transaction(self._engine) as connection:
-            return queries.duplicates(connection, self.close)
+            return day_queries.duplicates(connection, self.close)
 
     def held(self, txids: Sequence[bytes]) -> dict[bytes, Held]:
         """See nodes.reconciliation.comparing.Books."""
         if not txids:
             return {}
         with transaction(self._engine) as connection:
-            rows = queries.rows_of(connection, self.close.key, self.close.party, txids)
+            rows = day_queries.rows_of(connection, self.close.key, self.close.party, txids)
         found = map(held_of, rows)
         return {
             entry.txid: msgspec.structs.replace(
@@ -72,16 +72,18 @@ class CloseBooks:
         if not numbers:
             return {}
         with transaction(self._engine) as connection:
-            return queries.numbered(connection, self.close.key, self.close.party, numbers)
+            return day_queries.numbered(connection, self.close.key, self.close.party, numbers)
 
     def findings(self) -> Findings:
         """What was found is a case already: later revisions don't find it again."""
         if self.close.revision > 0:
             return Findings()
         with transaction(self._engine) as connection:
-            gaps = queries.gaps(connection, self.close)
+            gaps = day_queries.gaps(connection, self.close)
             unsigned = (
-                queries.unsigned(connection, self.close) if self.close.party == "acquirer" else []
+                day_queries.unsigned(connection, self.close)
+                if self.close.party == "acquirer"
+                else []
             )
         return Findings(gaps, sorted(self._repeats.items()), unsigned)
 

@@ -30,7 +30,7 @@ from nodes.api.clearing_client import ClearingClient, case_events_since
 from nodes.api.client import NodePeer
 from nodes.api.server import server
 from nodes.chain.directory import Member
-from nodes.clearing import queries, store
+from nodes.clearing import case_queries, store
 from nodes.clearing.model import Close, CloseStage
 from nodes.clearing.operations.cases import take_over
 from nodes.clearing.operations.closing import ClosingTerms, make_close
@@ -364,5 +364,5 @@ def _client(caller: str, called: str, directory: _Directory) -> ClearingClient:
 
 def _names(engine: Engine) -> set[Name]:
     with transaction(engine) as connection:
-        rows = [file.found for file in queries.case_files(connection)]
+        rows = [file.found for file in case_queries.case_files(connection)]
     return {(row["kind"], row["txid"], tuple(row["fields"]), row["pair_seq"]) for row in rows}

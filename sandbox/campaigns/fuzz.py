@@ -23,9 +23,11 @@ from gateway.iso8583.dialect import DIALECTS
 from sandbox.campaigns import fuzz_drive as drive
 from sandbox.campaigns.card_traces import traces
 from sandbox.campaigns.fuzz_frames import Planted, Sender, make_message, senseless, unauthentic
-from sandbox.campaigns.fuzz_gateway import PIN, Target, signed_on, target, ways
+from sandbox.campaigns.fuzz_gateway import PIN, Target, signed_on, target
 from sandbox.campaigns.fuzz_state import doubles, state_of
 from sandbox.campaigns.scene import await_anchored
+from sandbox.campaigns.slow_loris import slow_loris
+from sandbox.enrolled import ways
 from sandbox.launcher import running
 from sandbox.network import DemoDirectory
 from sandbox.postgres import remove_outside_data
@@ -261,7 +263,7 @@ async def _slow(campaign: Campaign, honest: Terminal) -> None:
     tick = campaign.ticker("slow connections", order.rounds)
     for _ in range(order.rounds):
         quiet.append(await drive.honest_p99(honest, made, order.honest))
-        async with drive.slow_loris(made, order.slow):
+        with slow_loris(made.ports["bcd-tpdu"], order.slow):
             slow.append(await drive.honest_p99(honest, made, order.honest))
         tick()
     ratio = statistics.median(b / a for a, b in zip(quiet, slow, strict=True))

@@ -16,7 +16,6 @@ from gateway.pos.framing import LENGTH_BYTES
 from sandbox.bench.figures import percentile
 from sandbox.campaigns.fuzz_frames import Sender
 from sandbox.campaigns.fuzz_gateway import PIN, Target
-from sandbox.network import TPDU
 from sandbox.postgres import HOST
 from sandbox.terminal import NoAnswer, NotAuthentic, Reply, Terminal
 
@@ -26,7 +25,6 @@ THROWERS = 48
 _PATIENCE_S = 0.03
 #: An honest terminal that waits longer than this has been hung up on.
 PROBE_S = 30.0
-_BYTE_EVERY_S = 1.0
 
 
 async def throw(
@@ -175,42 +173,6 @@ async def split_everywhere(sender: Sender, target: Target, tick: Callable[[], No
 
 
 # -- slow connections
-
-
-@asynccontextmanager
-async def slow_loris(target: Target, connections: int) -> AsyncIterator[None]:
-    """So many connections that send a frame a byte a second, and are there again when cut off."""
-    stop = asyncio.Event()
-    port, tpdu = target.ports["bcd-tpdu"], bytes.fromhex(TPDU)
-
-    async def one(number: int) -> None:
-        await asyncio.sleep(number / connections * 2)
-        while not stop.is_set():
-            try:
-                _, writer = await asyncio.open_connection(HOST, port)
-            except OSError:
-                await asyncio.sleep(0.5)
-                continue
-            try:
-                for byte in b"\x01\x00" + tpdu + bytes(100):
-                    writer.write(bytes((byte,)))
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(_BYTE_EVERY_S):
-                            await stop.wait()
-                    if stop.is_set() or writer.is_closing():
-                        break
-            except OSError:
-                pass
-            finally:
-                writer.close()
-
-    tasks = [asyncio.create_task(one(number)) for number in range(connections)]
-    await asyncio.sleep(2.5)
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def honest_p99(terminal: Terminal, target: Target, count: int) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import subprocess
 import sys
 import time
@@ -18,13 +17,10 @@ from typing import Any
 import httpx
 
 from gateway.iso8583.dialect import DIALECTS, Dialect
-from gateway.iso8583.spec import Suite
-from gateway.terminal_keys.enrolment import enrol
-from gateway.terminal_keys.model import KeyManagement, TerminalRecord
 from gateway.terminal_keys.ring import MASTER_KEY
-from nodes.crypto import sm2
 from nodes.crypto.hsm import SoftwareHsm
 from nodes.crypto.pan import random_pan
+from sandbox.enrolled import MERCHANT, Enrolled, enrolled, ways
 from sandbox.founding import NodeAdministration
 from sandbox.launcher import Running
 from sandbox.network import (
@@ -35,43 +31,14 @@ from sandbox.network import (
     write_json,
 )
 from sandbox.postgres import HOST, die_with_parent, free_port
-from sandbox.secure_module import TerminalKeys
 from sandbox.terminal import Card as TerminalCard
 from sandbox.terminal import Terminal
 
-MERCHANT = "FUZZED000000001"
 #: On each of the campaign's cards, minor units: more than it can spend.
 CARD_LOAD = 10_000_000_000
 #: As long as a PIN may be: no other number in a log looks like it by accident.
 PIN = "904817263554"
 _START_S = 60.0
-
-
-def ways() -> list[tuple[Suite, KeyManagement]]:
-    """Every pair of suite and key management that a terminal's record may have."""
-    found = []
-    for suite in Suite:
-        for management in KeyManagement:
-            try:
-                _record("T0000000", suite, management, sm2_private=bytes(31) + b"\x01")
-            except ValueError:
-                continue
-            found.append((suite, management))
-    return found
-
-
-def _record(
-    terminal_id: str, suite: Suite, management: KeyManagement, sm2_private: bytes
-) -> TerminalRecord:
-    certified = management is KeyManagement.SM2
-    return TerminalRecord(
-        terminal_id,
-        MERCHANT,
-        suite,
-        management=management,
-        certificate=b"\x5a\x01" if certified else b"",
-        sm2_public_key=sm2.provider().public_key(sm2_private) if certified else b"",
-    )
 
 
 @dataclass
@@ -82,22 +49,22 @@ class Target:
     ports: dict[str, int]
     http_port: int
     log: Path
-    records: list[tuple[TerminalRecord, TerminalKeys]]
+    terminals: list[Enrolled]
     cards: list[Card] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
     _batches: int = 0
 
     def terminal(self, number: int, dialect: Dialect, **options: Any) -> Terminal:
         """A terminal of the `number`-th record in a dialect, in a batch of its own."""
-        record, keys = self.records[number % len(self.records)]
+        one = self.terminals[number % len(self.terminals)]
         self._batches += 1
         return Terminal(
-            record.terminal_id,
+            one.record.terminal_id,
             MERCHANT,
             b"",
             HOST,
             self.ports[dialect.name],
-            keys=keys,
+            keys=one.keys,
             dialect=dialect,
             batch=f"{self._batches:06d}",
             **options,
@@ -123,13 +90,8 @@ def target(network: Running, folder: Path, *, spares: int, cards: int) -> Iterat
     directory = network.network.directory
     store = directory.keystore("gateway")
     hsm = SoftwareHsm({MASTER_KEY: store.secret("master")})
-    records = []
-    for number, (suite, management) in enumerate(ways() * spares):
-        private = secrets.token_bytes(32)
-        private = bytes((private[0] & 0x7F,)) + private[1:]
-        record = _record(f"FZ{number:06d}", suite, management, private)
-        records.append((record, _entered(hsm, record, private)))
-    _register([record for record, _ in records], network)
+    terminals = [enrolled(hsm, number, *way) for number, way in enumerate(ways() * spares)]
+    _register(terminals, network)
     settings = json.loads((directory.config / "gateway.json").read_text())
     others = {name: free_port() for name in DIALECTS if name != "bcd-tpdu"}
     ports = {"bcd-tpdu": free_port(), **others}
@@ -138,13 +100,13 @@ def target(network: Running, folder: Path, *, spares: int, cards: int) -> Iterat
         "port": ports["bcd-tpdu"],
         "http_port": http_port,
         "listeners": [{"port": port, "dialect": name} for name, port in others.items()],
-        "terminals": [_settings(record) for record, _ in records],
+        "terminals": [one.settings() for one in terminals],
         "max_connections": 10_000,
         "log_level": "debug",
     }
     config, log = folder / "fuzzed-gateway.json", folder / "fuzzed-gateway.log"
     write_json(config, settings)
-    made = Target(network, ports, http_port, log, records, _issue(network, cards))
+    made = Target(network, ports, http_port, log, terminals, _issue(network, cards))
     with log.open("wb") as stream:
         made.process = subprocess.Popen(
             [sys.executable, "-m", "gateway", "--config", str(config)],
@@ -160,38 +122,7 @@ def target(network: Running, folder: Path, *, spares: int, cards: int) -> Iterat
         made.process.wait(30)
 
 
-def _entered(hsm: SoftwareHsm, record: TerminalRecord, private: bytes) -> TerminalKeys:
-    enrolment = enrol(hsm, record)
-    keys = TerminalKeys.from_components(
-        record.suite,
-        record.management,
-        enrolment.components,
-        enrolment.check_value,
-        enrolment.key_id,
-    )
-    return TerminalKeys(
-        record.suite,
-        record.management,
-        keys.key,
-        enrolment.key_id,
-        private,
-        record.certificate,
-        enrolment.gateway_public_key,
-    )
-
-
-def _settings(record: TerminalRecord) -> dict[str, Any]:
-    return {
-        "terminal_id": record.terminal_id,
-        "merchant_id": record.merchant_id,
-        "suite": int(record.suite),
-        "management": record.management.value,
-        "certificate": record.certificate.hex(),
-        "sm2_public_key": record.sm2_public_key.hex(),
-    }
-
-
-def _register(records: list[TerminalRecord], network: Running) -> None:
+def _register(terminals: list[Enrolled], network: Running) -> None:
     plan = MerchantPlan(MERCHANT, "Fuzzed", "5411", None, ())
     with NodeAdministration(network.network.state, ACQUIRER) as acquirer:
         acquirer.post(
@@ -205,9 +136,9 @@ def _register(records: list[TerminalRecord], network: Running) -> None:
                 "member_id": None,
             },
         )
-        for record in records:
+        for one in terminals:
             acquirer.post(
-                "/v1/terminals", {"terminal_id": record.terminal_id, "merchant_id": MERCHANT}
+                "/v1/terminals", {"terminal_id": one.record.terminal_id, "merchant_id": MERCHANT}
             )
 
 

@@ -8,12 +8,15 @@ import psycopg
 
 from nodes.db.engine import make_engine
 from nodes.reconciliation.invariants import check_invariants
-from sandbox.campaigns.fuzz_gateway import MERCHANT
+from sandbox.enrolled import MERCHANT
 from sandbox.launcher import Running
 from sandbox.network import MEMBERS
 
 #: Who holds what a message could change.
 HOLDERS = ("meridian", "aurora", "borealis")
+
+#: How far the worker has looked for days to close: it looks whether anything comes or not.
+_WORKERS_OWN = ("close_scan",)
 
 #: A terminal's message that was recorded more than once, and one that moved money twice.
 _DOUBLES = (
@@ -37,7 +40,8 @@ def state_of(network: Running) -> dict[str, str]:
         with psycopg.connect(network.network.postgres.superuser_dsn(member)) as connection:
             tables = connection.execute(
                 "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace ="
-                " 'public'::regnamespace ORDER BY 1"
+                " 'public'::regnamespace AND relname <> ALL(%s) ORDER BY 1",
+                (list(_WORKERS_OWN),),
             ).fetchall()
             for (table,) in tables:
                 rows = connection.execute(f'SELECT t::text FROM "{table}" AS t ORDER BY 1')

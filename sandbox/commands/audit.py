@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nodes.anchoring.chain_view import TrustedChain
 from nodes.chain.client import ChainClient
 from nodes.chain.closes import CloseKey, CloseOpened, CloseRegistry, ConfirmedClose
+from nodes.chain.directory import Directory
 from nodes.chain.errors import ChainError
 from nodes.clearing.model import DayKey
 from nodes.reconciliation.completeness import AuditReport, CompletenessCheck, Party
@@ -123,11 +124,22 @@ def _check(
             view.registry,
             now_s=int(time.time()),
             grace_s=grace_s,
+            message_keys=message_keys(client, trusted.close_registry, members[1]),
             progress=lambda what, done, total: bar.update(
                 task, description=what, completed=done, total=total
             ),
         )
         return check.run(closes, held, view), view.chain_id, block.number
+
+
+def message_keys(client: ChainClient, close_registry: str, issuer: str) -> list[bytes]:
+    """An issuer's message keys by the chain, the present one first."""
+    directory = Directory(client, CloseRegistry(client, close_registry).member_registry())
+    directory.refresh()
+    member = directory.member(issuer)
+    if member is None:
+        raise ValueError(f"{issuer} is no member of the network")
+    return [period.key for period in reversed(member.message_keys)]
 
 
 def _snapshot(dsn: str) -> psycopg.Connection[Any]:
@@ -175,6 +187,8 @@ def _print(found: AuditReport, as_json: bool) -> None:
             f" {log.of_pair} of this pair"
         )
     typer.echo(f"numbers 1 to {found.newest_pair_seq}; {found.waiting} too fresh to judge")
+    if found.signed is not None:
+        typer.echo(f"signatures: {found.signed} entries signed by {found.issuer}")
     confirmed = [close for close in found.closes if close.revision is not None]
     holding = sum(close.holds for close in confirmed)
     typer.echo(

@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from sqlalchemy import Engine
 
-from nodes.clearing import queries
+from nodes.clearing import case_queries, day_queries, queries
+from nodes.clearing.case_queries import CaseFile
 from nodes.clearing.model import CaseState, CloseStage, DayKey
-from nodes.clearing.queries import CaseFile, Staged
+from nodes.clearing.queries import Staged
 from nodes.clearing.rules.cases import owner
 from nodes.clearing.rules.closing import close_root
 from nodes.db.engine import make_engine, transaction
@@ -117,8 +118,8 @@ def _read(
                 ]
                 task = bar.add_task(f"Closes of {member}", total=len(newest))
                 for staged in newest:
-                    cases = queries.cases_of_day(connection, staged.close.key)
-                    root = close_root(queries.day_items(connection, staged.close))
+                    cases = case_queries.cases_of_day(connection, staged.close.key)
+                    root = close_root(day_queries.day_items(connection, staged.close))
                     side = Side(member, staged, cases, root)
                     found.setdefault(staged.close.key, []).append(side)
                     bar.advance(task)

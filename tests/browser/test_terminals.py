@@ -6,7 +6,6 @@ import asyncio
 import base64
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,7 +79,7 @@ class Fleet:
 def fleet(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Nodes, gateway, simulator, console."""
     loop = Loop()
-    with ThreadPoolExecutor(1), two_nodes(cluster) as nodes:
+    with two_nodes(cluster) as nodes:
         made = document(
             nodes.acquirer.url,
             public(ACQUIRER),

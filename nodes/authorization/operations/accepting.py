@@ -8,17 +8,13 @@ another, because its row is locked.
 
 from __future__ import annotations
 
-import secrets
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from nodes import clock, ids
+from nodes import ids
 from nodes.acquiring.model import Terminal
-from nodes.acquiring.store import advance_terminals, lock_terminals
+from nodes.acquiring.store import lock_terminals
 from nodes.authorization import rules
 from nodes.authorization.model import (
     FOLLOW_UPS,
@@ -29,34 +25,28 @@ from nodes.authorization.model import (
     TerminalAnswer,
     TerminalRequest,
 )
+from nodes.authorization.operations.opening import Acquirer, Opening
 from nodes.authorization.operations.pending import (
     Forward,
-    OpenBatch,
     Pending,
     date_of,
     decode_pending,
     decode_told,
-    encode_pending,
-    encode_told,
     key_of_class,
     reversal_of,
     terminal_key,
 )
 from nodes.authorization.store import acquirer as books
 from nodes.authorization.store import forwards
-from nodes.authorization.store.acquirer import Connection, FoundOriginal, QueuedReversal
-from nodes.authorization.store.forwards import Alarm, KnownRecord, OfflineRow, QueuedForward
-from nodes.authorization.store.requests import StoredRequest, insert_requests, stored_requests
-from nodes.crypto.hsm import Hsm, PinBlockInvalid
+from nodes.authorization.store.acquirer import Connection, FoundOriginal
+from nodes.authorization.store.requests import StoredRequest, stored_requests
+from nodes.crypto.hsm import PinBlockInvalid
 from nodes.crypto.offline_record import OfflineRecord, RecordMalformed, decode_record
-from nodes.crypto.pan import PanVault, mask
+from nodes.crypto.pan import mask
 from nodes.db.writes import Writes, execute
-from nodes.ledger.store import TransactionIds, open_transaction_ids
 
-#: How long after a deadline the store-and-forward queue takes a reversal over.
-_HAND_OVER_MS = 1_000
-#: Retrieval references that are fetched at once; those left at the end of a process are lost.
-_RRNS = 8_192
+__all__ = ["ORIGINALS_OF", "Acquirer", "Opening", "open_batch", "open_from_memory", "read_opening"]
+
 _NO_RRN = "0" * 12
 #: The kinds that a follow-up's original may have, by the follow-up's.
 ORIGINALS_OF = {
@@ -65,45 +55,6 @@ ORIGINALS_OF = {
     Kind.INCREMENT: frozenset({Kind.AUTHORIZATION}),
     Kind.VOID: frozenset({Kind.AUTHORIZATION, Kind.PURCHASE, Kind.CAPTURE, Kind.ADVICE}),
 }
-
-
-@dataclass
-class Acquirer:
-    """What an acquirer works with. One instance serves one connection's thread."""
-
-    member_id: str
-    hsm: Hsm
-    clock: clock.Clock
-    #: The issuer of a card number by the directory's BIN ranges; None if there is none.
-    route: Callable[[str], str | None]
-    #: Settlement accounts by issuer and currency, filled as issuers appear.
-    settlement: dict[tuple[str, str], int] = field(default_factory=dict)
-    #: Retrieval references in stock.
-    rrns: deque[str] = field(default_factory=deque)
-    #: Ids of transactions and of open batches, once there was a connection.
-    ids: TransactionIds | None = None
-    #: Open batches that have all their answers; the next commit forgets them.
-    finished: list[int] = field(default_factory=list)
-    #: Seals the card numbers of advices that wait for their issuer. Without it none are taken in
-    #: for an issuer that is away.
-    vault: PanVault | None = None
-
-    def lacks_numbers(self, count: int) -> bool:
-        """Whether there are too few for `count` requests."""
-        return len(self.rrns) < count or self.ids is None
-
-    def supply_numbers(self, connection: Connection, count: int) -> None:
-        """See that there are ids, and retrieval references for `count` requests."""
-        if len(self.rrns) < count:
-            self.rrns.extend(books.next_rrns(connection, max(_RRNS, count)))
-        if self.ids is None:
-            self.ids = open_transaction_ids(connection)
-
-    def take_ids(self, count: int) -> list[int]:
-        """Ids in the order of time; supply_numbers must have been called."""
-        if self.ids is None:
-            raise RuntimeError("no ids")
-        return self.ids.take(count)
 
 
 def open_batch(
@@ -120,195 +71,6 @@ def open_batch(
         opening.stage(writes, {})
         execute(connection, writes)
     return opening.results
-
-
-class Opening:
-    """What a batch of terminals' requests comes to, before any of it is written.
-
-    `results` has an answer or a Forward for each request, in order.
-    """
-
-    def __init__(self, acquirer: Acquirer) -> None:
-        self.acquirer = acquirer
-        self.now_ms = acquirer.clock.now_ms()
-        self.results: list[TerminalAnswer | Forward] = []
-        self.stored: dict[bytes, StoredRequest] = {}
-        self.terminals: dict[str, Terminal] = {}
-        self.originals: dict[tuple[str, str], list[FoundOriginal]] = {}
-        self.queued: set[bytes] = set()
-        self.batch = OpenBatch()
-        #: The last number that each terminal is given.
-        self.last_seqs: dict[str, int] = {}
-        self._rows: list[StoredRequest] = []
-        #: New requests that go on to their issuers.
-        self.waiting: list[StoredRequest] = []
-        self._reversals: list[QueuedReversal] = []
-        self._late: dict[bytes, tuple[date, bytes]] = {}
-        self._random: Iterator[bytes] = iter(())
-        #: Records known at the places that these requests name; txids that still wait in a queue.
-        self.records: dict[forwards.Place, KnownRecord] = {}
-        self.undone: set[bytes] = set()
-        self._forwards: list[QueuedForward] = []
-        self._new_records: list[OfflineRow] = []
-        self._alarms: list[Alarm] = []
-
-    def stage(self, writes: Writes, answers: dict[bytes, tuple[date, bytes]]) -> None:
-        """What it writes.
-
-        `answers` (business date and exact answer by key): of requests that were decided in this
-        very transaction (on us). Those that are stored here are taken out of it; they stand with
-        their requests and wait in no open batch.
-        """
-        advance_terminals(
-            writes,
-            {name: (self.terminals[name].last_seq, last) for name, last in self.last_seqs.items()},
-            in_use=True,
-        )
-        books.insert_answers(writes, self._late)
-        rows = self._rows
-        waiting: list[StoredRequest] = []
-        for row in self.waiting:
-            answered = answers.pop(row.key, None)
-            if answered is None:
-                waiting.append(row)
-                rows.append(row)
-            else:
-                rows.append(msgspec.structs.replace(row, answer=answered[1]))
-        insert_requests(writes, "acquirer", rows)
-        books.queue_reversals(writes, self._reversals)
-        forwards.queue_forwards(writes, self._forwards)
-        forwards.append_records(writes, self._new_records)
-        forwards.append_alarms(writes, self._alarms)
-        number = None
-        if waiting:
-            [number] = self.acquirer.take_ids(1)
-            books.insert_open_batch(
-                writes,
-                number,
-                max(row.deadline_ms for row in waiting),
-                [(row.key, row.business_date) for row in waiting],
-            )
-        self.batch.opened(number, len(self.waiting))
-
-    @property
-    def writes_anything(self) -> bool:
-        """Whether there is something to commit."""
-        return bool(self._rows or self.waiting or self._reversals or self._late or self._alarms)
-
-    # --- what one request comes to -------------------------------------------------------------
-
-    def expect(self, count: int) -> None:
-        """Draw the random bytes of `count` new requests at once: a call costs more than bytes."""
-        drawn = secrets.token_bytes(80 * count)
-        self._random = iter([drawn[start : start + 80] for start in range(0, 80 * count, 80)])
-
-    def random(self) -> bytes:
-        """80 random bytes: network_ref (16), salt_fin (32), salt_pii (32)."""
-        return next(self._random)
-
-    def next_seq(self, terminal: Terminal) -> int:
-        """The terminal's next number; it counts only with the commit."""
-        number = self.last_seqs.get(terminal.terminal_id, terminal.last_seq) + 1
-        self.last_seqs[terminal.terminal_id] = number
-        return number
-
-    def answer(
-        self, key: bytes, request: TerminalRequest, answer: TerminalAnswer
-    ) -> TerminalAnswer:
-        """Store a new request with the answer that it gets at once."""
-        self._rows.append(_row(key, request, None, None, None, encode_told(answer)))
-        return answer
-
-    def bar(self, key: bytes, request: TerminalRequest) -> None:
-        """Bar a key: its reversal came first."""
-        barred = _row(key, request, None, None, None, None)
-        self._rows.append(msgspec.structs.replace(barred, fingerprint=bytes(32)))
-
-    def answer_late(self, key: bytes, request: TerminalRequest, answer: TerminalAnswer) -> None:
-        """Answer a request that still waits: its terminal does no longer."""
-        self._late[key] = (date_of(request.business_date), encode_told(answer))
-
-    def forward(
-        self, key: bytes, request: TerminalRequest, whole: AuthorizationRequest, kept: Pending
-    ) -> Forward:
-        """Store a new request that goes on to its issuer."""
-        asked = kept.request
-        blob = encode_pending(kept)
-        self.waiting.append(_row(key, request, asked.txid, asked.issuer, blob, None))
-        return Forward(key, date_of(request.business_date), whole, kept, self.batch)
-
-    def take_in(self, key: bytes, request: TerminalRequest, kept: Pending) -> TerminalAnswer:
-        """Store a new request that goes to its issuer behind others, with the terminal's answer."""
-        asked = kept.request
-        told = TerminalAnswer(
-            outcome=Outcome.APPROVED,
-            rrn=asked.rrn,
-            currency=asked.currency,
-            amount=asked.amount,
-            txid=asked.txid,
-        )
-        blob = encode_pending(kept)
-        self._rows.append(_row(key, request, asked.txid, asked.issuer, blob, encode_told(told)))
-        return told
-
-    def queue_forward(self, key: bytes, request: TerminalRequest, kept: Pending) -> None:
-        """Have the store-and-forward queue see to what has happened already."""
-        vault, asked = self.acquirer.vault, kept.request
-        if vault is None:
-            return
-        self._forwards.append(
-            QueuedForward(
-                asked.txid,
-                asked.original_txid or asked.txid,
-                asked.issuer,
-                asked.terminal_id,
-                asked.batch,
-                key,
-                date_of(request.business_date),
-                encode_pending(kept),
-                vault.seal(request.pan, asked.txid),
-                asked.deadline_ms + _HAND_OVER_MS,
-            )
-        )
-
-    def note_record(self, key: bytes, kept: Pending, record: OfflineRecord) -> None:
-        """The offline record that a new request carries."""
-        asked = kept.request
-        day = date_of(asked.business_date)
-        row = OfflineRow("acquirer", asked.acquirer, record, self.now_ms, asked.txid, key, day)
-        self._new_records.append(row)
-        self.records[record.terminal_id, record.epoch, record.seq] = KnownRecord(
-            record.hash, key, day
-        )
-
-    def alarm(self, kind: str, record: OfflineRecord, detail: str) -> None:
-        """An alarm about a terminal's record."""
-        self._alarms.append(
-            Alarm(
-                kind,
-                "acquirer",
-                record.terminal_id,
-                detail,
-                self.now_ms,
-                record.epoch,
-                record.seq,
-                record.card_key_id,
-                record.atc,
-            )
-        )
-
-    def queue(self, kept: Pending, original: AuthorizationRequest) -> None:
-        """Have the store-and-forward queue see to a reversal that the terminal asked for."""
-        made = kept.request
-        self._reversals.append(
-            QueuedReversal(
-                original.txid,
-                made.issuer,
-                "terminal",
-                encode_pending(kept),
-                made.deadline_ms + _HAND_OVER_MS,
-            )
-        )
 
 
 def read_opening(
@@ -662,26 +424,6 @@ def _new_request(
         deadline_ms=request.deadline_ms,
         advice=request.advice,
         offline=request.offline,
-    )
-
-
-def _row(
-    key: bytes,
-    request: TerminalRequest,
-    txid: bytes | None,
-    issuer: str | None,
-    blob: bytes | None,
-    answer: bytes | None,
-) -> StoredRequest:
-    return StoredRequest(
-        key,
-        date_of(request.business_date),
-        request.fingerprint,
-        txid,
-        issuer,
-        blob,
-        answer,
-        request.deadline_ms,
     )
 
 

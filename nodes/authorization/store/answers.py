@@ -7,7 +7,7 @@ issuer has not signed, or not this.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -93,6 +93,27 @@ def checked(connection: Connection, xact: int) -> None:
         "UPDATE answer_checks SET next_xact = greatest(next_xact, %s::text::xid8)",
         (str(xact + 1),),
     )
+
+
+def shares_of_pair(
+    connection: Connection, acquirer: str, issuer: str, page: int = 500
+) -> Iterator[list[SignedRow]]:
+    """All kept shares of a pair with their transactions, some commits at a time."""
+    after = -1
+    while True:
+        rows = connection.execute(
+            "WITH taken AS MATERIALIZED (SELECT * FROM answer_signatures WHERE first_id > %s"
+            " ORDER BY first_id LIMIT %s) SELECT s.first_id, s.xact::text, t.issuer, t.txid,"
+            " t.commitment, t.pair_seq, u.share FROM taken AS s LEFT JOIN LATERAL"
+            " unnest(s.transaction_ids, s.shares) AS u (transaction_id, share) ON true"
+            " LEFT JOIN transactions AS t ON t.transaction_id = u.transaction_id"
+            " AND t.acquirer = %s AND t.issuer = %s",
+            (after, page, acquirer, issuer),
+        ).fetchall()
+        if not rows:
+            return
+        after = max(row[0] for row in rows)
+        yield [SignedRow(int(row[1]), *row[2:]) for row in rows if row[3] is not None]
 
 
 def share_of(connection: Connection, txid: bytes) -> SignedRow | None:

@@ -17,7 +17,8 @@ import structlog
 from sqlalchemy import Engine
 
 from nodes import clock
-from nodes.clearing import queries, store
+from nodes.clearing import case_queries, day_queries, queries, store
+from nodes.clearing.case_queries import CaseFile
 from nodes.clearing.model import (
     Break,
     BreakKind,
@@ -29,7 +30,6 @@ from nodes.clearing.model import (
     DayKey,
     Resolution,
 )
-from nodes.clearing.queries import CaseFile
 from nodes.clearing.rules import cases as rules
 from nodes.clearing.rules.closing import break_ref
 from nodes.clearing.store import Connection, NewEvent
@@ -138,7 +138,7 @@ def open_cases(
 ) -> int:
     """Open a case for each break, once; how many are new."""
     named = {break_ref(close.key, close.revision, entry): entry for entry in found}
-    known = {file.case.break_ref for file in queries.case_files(connection, refs=list(named))}
+    known = {file.case.break_ref for file in case_queries.case_files(connection, refs=list(named))}
     fresh = [(ref, entry) for ref, entry in named.items() if ref not in known]
     with connection.pipeline():
         _open(connection, close, fresh, member=member, now=now, case_s=case_s)
@@ -192,12 +192,12 @@ def take_step(
         key = hashlib.sha256(f"{member}\x1f{actor}\x1f{idempotency_key}".encode()).digest()
         said = (ref.hex(), step.value, resolution, note, entry_txid)
         content = hashlib.sha256(msgspec.msgpack.encode(said)).digest()
-        known = queries.event_by_request(connection, key)
+        known = case_queries.event_by_request(connection, key)
         if known is not None:
             same = known["fingerprint"] == content
             outcome = CaseOutcome.DONE if same else CaseOutcome.KEY_REUSED
             return StepResult(outcome, known["number"] if same else None)
-    files = queries.case_files(connection, refs=[ref])
+    files = case_queries.case_files(connection, refs=[ref])
     if not files:
         return StepResult(CaseOutcome.BREAK_UNKNOWN)
     case = files[0].case
@@ -240,12 +240,12 @@ def advance_late(engine: Engine, member_id: str, now: datetime) -> list[tuple[by
     """
     steps: list[tuple[bytes, CaseStep]] = []
     with transaction(engine) as connection:
-        refs = queries.cases_in(connection, CaseState.OPEN)
-        for file in queries.case_files(connection, refs=refs) if refs else []:
+        refs = case_queries.cases_in(connection, CaseState.OPEN)
+        for file in case_queries.case_files(connection, refs=refs) if refs else []:
             if file.case.kind is not BreakKind.LATE:
                 continue
             close = _close_of(connection, file)
-            if close.key.member(file.found["lacking"]) == member_id and queries.rows_of(
+            if close.key.member(file.found["lacking"]) == member_id and day_queries.rows_of(
                 connection, close.key, close.party, [file.found["txid"]]
             ):
                 steps.append((file.case.break_ref, CaseStep.ARRIVED))
@@ -254,7 +254,7 @@ def advance_late(engine: Engine, member_id: str, now: datetime) -> list[tuple[by
     kept = []
     for ref, step in steps:
         with transaction(engine) as connection:
-            [file] = queries.case_files(connection, refs=[ref])
+            [file] = case_queries.case_files(connection, refs=[ref])
             if _close_of(connection, file).party == "acquirer":
                 take_step(connection, ref, step, member=member_id, actor=NODE, now=now)
             else:
@@ -266,8 +266,8 @@ def end_cases(engine: Engine, member_id: str, now: datetime) -> int:
     """Close corrected cases whose day is confirmed at last; how many. At the acquirer."""
     ended = 0
     with transaction(engine) as connection:
-        refs = queries.cases_in(connection, CaseState.CORRECTED)
-        files = queries.case_files(connection, refs=refs) if refs else []
+        refs = case_queries.cases_in(connection, CaseState.CORRECTED)
+        files = case_queries.case_files(connection, refs=refs) if refs else []
         for file in files:
             found = queries.close_by_id(connection, file.found["close_id"])
             assert found is not None
@@ -301,7 +301,7 @@ def _close_of(connection: Connection, file: CaseFile) -> Close:
 def events_for(connection: Connection, issuer: str, after: int, limit: int) -> list[CaseEvent]:
     """What an issuer takes over, behind an event id."""
     found = []
-    for row, key, revision, opening in queries.events_after(connection, issuer, after, limit):
+    for row, key, revision, opening in case_queries.events_after(connection, issuer, after, limit):
         opens = None
         if opening is not None:
             late = opening["late_until"]
@@ -337,7 +337,7 @@ def take_over(engine: Engine, member_id: str, acquirer: str, events: Sequence[Ca
     taken = 0
     with transaction(engine) as connection:
         store.lock(connection, "take-over", wait=True)
-        cursor = queries.case_cursor(connection, acquirer)
+        cursor = case_queries.case_cursor(connection, acquirer)
         for event in events:
             if event.event_id <= cursor:
                 continue
@@ -371,7 +371,7 @@ def _new_event(event: CaseEvent) -> NewEvent:
 
 
 def _of_pair(connection: Connection, acquirer: str, ref: bytes) -> bool:
-    files = queries.case_files(connection, refs=[ref])
+    files = case_queries.case_files(connection, refs=[ref])
     return bool(files) and _close_of(connection, files[0]).key.acquirer == acquirer
 
 
@@ -415,7 +415,7 @@ def contradiction(connection: Connection, close: Close, found: Break) -> str | N
     """What of a break this issuer's own rows contradict; None if it may be so."""
     if found.txid is None:
         return None
-    rows = queries.rows_of(connection, close.key, close.party, [found.txid])
+    rows = day_queries.rows_of(connection, close.key, close.party, [found.txid])
     mine = rows[0] if rows else None
     if found.kind is BreakKind.MISSING_AT_ISSUER and mine is not None:
         in_day = mine["business_date"] == close.key.business_date

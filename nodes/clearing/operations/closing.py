@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import structlog
 from sqlalchemy import Engine
 
-from nodes.clearing import queries, store
+from nodes.clearing import case_queries, day_queries, queries, store
 from nodes.clearing.model import Close, CloseStage, DayKey
 from nodes.clearing.queries import Due
 from nodes.clearing.rules.closing import (
@@ -42,7 +42,7 @@ def close_days(engine: Engine, member_id: str, clock: Clock, terms: ClosingTerms
         if not store.lock(connection, "close-days"):
             return []
         first, _ = queries.scan(connection)
-        below = queries.horizon(connection)
+        below = day_queries.horizon(connection)
         store.note_days(connection, queries.days_since(connection, member_id, first, below))
         store.move_scan(connection, next_xact=below)
         store.forget_items(connection)
@@ -71,16 +71,16 @@ def needs_close(connection: store.Connection, day: Due, member_id: str) -> bool:
     opened = day.opened_revision > day.close.revision
     if day.stage is CloseStage.CONFIRMED:
         return opened or day.last_xact >= day.close.horizon
-    settled = queries.unsettled_breaks(connection, day.close.close_id) == 0
+    settled = case_queries.unsettled_breaks(connection, day.close.close_id) == 0
     if member_id == day.key.acquirer:
-        return settled and queries.has_breaks(connection, day.close.close_id)
+        return settled and case_queries.has_breaks(connection, day.close.close_id)
     return settled and opened
 
 
 def salt_of(connection: store.Connection, close: Close) -> bytes | None:
     """The salt that a close's totals are hidden under, of its items; None if the rows no longer
     lead to the totals that were posted."""
-    _, salts = queries.salted_items(
+    _, salts = day_queries.salted_items(
         connection, close.key, close.party, close.horizon, close.revision
     )
     salt = totals_salt(salts)
@@ -94,11 +94,11 @@ def make_close(
     party = key.party(member_id)
     if party is None:
         raise ValueError(f"{member_id} has no part in {key}")
-    below = queries.horizon(connection)
-    items, salts = queries.salted_items(connection, key, party, below, revision)
+    below = day_queries.horizon(connection)
+    items, salts = day_queries.salted_items(connection, key, party, below, revision)
     totals = totals_of(items)
-    checked = queries.checked_pair_seq(connection, key)
-    newest = queries.newest_pair_seq(connection, key, party, below) if revision == 0 else 0
+    checked = day_queries.checked_pair_seq(connection, key)
+    newest = day_queries.newest_pair_seq(connection, key, party, below) if revision == 0 else 0
     close = Close(
         key=key,
         revision=revision,
@@ -114,7 +114,7 @@ def make_close(
     )
     number = store.insert_close(connection, close, to_datetime(close.closed_ms))
     store.keep_items(connection, number, items)
-    repeats = queries.find_duplicates(connection, key, party, below)
+    repeats = day_queries.find_duplicates(connection, key, party, below)
     store.insert_duplicates(connection, number, repeats)
     log.info("day_closed", close=str(key), revision=revision, items=totals.count)
     return replace(close, close_id=number)

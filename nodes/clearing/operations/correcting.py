@@ -18,7 +18,8 @@ from sqlalchemy import Engine
 
 from nodes import clock, ids
 from nodes.authorization.model import Kind, Outcome
-from nodes.clearing import queries, store
+from nodes.clearing import case_queries, queries, store
+from nodes.clearing.case_queries import CaseFile
 from nodes.clearing.model import (
     BreakKind,
     CaseState,
@@ -29,7 +30,6 @@ from nodes.clearing.model import (
     other_party,
 )
 from nodes.clearing.operations.cases import NODE, take_step
-from nodes.clearing.queries import CaseFile
 from nodes.clearing.rules.cases import corrected_party
 from nodes.clearing.rules.closing import Correction, SaltedItem
 from nodes.clearing.store import Connection
@@ -54,12 +54,12 @@ def correct_cases(
     again and again until the acquirer, who keeps them, has acknowledged each.
     """
     with transaction(engine) as connection:
-        refs = queries.cases_in(connection, CaseState.COUNTERSIGNED)
+        refs = case_queries.cases_in(connection, CaseState.COUNTERSIGNED)
     to_report: list[tuple[bytes, bytes]] = []
     for ref in refs:
         with transaction(engine) as connection:
             store.lock(connection, f"correcting/{ref.hex()}", wait=True)
-            [file] = queries.case_files(connection, refs=[ref], detail=True)
+            [file] = case_queries.case_files(connection, refs=[ref], detail=True)
             if file.case.state is not CaseState.COUNTERSIGNED or file.case.resolution is None:
                 continue
             found = queries.close_by_id(connection, file.found["close_id"])
@@ -72,7 +72,7 @@ def correct_cases(
                 continue
             if wrong != close.party:
                 continue
-            entry = queries.correction_entry(connection, ref)
+            entry = case_queries.correction_entry(connection, ref)
             if entry is None:
                 entry = _correct(connection, file, close, member_id, now, time_zone)
             if close.party == "acquirer":

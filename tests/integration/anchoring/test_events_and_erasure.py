@@ -149,7 +149,17 @@ def test_an_event_is_no_transactions_proof(books: Books) -> None:
         ("UPDATE events SET actor = 'nobody' WHERE event_id = 1", ("events", "actor")),
         ("UPDATE events SET detail = detail || ' ' WHERE event_id = 1", ("events", "detail")),
         ("UPDATE events SET occurred_ms = occurred_ms + 1", ("events", "occurred_ms")),
+        (
+            r"UPDATE events SET salt_private = salt_private || '\x00'::bytea WHERE event_id = 1",
+            ("events", "salt_private"),
+        ),
+        (
+            "UPDATE events SET card_token_leaf = sha256('x') WHERE event_id = 1",
+            ("events", "card_token_leaf"),
+        ),
         ("DELETE FROM events WHERE event_id = 1", ("events", None)),
+        # The leaf is gone, the event isn't: it leads to the root as it stands.
+        ("DELETE FROM log_leaves WHERE transaction_id = -1", ("log_leaves", None)),
         (
             "INSERT INTO events OVERRIDING SYSTEM VALUE SELECT 1000, kind, action, subject, actor,"
             " detail, occurred_ms, card_token, salt_fin, salt_pii, card_token_leaf, salt_private,"

@@ -16,19 +16,22 @@ import msgspec
 import psycopg
 
 from nodes.authorization.model import Kind, Outcome
+from nodes.authorization.store.answers import insert_shares
 from nodes.bootstrap import Node
 from nodes.chain.client import ChainClient
 from nodes.chain.closes import CloseRegistry, CloseRound
 from nodes.chain.deploy import Terms
 from nodes.chain.signer import Signer
-from nodes.clearing import queries
+from nodes.clearing import case_queries, queries
 from nodes.clearing.model import CloseStage, DayKey
 from nodes.clearing.operations.posting import chain_key
+from nodes.crypto.answer_signature import AnswerSigner, sign_answers
 from nodes.crypto.commitment import SharedFacts, shared_commitment
 from nodes.crypto.keystore import Keystore
 from nodes.crypto.pan import PanVault
 from nodes.day_jobs import DayJobs
 from nodes.db.engine import transaction
+from nodes.db.writes import Writes, execute
 from nodes.ledger.model import TransactionRecord
 from nodes.ledger.store import record_transactions
 from tests.conftest import Cluster, NodeDatabase
@@ -86,17 +89,26 @@ class Institution:
     node: JobNode
 
     def write(self, *records: TransactionRecord) -> None:
+        """Record transactions; an acquirer's with the issuer's signatures over them."""
         with transaction(self.database.engine) as connection:
             record_transactions(connection, records)
+            if self.member_id == ACQUIRER:
+                writes = Writes()
+                numbered = [record for record in records if record.pair_seq > 0]
+                signed = [(r.txid, r.commitment, r.pair_seq) for r in numbered]
+                shares = sign_answers(AnswerSigner(SEEDS[ISSUER]), signed)
+                numbers = [record.transaction_id for record in numbered]
+                insert_shares(writes, list(zip(numbers, shares, strict=True)))
+                execute(connection, writes)
 
     def stage(self, revision: int = 0, key: DayKey = KEY) -> CloseStage | None:
         with transaction(self.database.engine) as connection:
             staged = queries.close_of(connection, key, revision)
         return staged.stage if staged else None
 
-    def cases(self, close_id: int | None = None) -> list[queries.CaseFile]:
+    def cases(self, close_id: int | None = None) -> list[case_queries.CaseFile]:
         with transaction(self.database.engine) as connection:
-            return queries.case_files(connection, close_id=close_id, detail=True)
+            return case_queries.case_files(connection, close_id=close_id, detail=True)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.database.owner_dsn) as connection:

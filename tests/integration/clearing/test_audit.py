@@ -100,6 +100,7 @@ def test_a_complete_day_passes_and_is_reported(pair: Pair, tmp_path: Path) -> No
     document = json.loads(run(pair, "--json").stdout)
     assert document["newest_pair_seq"] == 60
     assert [log["of_pair"] for log in document["logs"]] == [60, 60]
+    assert document["signed"] == 60
     [(count, debits, credits)] = pair.acquirer.rows(
         "SELECT item_count, debits, credits FROM closes"
     )
@@ -170,6 +171,10 @@ TAMPERED: list[tuple[str, set[str]]] = [
     ("UPDATE transactions SET salt_fin = sha256('x') WHERE transaction_id = (SELECT"
      " max(transaction_id) FROM transactions)", {"TOTALS_MISMATCH"}),
     ("DELETE FROM closes", {"CLOSE_NOT_IN_BOOKS"}),
+    ("DELETE FROM answer_signatures", {"UNSIGNED"}),
+    ("UPDATE answer_signatures SET shares[3] = set_byte(shares[3], 5, get_byte(shares[3], 5) # 1)",
+     {"UNSIGNED"}),
+    ("UPDATE answer_signatures SET shares[3] = shares[4]", {"UNSIGNED"}),
 ]  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from nodes.anchoring.model import START
 from nodes.anchoring.queries import rows_to_seal
 from nodes.anchoring.rules import row_evidence
 from nodes.authorization.model import Kind, Outcome
+from nodes.clearing.case_queries import CaseFile
 from nodes.clearing.model import BreakKind, CaseState, CloseStage
-from nodes.clearing.queries import CaseFile
 from nodes.db.engine import transaction
 from nodes.reconciliation.invariants import check_invariants
 from tests.factories.ledger import LedgerFactory

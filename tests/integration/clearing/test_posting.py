@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from nodes.clearing import queries
+from nodes.clearing import day_queries, queries
 from nodes.clearing.model import CloseStage, DayKey
 from nodes.clearing.operations.posting import CloseFenced, PostingContext, post_closes
 from nodes.db.engine import transaction
@@ -225,7 +225,7 @@ def test_effects_are_alike_in_sql_and_in_python(pair: Pair) -> None:
             pair.acquirer.write(mine)
     with transaction(pair.acquirer.database.engine) as connection:
         everything = [row[0] for row in connection.execute("SELECT txid FROM transactions")]
-        rows = queries.rows_of(connection, KEY, "acquirer", everything)
+        rows = day_queries.rows_of(connection, KEY, "acquirer", everything)
     assert len(rows) > 80
     for row in rows:
         original = made.get(row["original_txid"] or b"")
@@ -239,10 +239,10 @@ def test_a_closes_items_are_kept_until_it_is_judged_and_are_the_rows(pair: Pair)
         staged = queries.close_of(connection, KEY, 0)
         assert staged is not None
         [(kept,)] = connection.execute("SELECT items FROM close_items").fetchall()
-        assert queries.day_items(connection, staged.close).blob == kept
-        assert queries.kept_items(connection, staged.close).blob == kept
+        assert day_queries.day_items(connection, staged.close).blob == kept
+        assert day_queries.kept_items(connection, staged.close).blob == kept
     pair.work()
     pair.issuer.jobs.close()
     with transaction(pair.issuer.database.engine) as connection:
         assert connection.execute("SELECT count(*) FROM close_items").fetchone() == (0,)
-        assert queries.kept_items(connection, staged.close).blob == kept
+        assert day_queries.kept_items(connection, staged.close).blob == kept

@@ -529,3 +529,58 @@ def test_the_command_reads_the_real_database_and_chain(issuer: Case) -> None:
         owner.execute("SET session_replication_role = replica")
         owner.execute("UPDATE transactions SET amount = amount - 1 WHERE transaction_id = 3")
     assert check(member).clean
+
+
+# What the campaign (`make tamper`) found, each by itself.
+
+
+def test_a_salt_with_zeros_after_it_is_another_salt(issuer: Case) -> None:
+    """HMAC takes it for the same key (RFC 2104, 2): its length has to count."""
+    with unguarded(issuer.member.database) as owner:
+        owner.execute(
+            r"UPDATE transactions SET salt_private = salt_private || '\x00'::bytea"
+            " WHERE transaction_id = 5"
+        )
+        assert named(issuer.check(owner)) == {
+            ("transactions", "transaction_id=5", "salt_private", "altered")
+        }
+
+
+def test_a_deleted_batch_does_not_put_the_blame_on_the_next(issuer: Case) -> None:
+    with unguarded(issuer.member.database) as owner:
+        owner.execute("DELETE FROM batches WHERE seq = 2")
+        rows = {(table, row) for table, row, *_ in named(issuer.check(owner))}
+    assert ("batches", "seq=2") in rows
+    assert rows <= {("batches", "seq=2"), ("batch_totals", "seq=2, currency=CNY")}
+
+
+def test_a_deleted_record_of_an_anchor_is_named(issuer: Case) -> None:
+    with unguarded(issuer.member.database) as owner:
+        owner.execute("DELETE FROM anchor_submissions WHERE seq = 2")
+        assert named(issuer.check(owner)) == {("anchor_submissions", "seq=2", None, "missing")}
+
+
+@pytest.mark.parametrize("index", [6, 7, 20])
+def test_the_last_leaf_of_a_batch_renumbered_is_named_and_the_rest_judged(
+    issuer: Case, index: int
+) -> None:
+    with unguarded(issuer.member.database) as owner:
+        owner.execute("UPDATE log_leaves SET log_index = 5000 WHERE log_index = %s", (index,))
+        report = issuer.check(owner)
+    assert named(report) == {
+        ("log_leaves", f"log_index={index}", None, "missing"),
+        ("log_leaves", "log_index=5000", None, "inserted"),
+    }
+    assert report.unjudged == []
+
+
+def test_a_leaf_after_a_rewritten_one_that_ended_its_batch_is_judged_by_itself(
+    issuer: Case,
+) -> None:
+    """Leaf 6 ends batch 1 without a sibling: its true hash is gone, and the edge with it."""
+    with unguarded(issuer.member.database) as owner:
+        rewrite(owner, issuer.member, 6, nodes=False, roots=False)
+        rewrite(owner, issuer.member, 12, nodes=False, roots=False)
+        rows = {(table, row) for table, row, *_ in named(issuer.check(owner))}
+    assert ("batches", "seq=1") in rows
+    assert ("log_leaves", "log_index=12") in rows

@@ -23,7 +23,7 @@ from sandbox.campaigns.fuzz_frames import (
     senseless,
     unauthentic,
 )
-from sandbox.campaigns.fuzz_gateway import ways
+from sandbox.enrolled import ways
 from sandbox.secure_module import TerminalKeys
 from sandbox.terminal import Card, Terminal
 
