@@ -226,11 +226,10 @@ def _before_the_chain(
         if portion[0].txid not in dropped:
             answer_claims(omitter.context, omitter.omissions, watch)
     answer_claims(omitter.context, omitter.omissions, watch)
-    while claims := [promise for promise in waiting if _open_until(omitter, promise)]:
-        if time.time() > max(_open_until(omitter, promise) for promise in claims) + 1:
-            break
+    until = max(_open_until(omitter, promise) for promise in waiting if promise.txid in dropped)
+    while time.time() <= until + 1:
         time.sleep(0.5)
-        _tick(scene)
+    _tick(scene)
     for portion in _portions([promise for promise in waiting if promise.txid in dropped]):
         _send_all(scene, governance, [_conclude(omitter, governance, p) for p in portion])
     for promise in waiting:
