@@ -80,8 +80,10 @@ def write_description(network: Network) -> None:
 def _member(network: Network, plan: MemberPlan) -> dict[str, Any]:
     name = plan.member_id
     store = network.directory.keystore(name)
-    opens = {"card_transport_key": store.secret(TRANSPORT_KEY).hex()}
-    return (opens if "issuer" in plan.roles else {}) | {
+    opens: dict[str, Any] = {}
+    if "issuer" in plan.roles:
+        opens["card_transport_key"] = store.secret(TRANSPORT_KEY).hex()
+    return opens | {
         "id": name,
         "name": plan.name,
         "roles": list(plan.roles),

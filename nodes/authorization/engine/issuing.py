@@ -13,7 +13,6 @@ import asyncio
 import random
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import psycopg
@@ -28,6 +27,7 @@ from nodes.authorization.batching import (
     connect,
 )
 from nodes.authorization.engine.memory import AcquirerMemory
+from nodes.authorization.engine.work import Call, OnUs, OnUsCall, Work, must_follow
 from nodes.authorization.model import (
     LOOKING_UP,
     AuthorizationAnswer,
@@ -36,7 +36,7 @@ from nodes.authorization.model import (
     TerminalAnswer,
     TerminalRequest,
 )
-from nodes.authorization.operations.accepting import Acquirer, Opening, open_from_memory
+from nodes.authorization.operations.accepting import Acquirer, open_from_memory
 from nodes.authorization.operations.deciding import (
     Asked,
     Book,
@@ -49,8 +49,7 @@ from nodes.authorization.operations.deciding import (
 from nodes.authorization.operations.issuing import Numbers, stage_batch, write_batch
 from nodes.authorization.operations.on_us import on_us_batch, stage_on_us
 from nodes.authorization.operations.pending import Forward
-from nodes.authorization.operations.recording import Recording
-from nodes.authorization.operations.supplying import BookReader, names_others
+from nodes.authorization.operations.supplying import BookReader
 from nodes.authorization.store import accounts
 from nodes.authorization.store.accounts import KnownOriginal
 from nodes.authorization.store.requests import StoredRequest
@@ -69,63 +68,6 @@ _ATTEMPTS = 24
 _CAREFUL = 64
 #: So many answers are kept in memory for repeats.
 _ANSWERS_KEPT = 20_000
-
-
-@dataclass
-class _Call:
-    """One caller's requests; `answers` has those that need no decision already."""
-
-    asked: list[tuple[int, Asked]]
-    answers: list[AuthorizationAnswer | None]
-    future: asyncio.Future[list[AuthorizationAnswer]]
-
-
-@dataclass
-class _OnUsCall:
-    """Terminals' requests of which this institution is acquirer and issuer."""
-
-    requests: Sequence[TerminalRequest]
-    future: asyncio.Future[list[TerminalAnswer]]
-
-
-@dataclass
-class _OnUs:
-    """What a batch on us writes at the acquirer's side."""
-
-    requests: list[TerminalRequest]
-    opening: Opening
-    recording: Recording
-
-    def told(self) -> list[TerminalAnswer]:
-        """What the terminals are told."""
-        told = iter(self.recording.told)
-        return [next(told) if isinstance(r, Forward) else r for r in self.opening.results]
-
-
-@dataclass
-class _Work:
-    """A batch under way."""
-
-    calls: Sequence[_Call | _OnUsCall]
-    asked: list[Asked]
-    decided: list[Decided] = field(default_factory=list)
-    #: What it writes, numbered from memory; None: to be numbered in the database.
-    staged: Writes | None = None
-    written: asyncio.Future[None] | None = None
-    on_us: _OnUs | None = None
-
-    @property
-    def size(self) -> int:
-        """How many requests."""
-        return len(self.asked) if self.on_us is None else len(self.on_us.requests)
-
-    def account_ids(self) -> list[int]:
-        """The accounts that its decisions are about."""
-        rows = [one.record for one in self.decided if one.record is not None]
-        return [row.decision.account.account_id for row in rows if row.decision.account is not None]
-
-    def by_key(self) -> dict[bytes, Decided]:
-        return {one.asked.key: one for one in self.decided if one.record is not None}
 
 
 class IssuingEngine:
@@ -151,7 +93,7 @@ class IssuingEngine:
         self._supply = BookReader(issuer, self._book)
         self._max_batch = max_batch
         self._max_waiting = max_waiting
-        self._waiting: deque[_Call | _OnUsCall] = deque()
+        self._waiting: deque[Call | OnUsCall] = deque()
         self._count = 0
         self._pump: asyncio.Task[None] | None = None
         self._numbers = Numbers()
@@ -176,11 +118,11 @@ class IssuingEngine:
 
         At most one request a (terminal, business date, batch, STAN). Raises as submit does.
         """
-        call = _OnUsCall(requests, asyncio.get_running_loop().create_future())
+        call = OnUsCall(requests, asyncio.get_running_loop().create_future())
         self._enqueue(call, len(requests))
         return await call.future
 
-    def _enqueue(self, call: _Call | _OnUsCall, count: int) -> None:
+    def _enqueue(self, call: Call | OnUsCall, count: int) -> None:
         if self._count + count > self._max_waiting:
             raise Overloaded
         self._waiting.append(call)
@@ -194,7 +136,7 @@ class IssuingEngine:
         self._reader.close()
         self._writer.close()
 
-    def _call(self, requests: Sequence[AuthorizationRequest]) -> _Call:
+    def _call(self, requests: Sequence[AuthorizationRequest]) -> Call:
         issuer = self._issuer
         answers: list[AuthorizationAnswer | None] = [None] * len(requests)
         asked: list[tuple[int, Asked]] = []
@@ -203,17 +145,17 @@ class IssuingEngine:
                 asked.append((place, prepare(request, issuer.vault)))
             else:
                 answers[place] = unrecorded(request, Outcome.MALFORMED, issuer.clock.now_ms())
-        return _Call(asked, answers, asyncio.get_running_loop().create_future())
+        return Call(asked, answers, asyncio.get_running_loop().create_future())
 
     async def _run(self) -> None:
         """Decide what waits while the last batch is committed, until nothing is left."""
-        before: _Work | None = None
+        before: Work | None = None
         while self._waiting or before is not None:
-            if before is not None and (not self._waiting or _must_follow(self._waiting[0])):
+            if before is not None and (not self._waiting or must_follow(self._waiting[0])):
                 await self._finish(before)
                 before = None
                 continue
-            if isinstance(self._waiting[0], _OnUsCall):
+            if isinstance(self._waiting[0], OnUsCall):
                 calls = self._take_on_us()
                 staged = await self._try_on_us(calls, before)
                 if staged is None:
@@ -245,35 +187,35 @@ class IssuingEngine:
                 continue
             before = self._begin(work)
 
-    def _take(self) -> _Work:
-        calls: list[_Call] = []
+    def _take(self) -> Work:
+        calls: list[Call] = []
         count = 0
         while self._waiting:
             call = self._waiting[0]
-            if isinstance(call, _OnUsCall):
+            if isinstance(call, OnUsCall):
                 break
             if calls and count + len(call.asked) > self._max_batch:
                 break
-            if calls and _must_follow(call) != _must_follow(calls[0]):
+            if calls and must_follow(call) != must_follow(calls[0]):
                 break
             self._waiting.popleft()
             calls.append(call)
             count += len(call.asked)
         self._count -= count
-        return _Work(calls, [one for call in calls for _, one in call.asked])
+        return Work(calls, [one for call in calls for _, one in call.asked])
 
-    def _take_on_us(self) -> list[_OnUsCall]:
-        calls: list[_OnUsCall] = []
+    def _take_on_us(self) -> list[OnUsCall]:
+        calls: list[OnUsCall] = []
         count = 0
         seen: set[tuple[str, str, str, str]] = set()
         while self._waiting:
             call = self._waiting[0]
-            if not isinstance(call, _OnUsCall):
+            if not isinstance(call, OnUsCall):
                 break
             names = {(r.terminal_id, r.business_date, r.batch, r.stan) for r in call.requests}
             if calls and (count + len(names) > self._max_batch or not seen.isdisjoint(names)):
                 break
-            if calls and _must_follow(call) != _must_follow(calls[0]):
+            if calls and must_follow(call) != must_follow(calls[0]):
                 break
             self._waiting.popleft()
             calls.append(call)
@@ -282,13 +224,13 @@ class IssuingEngine:
         self._count -= count
         return calls
 
-    async def _try_on_us(self, calls: Sequence[_OnUsCall], before: _Work | None) -> _Work | None:
+    async def _try_on_us(self, calls: Sequence[OnUsCall], before: Work | None) -> Work | None:
         """Open, decide and record from memory, without a look; None if that can't be done."""
         acquirer, memory = self._acquirer, self._memory
         requests = [request for call in calls for request in call.requests]
         if acquirer is None or self._careful or any(r.kind in LOOKING_UP for r in requests):
             return None
-        work: _Work | None = None
+        work: Work | None = None
         try:
             if memory.lacks(acquirer, requests):
                 await self._reader.run(lambda c: memory.load(c, acquirer, requests))
@@ -297,7 +239,7 @@ class IssuingEngine:
             asked = [prepare(forward.request, self._issuer.vault) for forward in forwards]
             if any(rules.malformed(one.request, self._issuer.member_id) for one in asked):
                 return None
-            work = _Work(calls, asked, staged=Writes())
+            work = Work(calls, asked, staged=Writes())
             await self._decide(work, before)
             recording = stage_on_us(
                 work.staged or Writes(),
@@ -310,7 +252,7 @@ class IssuingEngine:
             )
             if recording is not None:
                 memory.numbered(opening)
-                work.on_us = _OnUs(requests, opening, recording)
+                work.on_us = OnUs(requests, opening, recording)
                 return work
         except Exception as error:  # noqa: BLE001 - found by the careful way
             log.error("batch not staged", error=type(error).__name__)
@@ -319,7 +261,7 @@ class IssuingEngine:
         memory.drop(requests)
         return None
 
-    async def _run_on_us(self, calls: list[_OnUsCall]) -> None:
+    async def _run_on_us(self, calls: list[OnUsCall]) -> None:
         requests = [request for call in calls for request in call.requests]
         try:
             answers = iter(await self._on_us(requests))
@@ -385,7 +327,7 @@ class IssuingEngine:
             return self._supply.load(connection, asked, thorough)
         return {}, {}
 
-    async def _decide(self, work: _Work, before: _Work | None, *, thorough: bool = False) -> None:
+    async def _decide(self, work: Work, before: Work | None, *, thorough: bool = False) -> None:
         """Read what memory lacks, then decide. `thorough`: look every key up."""
         stored: dict[bytes, StoredRequest] = {}
         originals: dict[bytes, KnownOriginal] = {}
@@ -404,7 +346,7 @@ class IssuingEngine:
             self._issuer, self._book, work.asked, originals, stored, in_flight
         )
 
-    def _begin(self, work: _Work) -> _Work:
+    def _begin(self, work: Work) -> Work:
         def write(connection: Connection) -> None:
             with connection.transaction():
                 write_batch(connection, work.decided, self._issuer.signer)
@@ -416,7 +358,7 @@ class IssuingEngine:
             work.written = asyncio.ensure_future(self._writer.run(write))
         return work
 
-    async def _finish(self, work: _Work | None) -> bool:
+    async def _finish(self, work: Work | None) -> bool:
         """Wait for the commit and give the answers; False if it had to be decided again."""
         if work is None or work.written is None:
             return True
@@ -435,14 +377,14 @@ class IssuingEngine:
                     await self._again(work)
                 else:
                     self._drop(work)
-                    await self._run_on_us([c for c in work.calls if isinstance(c, _OnUsCall)])
+                    await self._run_on_us([c for c in work.calls if isinstance(c, OnUsCall)])
             except Exception as last:  # noqa: BLE001
                 self._fail(work.calls, last)
             return False
         self._give(work)
         return True
 
-    async def _again(self, work: _Work) -> None:
+    async def _again(self, work: Work) -> None:
         """Decide and write once more, on what the database has; then a request at a time.
 
         In one transaction, and in a queue with others that do the same: who has lost once would
@@ -484,15 +426,15 @@ class IssuingEngine:
             return
         raise LedgerUnavailable("too many others were first")
 
-    async def _one_by_one(self, work: _Work) -> None:
+    async def _one_by_one(self, work: Work) -> None:
         decided: list[Decided] = []
         for one in work.asked:
-            single = _Work([], [one])
+            single = Work([], [one])
             await self._again(single)
             decided += single.decided
         work.decided = decided
 
-    def _give(self, work: _Work) -> None:
+    def _give(self, work: Work) -> None:
         """The batch is durable: remember its answers and let them out."""
         self._remember(work.decided)
         if work.on_us is not None:
@@ -501,7 +443,7 @@ class IssuingEngine:
             self._memory.recorded(work.on_us.recording)
             answered = iter(work.on_us.told())
             for call in work.calls:
-                if isinstance(call, _OnUsCall):
+                if isinstance(call, OnUsCall):
                     told = [next(answered) for _ in call.requests]
                     if not call.future.done():
                         call.future.set_result(told)
@@ -509,7 +451,7 @@ class IssuingEngine:
         answers = [one.twin.answer if one.twin else one.answer for one in work.decided]
         place = 0
         for call in work.calls:
-            if isinstance(call, _OnUsCall):
+            if isinstance(call, OnUsCall):
                 continue
             for position, _ in call.asked:
                 call.answers[position] = answers[place]
@@ -525,14 +467,14 @@ class IssuingEngine:
                 if one.record.bar is not None:
                     _keep(recent, one.record.bar.key, one.record.bar)
 
-    def _drop(self, work: _Work) -> None:
+    def _drop(self, work: Work) -> None:
         """What memory has of these accounts is not what the database has."""
         self._book.drop((one.lookup for one in work.asked), work.account_ids())
         self._numbers.drop(work.asked)
         if work.on_us is not None:
             self._memory.drop(work.on_us.requests)
 
-    def _fail(self, calls: Sequence[_Call | _OnUsCall], error: Exception) -> None:
+    def _fail(self, calls: Sequence[Call | OnUsCall], error: Exception) -> None:
         """Whether it was committed isn't known: nothing in memory is trusted any more."""
         self._book.forget()
         self._numbers.last.clear()
@@ -541,19 +483,12 @@ class IssuingEngine:
                 call.future.set_exception(error)
 
 
-def _must_follow(call: _Call | _OnUsCall) -> bool:
-    """A follow-up may name what is being written."""
-    if isinstance(call, _OnUsCall):
-        return any(request.kind in LOOKING_UP for request in call.requests)
-    return names_others([one for _, one in call.asked])
+def _keep(kept: OrderedDict[bytes, StoredRequest], key: bytes, value: StoredRequest) -> None:
+    kept[key] = value
+    if len(kept) > _ANSWERS_KEPT:
+        kept.popitem(last=False)
 
 
 async def _pause(attempt: int) -> None:
     """Two that keep losing to each other come apart."""
     await asyncio.sleep(random.uniform(0, 0.002 * (1 + attempt)))  # noqa: S311 (no secret)
-
-
-def _keep(kept: OrderedDict[bytes, StoredRequest], key: bytes, value: StoredRequest) -> None:
-    kept[key] = value
-    if len(kept) > _ANSWERS_KEPT:
-        kept.popitem(last=False)
