@@ -76,10 +76,12 @@ fmt: setup-dev ## Format the code
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: setup ## Measure against PostgreSQL's own TPC-B, then the gateway alone; var/bench*.json
+bench: setup ## Measure against PostgreSQL's own TPC-B, then gateway and sealing; var/bench*.json
 	@$(BIN)/countersign bench $(BENCH_ARGS)
 ifeq ($(strip $(BENCH_ARGS)),)
-	@exec $(BIN)/countersign bench-gateway
+	@status=0; for part in bench-gateway bench-sealing; do \
+	  $(BIN)/countersign $$part || status=$$?; \
+	done; exit $$status
 endif
 
 tamper: setup ## Tamper with all evidence, count what is found; writes var/tamper.json

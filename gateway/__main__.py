@@ -12,7 +12,7 @@ import uvloop
 from gateway import logs
 from gateway.app import serve
 from gateway.settings import GatewaySettings
-from nodes.crypto.hsm import KeyUnavailable
+from nodes.crypto.hsm import KeyUnavailable, WrappedKeyInvalid
 from nodes.crypto.keystore import Keystore, KeystoreError
 
 
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
             where = ".".join(str(part) for part in problem["loc"])
             sys.stderr.write(f"{path}: {where}: {problem['msg']}\n")
         return 2
-    except (OSError, KeystoreError, KeyUnavailable) as error:
+    except (OSError, KeystoreError, KeyUnavailable, WrappedKeyInvalid) as error:
         sys.stderr.write(f"gateway: {error}\n")
         return 2
     return 0

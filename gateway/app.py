@@ -163,14 +163,26 @@ class Gateway:
         }
 
 
+def _hsm(
+    settings: GatewaySettings, keystore: Keystore, kinds: Mapping[str, Algorithm]
+) -> SoftwareHsm:
+    """The HSM with the gateway's own keys and the imported ones (`kinds`)."""
+    others = {name: kind for name, kind in kinds.items() if kind is not Algorithm.SM4}
+    secrets = {name: keystore.secret(name) for name in (ZONE_KEY, *kinds)}
+    if settings.pkcs11 is None:
+        return SoftwareHsm({MASTER_KEY: keystore.secret(MASTER_KEY), **secrets}, others)
+    from nodes.crypto.hsm.pkcs11 import Pkcs11Hsm, open_session  # loads a library, so only here
+
+    token = settings.pkcs11
+    pin = token.pin_file.read_text(encoding="utf-8").strip()
+    return Pkcs11Hsm(open_session(token.library, token.token, pin), secrets, others, MASTER_KEY)
+
+
 def _session(settings: GatewaySettings, keystore: Keystore) -> tuple[Session, KeyRing, Fleet]:
     records = [terminal.record() for terminal in settings.terminals]
     imported = [record for record in records if tmk_name(record.terminal_id) in keystore.names()]
     kinds = {tmk_name(record.terminal_id): ALGORITHMS[record.suite] for record in imported}
-    hsm = SoftwareHsm(
-        {name: keystore.secret(name) for name in (MASTER_KEY, ZONE_KEY, *kinds)},
-        {name: kind for name, kind in kinds.items() if kind is not Algorithm.SM4},
-    )
+    hsm = _hsm(settings, keystore, kinds)
     hsm.derive(MASTER_KEY, FINGERPRINT_LABEL, FINGERPRINT_KEY)
     ring = KeyRing(hsm, records, settings.key_period_s, settings.key_uses)
     policy = Policy(frozenset(settings.currencies), settings.max_amount, settings.deadline_ms)

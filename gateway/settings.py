@@ -77,6 +77,14 @@ class ListenerSettings(_Strict):
         return load_dialect(Path(self.dialect))
 
 
+class TokenSettings(_Strict):
+    """A PKCS#11 token that holds the local master key (docs/keys.md, PKCS#11)."""
+
+    library: Path
+    token: str  # its label
+    pin_file: Path
+
+
 class GatewaySettings(_Strict):
     """Everything a gateway is told. Times in the unit of their name; amounts in minor units."""
 
@@ -93,6 +101,9 @@ class GatewaySettings(_Strict):
     key_id: Annotated[str, Field(pattern=r"^gateway:[A-Za-z0-9._-]{1,56}$")]
     key_file: Path  # keystore: message, master, zone, tmk:<terminal_id>
     passphrase_file: Path
+    #: Where the master key is, instead of the keystore; the keystore's other cipher keys are
+    #: encrypted under it then (python -m gateway.provision).
+    pkcs11: TokenSettings | None = None
     terminals: list[TerminalSettings]
 
     #: How long a terminal waits for its answer.

@@ -51,6 +51,7 @@ def describe(network: Network) -> dict[str, Any]:
                 "acquirer": ACQUIRER,
                 "iso8583": {"host": HOST, "port": state.ports["gateway"]},
                 "http": network.gateway_url,
+                "api": network.front_url,
                 # What simulated terminals' keys are derived from.
                 "master_key": network.directory.keystore("gateway").secret("master").hex(),
             }
@@ -80,7 +81,7 @@ def write_description(network: Network) -> None:
 def _member(network: Network, plan: MemberPlan) -> dict[str, Any]:
     name = plan.member_id
     store = network.directory.keystore(name)
-    opens: dict[str, str] = {}
+    opens: dict[str, Any] = {}
     if "issuer" in plan.roles:
         opens["card_transport_key"] = store.secret(TRANSPORT_KEY).hex()
     return opens | {

@@ -73,7 +73,7 @@ def _start(network: Network, supervisor: Supervisor, report: Report, *, console:
     supervisor.add([network.gateway_service()])
     if console:
         network.write_console_config()
-        supervisor.add([network.console_service()])
+        supervisor.add([network.console_service(), network.front_service()])
     for member in network.directory.plan.members:
         supervisor.wait_ready(f"{member.member_id}-node")
     if not network.state.founded:
@@ -85,6 +85,7 @@ def _start(network: Network, supervisor: Supervisor, report: Report, *, console:
     supervisor.wait_ready("gateway")
     if console:
         supervisor.wait_ready("console")
+        supervisor.wait_ready("gateway-api")
     report("Writing network.json")
     write_description(network)
     if console:

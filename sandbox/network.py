@@ -103,7 +103,15 @@ class Plan:
 def port_names(members: Sequence[MemberPlan]) -> tuple[str, ...]:
     """What listens in a network of these members."""
     nodes = (f"{member.member_id}-node" for member in members)
-    return ("chain", *nodes, "gateway", "gateway-http", "simulator", "console")
+    return (
+        "chain",
+        *nodes,
+        "gateway",
+        "gateway-http",
+        "gateway-api",
+        "simulator",
+        "console",
+    )
 
 
 DEMO = Plan(MERCHANTS, CARDS)

@@ -47,6 +47,7 @@ PRELOAD = (
     "nodes.api.app",
     "nodes.worker",
     "gateway.pos.server",
+    "gateway.http.server",
     "console.app",
 )
 
@@ -61,6 +62,7 @@ class Network:
         self.rpc_url = f"http://{HOST}:{state.ports['chain']}"
         self.console_url = f"http://{HOST}:{state.ports['console']}"
         self.gateway_url = f"http://{HOST}:{state.ports['gateway-http']}"
+        self.front_url = f"http://{HOST}:{state.ports['gateway-api']}"
         self.simulator_url = f"http://{HOST}:{state.ports['simulator']}"
         self._simulator_key_file = directory.config / "simulator.key"
         self._public: dict[tuple[str, str], bytes] = {}
@@ -137,6 +139,7 @@ class Network:
             "keystore": str(self.directory.keystore_file(name)),
             "passphrase_file": str(self.directory.passphrase_file(name)),
             "gateways": gateway if name == ACQUIRER else {},
+            "webhooks_to_private": True,
             "api_keys": [
                 {
                     "name": entry["name"],
@@ -155,6 +158,8 @@ class Network:
                 "host": HOST,
                 "port": self.state.ports["gateway"],
                 "http_port": self.state.ports["gateway-http"],
+                "api_port": self.state.ports["gateway-api"],
+                "api_url": self.front_url,
                 "acquirer": ACQUIRER,
                 "node_url": api_url(self.state, ACQUIRER),
                 "node_message_key": self.public_key(ACQUIRER, "message").hex(),
@@ -278,6 +283,16 @@ class Network:
             "gateway",
             ["--config", str(self._config("gateway"))],
             self._http_ready(f"{self.gateway_url}/health"),
+            4,
+        )
+
+    def front_service(self) -> Service:
+        """The HTTP API for smart terminals and online merchants: a process of its own."""
+        return self._python(
+            "gateway-api",
+            "gateway.http",
+            ["--config", str(self._config("gateway"))],
+            self._http_ready(f"{self.front_url}/health"),
             4,
         )
 

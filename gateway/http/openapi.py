@@ -19,7 +19,7 @@ from gateway.http.bodies import (
 from gateway.http.problems import MEDIA_TYPE
 
 _REF = "#/components/schemas/{name}"
-_PAN, _TIME = "6223001000001233", "2026-11-23T10:15:00"
+_PAN, _TIME = "6223001000001236", "2026-11-23T10:15:00"
 _PROBLEMS = {
     "400": "Not a well-formed request, or a header is missing.",
     "401": "The signature is missing, wrong, too old or was used before.",
@@ -92,7 +92,7 @@ _POSTS: dict[str, tuple[str, type, type, str, dict[str, Any], bool]] = {
         OrderPaymentBody,
         PaymentAnswer,
         "200",
-        {"code": "hQVDUFYwMWEXTwbwQ1NHTgFXDWIjABAAAAEjTwYnMBIgAQ=="},
+        {"code": "hQVDUFYwMWEYTwbwQ1NHTgFXDmIjABCYdlQyEE0wEiAf"},
         False,
     ),
 }

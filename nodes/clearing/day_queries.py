@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 from nodes.authorization.model import ACQUIRERS_KINDS
 from nodes.clearing.model import ITEM_SIZE, Close, DayItems, DayKey, Item, Party
 from nodes.clearing.rules.closing import Correction, SaltedItem, corrected
+from nodes.ledger.store import first_id_at
 
 Connection = psycopg.Connection[Any]
 Row = dict[str, Any]
@@ -128,6 +129,17 @@ def corrections_before(connection: Connection, key: DayKey, revision: int) -> li
         )
         for row in rows
     ]
+
+
+def is_written(connection: Connection, key: DayKey, party: Party, since_ms: int) -> bool:
+    """Whether a row of this day was numbered since a moment: its terminals are still at it."""
+    row = connection.execute(
+        "SELECT EXISTS (SELECT FROM transactions AS t WHERE t.transaction_id >= %(since)s"
+        " AND t.side = %(side)s AND t.acquirer = %(acquirer)s AND t.issuer = %(issuer)s"
+        " AND t.currency = %(currency)s AND t.business_date = %(day)s AND t.pair_seq > 0)",
+        _day(key, party, 0) | {"since": first_id_at(since_ms)},
+    ).fetchone()
+    return bool(row and row[0])
 
 
 def newest_pair_seq(connection: Connection, key: DayKey, party: Party, below: int) -> int:

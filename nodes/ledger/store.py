@@ -125,6 +125,11 @@ class TransactionIds:
         return taken
 
 
+def first_id_at(ms: int) -> int:
+    """Ids that are given out at this moment (milliseconds since 1970) or later aren't smaller."""
+    return max(0, ms - _IDS_SINCE_MS) << 22
+
+
 def open_transaction_ids(connection: Connection) -> TransactionIds:
     """Ids for a new writer."""
     row = connection.execute("SELECT nextval('transaction_ids')", prepare=True).fetchone()

@@ -18,7 +18,7 @@ from gateway.iso8583.dialect import Dialect
 from gateway.iso8583.spec import SPECS, Content, Element, Suite
 from gateway.pos.framing import LENGTH_BYTES, MAX_LENGTH
 from gateway.pos.translate import ROUTES
-from sandbox.terminal import Card, Terminal
+from sandbox.terminal import SIGN_ON, Card, Terminal
 
 
 @dataclass
@@ -44,8 +44,10 @@ def make_message(
     source: random.Random, terminal: Terminal, card: Card, pin: str, planted: Planted
 ) -> Message:
     """A message of a route drawn from ROUTES, with what it needs."""
-    mti = source.choice([mti for mti in ROUTES if mti != "0800"])
-    code, _, condition = source.choice(list(ROUTES[mti])).partition("/")
+    # All but the sign-on: it would give the terminal other keys.
+    routes = [(mti, key) for mti, keys in ROUTES.items() for key in keys if key != SIGN_ON]
+    mti, key = source.choice(routes)
+    code, _, condition = key.partition("/")
     track2 = source.random() < 0.3
     message = terminal.request(
         mti,

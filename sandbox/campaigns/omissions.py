@@ -46,7 +46,7 @@ from sandbox.campaigns.tally import Tallies
 OVERDUE, PROVEN = "PROMISE_BROKEN", "OMISSION"
 MERGE_DELAY_S = 2
 #: Claims, answers and conclusions that wait for their blocks together.
-_TOGETHER = 200
+_TOGETHER = 50
 
 
 @dataclass
@@ -74,7 +74,7 @@ def tamper_omissions(scene: Scene, count: int, tallies: Tallies) -> None:
     are proven to their holders, and the node answers the claims about them by itself.
     """
     source = random.Random(f"{tallies.seed} omissions")
-    omitter = _omitter(scene, answer_s=max(20, count // 4))
+    omitter = _omitter(scene, answer_s=20 if count < 100 else 120)
     promises = _promised(omitter, source, 2 * count)
     dropped = set(source.sample(sorted(promises), count))
     _drop(omitter, source, dropped)
@@ -219,16 +219,17 @@ def _before_the_chain(
     """Claims about all of them, in portions; what is answered, and what is proven."""
     governance = LocalSigner(scene.secret("governance", "operator"))
     watch = ClaimWatch()
-    waiting: list[Promise] = []
-    for portion in _portions([*promises.values()]):
+    waiting = sorted(promises.values(), key=lambda promise: promise.txid in dropped)
+    # The kept ones first: what stays open is looked at again with every answer.
+    for portion in _portions(waiting):
         _send_all(scene, governance, [_claim(omitter, governance, promise) for promise in portion])
-        answer_claims(omitter.context, omitter.omissions, watch)
-        waiting += portion
-    while claims := [promise for promise in waiting if _open_until(omitter, promise)]:
-        if time.time() > max(_open_until(omitter, promise) for promise in claims) + 1:
-            break
+        if portion[0].txid not in dropped:
+            answer_claims(omitter.context, omitter.omissions, watch)
+    answer_claims(omitter.context, omitter.omissions, watch)
+    until = max(_open_until(omitter, promise) for promise in waiting if promise.txid in dropped)
+    while time.time() <= until + 1:
         time.sleep(0.5)
-        _tick(scene)
+    _tick(scene)
     for portion in _portions([promise for promise in waiting if promise.txid in dropped]):
         _send_all(scene, governance, [_conclude(omitter, governance, p) for p in portion])
     for promise in waiting:

@@ -21,6 +21,9 @@ def fuzz(
         Path, typer.Option("--dir", help="The network; made anew and removed.")
     ] = Path("var/fuzz"),
     output: Annotated[Path, typer.Option(help="Where the result goes.")] = Path("var/fuzz.json"),
+    table: Annotated[
+        bool, typer.Option("--table", help="Write the table of docs/iso8583.md; send nothing.")
+    ] = False,
 ) -> None:
     """Send the gateway whatever no terminal should, and see that nothing comes of it
     (docs/iso8583.md).
@@ -29,11 +32,15 @@ def fuzz(
     """
     from sandbox.campaigns.fuzz import Order, run_fuzz
     from sandbox.campaigns.scene import SceneError
+    from sandbox.campaigns.tables import write_fuzz_table
     from sandbox.founding import FoundingError
     from sandbox.network import AlreadyRunningError, NotADemoDirectoryError
     from sandbox.postgres import PostgresError
     from sandbox.supervisor import ProcessFailedError
 
+    if table:
+        write_fuzz_table(output, Path("docs/iso8583.md"))
+        return
     order = Order(frames, seed, replays, slow, honest, rounds)
     try:
         status = run_fuzz(directory, output, order)

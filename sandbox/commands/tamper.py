@@ -16,6 +16,9 @@ def tamper(
         Path, typer.Option("--dir", help="The network; made anew and removed.")
     ] = Path("var/tamper"),
     output: Annotated[Path, typer.Option(help="Where the result goes.")] = Path("var/tamper.json"),
+    table: Annotated[
+        bool, typer.Option("--table", help="Write the table of docs/evidence.md; try nothing.")
+    ] = False,
 ) -> None:
     """Tamper with everything that evidence stands on, and count what is found (docs/evidence.md).
 
@@ -23,12 +26,16 @@ def tamper(
     2 the network couldn't be made.
     """
     from sandbox.campaigns.scene import SceneError
-    from sandbox.campaigns.tamper import run_tamper
+    from sandbox.campaigns.tables import write_tamper_table
+    from sandbox.campaigns.tamper import expected_classes, run_tamper
     from sandbox.founding import FoundingError
     from sandbox.network import AlreadyRunningError, NotADemoDirectoryError
     from sandbox.postgres import PostgresError
     from sandbox.supervisor import ProcessFailedError
 
+    if table:
+        write_tamper_table(output, Path("docs/evidence.md"), expected_classes())
+        return
     try:
         status = run_tamper(directory, output, count=count, seed=seed, processes=processes)
     except (

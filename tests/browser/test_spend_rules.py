@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from playwright.sync_api import Page, expect
 
@@ -11,6 +13,12 @@ from tests.browser.conftest import Watch
 from tests.browser.issuing import Issuing
 
 Enter = Callable[..., Page]
+
+
+def _pay(issuing: Issuing, *payment: Any) -> Outcome:
+    """The outcome of a payment; in a thread of its own: Playwright's loop runs in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(issuing.pay, *payment).result().outcome
 
 
 def test_a_rule_is_made_declines_and_is_ended(
@@ -31,7 +39,7 @@ def test_a_rule_is_made_declines_and_is_ended(
     page.get_by_role("button", name="Make it").click()
     row = page.locator("#results .window").filter(has_text="Twenty a day")
     expect(row).to_contain_text("at most 20.00 CNY a day")
-    assert issuing.pay("over_rule", "ruled", "stores", 2_500).outcome is Outcome.AMOUNT_LIMIT
+    assert _pay(issuing, "over_rule", "ruled", "stores", 2_500) is Outcome.AMOUNT_LIMIT
     rule_id = row.get_attribute("data-rule") or ""
     row.get_by_text("End it").click()
     row.get_by_label("Type").fill("no")
@@ -42,7 +50,7 @@ def test_a_rule_is_made_declines_and_is_ended(
     row.get_by_label("Type").fill(rule_id[:8])
     row.get_by_role("button", name="End this rule").click()
     expect(row).to_contain_text("Ended")
-    assert issuing.pay("after_rule", "ruled", "stores", 2_500).outcome is Outcome.APPROVED
+    assert _pay(issuing, "after_rule", "ruled", "stores", 2_500) is Outcome.APPROVED
 
 
 def test_an_account_is_frozen_and_opened_again_with_a_reason(
@@ -63,13 +71,13 @@ def test_an_account_is_frozen_and_opened_again_with_a_reason(
     page.get_by_label("to confirm").fill(str(account))
     page.get_by_role("button", name="Freeze").click()
     expect(page.locator("[data-account-state=frozen]").first).to_be_visible()
-    assert issuing.pay("iced_pay", "iced", "stores", 1_000).outcome is Outcome.ACCOUNT_FROZEN
+    assert _pay(issuing, "iced_pay", "iced", "stores", 1_000) is Outcome.ACCOUNT_FROZEN
     page.get_by_text("Open this account again").click()
     page.get_by_label("Reason").fill("found")
     page.get_by_label("to confirm").fill(str(account))
     page.get_by_role("button", name="Open", exact=True).click()
     expect(page.locator("[data-account-state=open]").first).to_be_visible()
-    assert issuing.pay("warm_pay", "iced", "stores", 1_000).outcome is Outcome.APPROVED
+    assert _pay(issuing, "warm_pay", "iced", "stores", 1_000) is Outcome.APPROVED
 
 
 def test_who_has_no_key_of_their_own_changes_nothing(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import structlog
 from sqlalchemy import Engine
@@ -20,6 +21,9 @@ from nodes.clearing.rules.closing import (
 )
 from nodes.clock import Clock, to_datetime
 from nodes.db.engine import transaction
+
+#: A day is closed when no row of it has come for so long.
+_QUIET_MS = 8_000
 
 log = structlog.get_logger(__name__)
 
@@ -51,10 +55,26 @@ def close_days(engine: Engine, member_id: str, clock: Clock, terms: ClosingTerms
     made: list[Close] = []
     for day in due:
         with transaction(engine) as connection:
+            if is_still_written(connection, day.key, member_id, clock.now_ms()):
+                continue
             if store.lock(connection, "close-days") and needs_close(connection, day, member_id):
                 revision = day.close.revision + 1 if day.close else 0
                 made.append(make_close(connection, day.key, revision, member_id, clock))
     return made
+
+
+def is_still_written(
+    connection: store.Connection, key: DayKey, member_id: str, now_ms: int
+) -> bool:
+    """Whether rows of a day still come in, within seconds of each other: a close that is made now
+    would hardly be the other's. Never longer than two days after the date."""
+    party = key.party(member_id)
+    ended = to_datetime(now_ms).date() - key.business_date > timedelta(days=2)
+    return (
+        party is not None
+        and not ended
+        and day_queries.is_written(connection, key, party, now_ms - _QUIET_MS)
+    )
 
 
 def needs_close(connection: store.Connection, day: Due, member_id: str) -> bool:

@@ -44,7 +44,11 @@ class TokenUnusable(OSError):
 def open_session(library: Path | str, token: str, pin: str) -> Any:
     """A logged-in read/write session on a token. TokenUnusable."""
     try:
-        return pkcs11.lib(str(library)).get_token(token_label=token).open(rw=True, user_pin=pin)
+        found = pkcs11.lib(str(library)).get_token(token_label=token)
+        try:
+            return found.open(rw=True, user_pin=pin)
+        except pkcs11.UserAlreadyLoggedIn:
+            return found.open(rw=True)  # a login counts for the whole process
     except (pkcs11.PKCS11Error, RuntimeError) as error:
         reason = type(error).__name__
         raise TokenUnusable(f"PKCS#11 token {token!r} of {library}: {reason}") from None
@@ -70,7 +74,8 @@ class Pkcs11Hsm(SoftwareHsm):
         self._objects: dict[str, Any] = {}
         #: How a derived key that lies in the token came about: its parent and label.
         self._recipes: dict[str, tuple[str, bytes]] = {}
-        for key in session.get_objects({Attribute.CLASS: ObjectClass.SECRET_KEY}):
+        stored = {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.TOKEN: True}
+        for key in session.get_objects(stored):
             self._adopt(key)
         for name, blob in (protected or {}).items():
             kind = (kinds or {}).get(name, Algorithm.SM4)

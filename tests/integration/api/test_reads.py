@@ -565,6 +565,10 @@ def test_every_operation_with_every_caller(nodes: TwoNodes, schema: dict[str, An
                 terminal_id="T0000001",
                 epoch=1,
                 settlement_id=1,
+                order_id="0" * 32,
+                delivery_id=1,
+                endpoint_id=1,
+                key_id="key-0",
             )
             nodes.issuer.server.front.keeper.forget_failures()
             if path == "/v1/transactions/stream":

@@ -12,7 +12,9 @@ import pytest
 from nodes.clearing import day_queries, queries
 from nodes.clearing.model import CloseStage, DayKey
 from nodes.clearing.operations.posting import CloseFenced, PostingContext, post_closes
+from nodes.clock import to_datetime
 from nodes.db.engine import transaction
+from nodes.ledger.store import first_id_at
 from tests.integration.clearing.institutions import DAY, KEY, Institution, Pair
 
 
@@ -218,7 +220,7 @@ def test_effects_are_alike_in_sql_and_in_python(pair: Pair) -> None:
             pair.acquirer.write(mine)
             made[mine.txid] = (kind, outcome.value)
             originals.append(mine.txid)
-    for kind in queries.KINDS:
+    for kind in day_queries.KINDS:
         for original in originals:
             outcome = Outcome.APPROVED.value
             mine, _ = pair.pair(kind=Kind(kind).value, outcome=outcome, original_txid=original)
@@ -246,3 +248,15 @@ def test_a_closes_items_are_kept_until_it_is_judged_and_are_the_rows(pair: Pair)
     with transaction(pair.issuer.database.engine) as connection:
         assert connection.execute("SELECT count(*) FROM close_items").fetchone() == (0,)
         assert day_queries.kept_items(connection, staged.close).blob == kept
+
+
+def test_a_day_whose_rows_still_come_in_waits_some_seconds(pair: Pair) -> None:
+    """Told by the rows' ids, which are in the order of time."""
+    today = to_datetime(pair.clock.now_ms()).date() - timedelta(days=1)
+    pair.clock.ahead_ms = 86_400_000
+    recent = first_id_at(pair.clock.now_ms()) + 1
+    mine, _ = pair.pair(business_date=today, transaction_id=recent)
+    pair.acquirer.write(mine)
+    assert pair.acquirer.jobs.close() == 0
+    pair.clock.ahead_ms += 9_000
+    assert pair.acquirer.jobs.close() == 1
