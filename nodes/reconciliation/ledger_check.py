@@ -181,7 +181,9 @@ class _LedgerCheck:
             self._report.add("batches", {"seq": seq}, Change.MISSING, None, "it is anchored")
         first = self._log.size
         # An unanchored size is the database's own word: not to be counted up to unseen.
-        size = anchor.size if anchor else min(batch.size, self._log_end) if batch else first
+        # Nor back down to: what was confirmed before stays.
+        stated = min(batch.size, self._log_end) if batch else first
+        size = anchor.size if anchor else max(first, stated)
         root = anchor.root if anchor else batch.root if batch else self._previous_root
         if batch is None and not queries.log_entries(self._connection, first, size):
             self._log.size, self._log.frontier = size, None
@@ -194,7 +196,7 @@ class _LedgerCheck:
                 self._check_columns(batch, anchor, first, entries, intact, len(rows))
             # How far sealing had come is what its rows say; the batch's own word only counts
             # where they can't be relied upon.
-            sure = self._log.proven or batch is None
+            sure = (self._log.proven and len(entries) == size - first) or batch is None
             if sure:
                 self._come_to(position_of(row) for row in intact.values())
             if batch is not None and not (sure and len(intact) == len(rows)):

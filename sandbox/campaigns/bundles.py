@@ -106,6 +106,9 @@ def reasons_of(raw: bytes, altered: bytes) -> set[Reason]:
     before, after = raw.decode().split("\n"), text.split("\n")
     if len(before) != len(after):
         place = next(n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b)
+        if "" in after[: before.index("")]:
+            # A letter became a line's end, and what is left of its line is the note's beginning.
+            return {Reason.MALFORMED, Reason.NOTE_MALFORMED}
         return {Reason.NOTE_MALFORMED} if place > before.index("") else _line_lost(before, place)
     number = next(n for n, (a, b) in enumerate(zip(before, after, strict=True)) if a != b)
     head = before.index("")
