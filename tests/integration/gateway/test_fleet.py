@@ -183,6 +183,7 @@ def test_the_next_key_makes_the_old_one_useless(
             old = await asyncio.to_thread(components, held, name, tmp_path)
             async with terminal(gateway, name, old) as pos:
                 assert (await pos.sign_on()).approved
+            await until(lambda: len(shown(nodes, name)["key_checks"]) == 1, "the first is reported")
             post(nodes, f"/v1/terminals/{name}/keys", {"reason": "yearly"})
             known = gateway.fleet.known
             await until(lambda: known[name].key_generation == 2, "followed")
