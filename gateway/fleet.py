@@ -79,7 +79,8 @@ class Fleet:
         self._check_value = check_value
         self._configured: Mapping[str, TerminalRecord] = {r.terminal_id: r for r in configured}
         self._file = file
-        self._unreported: dict[str, FleetRecord] = {}
+        #: By terminal, its keys' generations that the node has no check value of yet, oldest first.
+        self._unreported: dict[str, list[FleetRecord]] = {}
         self._sign_ons: dict[str, int] = {}
 
     # Following
@@ -134,7 +135,9 @@ class Fleet:
             _log.warning("terminal_without_key", terminal_id=name)
             return
         if record.key_generation:
-            self._unreported[name] = record
+            waiting = self._unreported.setdefault(name, [])
+            if all(other.key_generation != record.key_generation for other in waiting):
+                waiting.append(record)
         _log.info("terminal_taken", terminal_id=name, generation=record.key_generation)
 
     # Reporting
@@ -146,8 +149,8 @@ class Fleet:
         for name in sorted(names)[: MAX_SIGHTINGS * _CALLS_A_REPORT]:
             moment, batch = self.seen.get(name, (None, None))
             signed_on = self._ring.last_sign_on(name)
-            record = self._unreported.get(name)
-            checked = None if record is None else as_record(record)
+            waiting = self._unreported.get(name)
+            checked = as_record(waiting[0]) if waiting else None
             found.append(
                 Sighting(
                     terminal_id=name,
@@ -186,9 +189,11 @@ class Fleet:
             del self.seen[name]
         if sighting.last_sign_on_ms is not None:
             self._sign_ons[name] = sighting.last_sign_on_ms
-        record = self._unreported.get(name)
-        if record is not None and record.key_generation == sighting.key_generation:
-            del self._unreported[name]
+        waiting = self._unreported.get(name)
+        if waiting and waiting[0].key_generation == sighting.key_generation:
+            del waiting[0]
+            if not waiting:
+                del self._unreported[name]
 
     async def run(self, link: FleetLink, poll_s: float, report_s: float) -> None:
         """Follow and report until it is cancelled. Faults are logged once an outage."""

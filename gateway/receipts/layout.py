@@ -12,9 +12,9 @@ from gateway.receipts.model import (
     Wanted,
     check,
     cvm_of,
-    entry_of,
 )
 from gateway.receipts.wording import COPIES, CVMS, ENTRIES, GIVEN_BACK, kind_name, label
+from nodes.authorization.entry_modes import entry_mode_of
 from nodes.money import Money
 
 
@@ -87,7 +87,7 @@ def _payment(content: ReceiptContent, wanted: Wanted) -> list[Part]:
     language = wanted.language
     rows = [
         ("card", content.pan_masked),
-        ("entry", ENTRIES[entry_of(content.entry_mode)][language]),
+        ("entry", ENTRIES[entry_mode_of(content.entry_mode)][language]),
         ("cvm", CVMS[cvm_of(content)][language]),
     ]
     parts: list[Part] = [Text(kind_name(content.kind, language), bold=True)]

@@ -27,19 +27,6 @@ class Language(StrEnum):
     CHINESE = "zh"
 
 
-class Entry(StrEnum):
-    """How the card was read (the first two digits of DE22)."""
-
-    MANUAL = "manual"
-    STRIPE = "stripe"
-    QR = "qr"
-    CHIP = "chip"
-    CONTACTLESS = "contactless"
-    FALLBACK = "fallback"
-    ONLINE = "online"
-    OTHER = "other"
-
-
 class Cvm(StrEnum):
     """How the holder was verified."""
 
@@ -125,21 +112,6 @@ COLUMNS = {58: 32, 80: 48}
 DOTS = {58: 384, 80: 576}
 
 _MASKED = re.compile(r"[0-9]{0,6}\*{3,13}[0-9]{0,4}\Z")
-_ENTRIES = {
-    "01": Entry.MANUAL,
-    "02": Entry.STRIPE,
-    "03": Entry.QR,
-    "05": Entry.CHIP,
-    "07": Entry.CONTACTLESS,
-    "80": Entry.FALLBACK,
-    "81": Entry.ONLINE,
-    "90": Entry.STRIPE,
-}
-
-
-def entry_of(entry_mode: str) -> Entry:
-    """How a card was read, by DE22."""
-    return _ENTRIES.get(entry_mode[:2], Entry.OTHER)
 
 
 def cvm_of(content: ReceiptContent) -> Cvm:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.receipts.model import Copy, Cvm, Entry, Language
+from gateway.receipts.model import Copy, Cvm, Language
+from nodes.authorization.entry_modes import EntryMode
 
 EN, ZH = Language.ENGLISH, Language.CHINESE
 
@@ -12,15 +13,16 @@ COPIES: Mapping[Copy, Mapping[Language, str]] = {
     Copy.MERCHANT: {EN: "MERCHANT COPY", ZH: "商户存根"},
     Copy.CUSTOMER: {EN: "CUSTOMER COPY", ZH: "持卡人存根"},
 }
-ENTRIES: Mapping[Entry, Mapping[Language, str]] = {
-    Entry.MANUAL: {EN: "Keyed in", ZH: "手工输入"},
-    Entry.STRIPE: {EN: "Magnetic stripe", ZH: "磁条"},
-    Entry.QR: {EN: "QR code", ZH: "二维码"},
-    Entry.CHIP: {EN: "Chip", ZH: "插卡"},
-    Entry.CONTACTLESS: {EN: "Contactless", ZH: "挥卡"},
-    Entry.FALLBACK: {EN: "Stripe (fallback)", ZH: "磁条（降级）"},
-    Entry.ONLINE: {EN: "Online", ZH: "网上支付"},
-    Entry.OTHER: {EN: "Other", ZH: "其他"},
+ENTRIES: Mapping[EntryMode | None, Mapping[Language, str]] = {
+    EntryMode.MANUAL: {EN: "Keyed in", ZH: "手工输入"},
+    EntryMode.STRIPE: {EN: "Magnetic stripe", ZH: "磁条"},
+    EntryMode.CONSUMER_QR: {EN: "QR code", ZH: "二维码"},
+    EntryMode.MERCHANT_QR: {EN: "QR code", ZH: "二维码"},
+    EntryMode.CHIP: {EN: "Chip", ZH: "插卡"},
+    EntryMode.CONTACTLESS: {EN: "Contactless", ZH: "挥卡"},
+    EntryMode.FALLBACK: {EN: "Stripe (fallback)", ZH: "磁条（降级）"},
+    EntryMode.ECOMMERCE: {EN: "Online", ZH: "网上支付"},
+    None: {EN: "Other", ZH: "其他"},
 }
 CVMS: Mapping[Cvm, Mapping[Language, str]] = {
     Cvm.PIN: {EN: "PIN", ZH: "密码"},
