@@ -28,6 +28,7 @@ from gateway.receipts.model import (
 )
 from gateway.receipts.rendering import Form, render, to_text
 from gateway.receipts.wording import COPIES, CVMS, ENTRIES, KINDS, LABELS
+from nodes.authorization.entry_modes import EntryMode
 from tests.factories.qr_reading import level_of, matrix_of, read_matrix, read_png, version_of
 
 HERE = Path(__file__).parent
@@ -89,7 +90,7 @@ def test_everything_that_belongs_on_a_receipt_is_there(wanted: Wanted) -> None:
         *("A000000333010101", "1122334455667788", "ARQC", "0012", "2026-11-24 10:30"),
         COPIES[wanted.copy][wanted.language],
         CVMS[Cvm.SIGNATURE][wanted.language],
-        ENTRIES[list(ENTRIES)[3]][wanted.language],
+        ENTRIES[EntryMode.CHIP][wanted.language],
     ):
         assert shown in text
     assert (LABELS["duplicate"][wanted.language] in text) is wanted.duplicate
