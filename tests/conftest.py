@@ -19,7 +19,13 @@ from nodes.db.provision import dsn_for, provision
 
 _TEMPLATE = "template_node"
 #: Files that take more than half a minute.
-_LONG = ("test_engine_machine", "tests/integration/sandbox/", "_machine.py", "test_money_paths")
+_LONG = (
+    "tests/integration/campaigns/",
+    "test_engine_machine",
+    "tests/integration/sandbox/",
+    "_machine.py",
+    "test_money_paths",
+)
 _numbers = itertools.count(1)
 
 
