@@ -16,7 +16,7 @@ from sandbox.network import MEMBERS
 HOLDERS = ("meridian", "aurora", "borealis")
 
 #: How far the worker has looked for days to close: it looks whether anything comes or not.
-_WORKERS_OWN = ("close_scan",)
+_WORKERS_OWN = ("close_scan", "settlement_scan")
 
 #: A terminal's message that was recorded more than once, and one that moved money twice.
 _DOUBLES = (

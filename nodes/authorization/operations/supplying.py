@@ -82,25 +82,35 @@ class BookReader:
             shown = [lookup for lookup in codes if lookup is not None]
             book.cards.update(accounts.cards_by_code(connection, shown))
         wanted = {book.cards[lookup].account_id for lookup in lookups if lookup in book.cards}
-        # Originals after the snapshots are dropped, before they are read: an original that a later
-        # version changed is then never older than its account's snapshot.
-        named = {one.request.original_txid for one in follow_ups}
-        originals: dict[bytes, KnownOriginal] = {}
-        if named:
-            txids = [txid for txid in named if txid is not None]
-            touched = accounts.originals(connection, txids)
-            wanted |= {
-                known.original.account_id
-                for known in touched.values()
-                if known.original.account_id is not None
-            }
         lacking = [number for number in wanted if number not in book.holders]
         book.holders.update(accounts.holders(connection, lacking, book.terms))
+        originals: dict[bytes, KnownOriginal] = {}
+        named = {one.request.original_txid for one in follow_ups} - {None}
         if named:
-            originals = accounts.originals(connection, txids)
+            originals = self._originals(connection, [txid for txid in named if txid is not None])
             _sign_again(follow_ups, stored, originals)
         self.open_sides(connection, {(o.request.acquirer, o.request.currency) for o in asked})
         return stored, originals
+
+    def _originals(
+        self, connection: Connection, txids: Sequence[bytes]
+    ) -> dict[bytes, KnownOriginal]:
+        """Originals, with their accounts in the book, and read after those: an original that a
+        later version changed is then never older than its account's snapshot.
+
+        Each statement sees what was committed before it. So an original that wasn't there a moment
+        ago may be there now, and its account must be read then, too: without it a reversal of the
+        original would change nothing.
+        """
+        book, asked_for = self.book, set[int]()
+        while True:
+            found = accounts.originals(connection, txids)
+            behind = {known.original.account_id for known in found.values()}
+            lacking = [n for n in behind if n is not None and n not in book.holders]
+            if not set(lacking) - asked_for:
+                return found
+            asked_for.update(lacking)
+            book.holders.update(accounts.holders(connection, lacking, book.terms))
 
     def _load_offline(self, connection: Connection, asked: Sequence[Asked]) -> None:
         """The keys and counters that offline records name, as they are now."""

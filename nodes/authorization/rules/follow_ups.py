@@ -64,6 +64,9 @@ def decide_reversal(request: AuthorizationRequest, facts: Facts) -> Decision:
     if refusal is not None:
         return refusal
     if draft is None:
+        if original.outcome is Outcome.APPROVED:
+            # Not an answer: it would be acknowledged, and nothing given back.
+            raise LookupError("an approved original's account was not read")
         return Decision(Outcome.APPROVED)  # declined: the card was unknown
     if original.outcome is not Outcome.APPROVED:
         return approved(draft, 0, Detail(card_id=original.card_id, expired=draft.expired))

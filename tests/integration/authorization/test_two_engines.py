@@ -7,15 +7,18 @@ one of the two stand and the other is decided again.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pytest
 
 from nodes.authorization.controls import Limit, Measure, Rule, Terms, Window
-from nodes.authorization.model import Kind, Outcome
+from nodes.authorization.model import AuthorizationAnswer, AuthorizationRequest, Kind, Outcome
 from nodes.authorization.operations.expiring import expire_holds
 from nodes.authorization.operations.standing import set_card_status
+from nodes.authorization.store import accounts
 from nodes.cards.model import CardOutcome, CardStatus
 from nodes.clock import to_datetime
 from nodes.reconciliation.invariants import check_invariants
@@ -124,6 +127,47 @@ def test_concurrent_refunds_give_back_no_more_than_was_paid(house: IssuingHouse)
             )
             assert approved([answer[0].outcome for answer in answers]) == 1
             assert house.account(card).balance == 800
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("moment", [1, 2])
+def test_an_original_may_commit_while_its_reversal_is_being_read(
+    house: IssuingHouse, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """Just before the first, or the second look for it: the reversal then takes it back."""
+    real = accounts.originals
+
+    async def scene() -> None:
+        one, two = house.engine(), house.engine()
+        loop = asyncio.get_running_loop()
+        # At the first turn the second engine loses the pair's number. From then on it takes its
+        # numbers in the database, and nothing but the look itself stands between the two.
+        for _ in range(3):
+            card, looks = house.card(1_000), itertools.count(1)
+            bought = house.request(Kind.PURCHASE, 500, card)
+            undone = house.request(Kind.REVERSAL, 500, original=bought)
+            first: list[AuthorizationAnswer] = []
+
+            def originals(
+                connection: Any,
+                txids: Any,
+                looks: Iterator[int] = looks,
+                first: list[AuthorizationAnswer] = first,
+                bought: AuthorizationRequest = bought,
+            ) -> Any:
+                if next(looks) == moment:
+                    buying = asyncio.run_coroutine_threadsafe(one.submit([bought]), loop)
+                    first.extend(buying.result(30))
+                return real(connection, txids)
+
+            monkeypatch.setattr(accounts, "originals", originals)
+            [answer] = await two.submit([undone])
+            assert answer.outcome is Outcome.APPROVED
+            if not first:
+                first.extend(await one.submit([bought]))
+                assert first[0].outcome is Outcome.REVERSED_BEFORE_ARRIVAL
+            assert house.account(card).balance == 1_000
 
     asyncio.run(scene())
 

@@ -137,7 +137,7 @@ def test_a_second_run_continues_and_ctrl_c_stops_everything(
     assert status == 0, said
     assert "Every check held" in said
     assert "Business day 2" in said
-    assert len(pids) == 12
+    assert len(pids) == 14
     assert not [name for name, pid in pids.items() if alive(pid)]
     for name in ("cards", "terminals", "merchants"):
         assert after[name] == before[name]
