@@ -75,7 +75,7 @@ def issuing(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield network
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # what one file does to its days is not another's to see
 def closing(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closing]:
     """Real nodes whose days are closed on a real chain, and a console before them."""
     with closing_network(cluster, tmp_path_factory.mktemp("closing")) as network:

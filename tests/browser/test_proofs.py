@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -119,7 +120,9 @@ def test_what_can_not_be_drawn_is_explained(
     expect(page.get_by_text("has 64 hexadecimal digits")).to_be_visible()
     page.goto(f"{network.url}/i/aurora/proofs?txid={'0' * 64}")
     expect(page.get_by_text("Aurora Bank has no such transaction.")).to_be_visible()
-    waiting = network.node().item(len(network.node().books.rows) - 1)
+    node = network.node()
+    node.happens(network.day.entry(datetime.now(UTC)))
+    waiting = node.item(len(node.books.rows) - 1)
     page.goto(f"{network.url}/i/aurora/proofs?txid={waiting['txid']}")
     expect(page.get_by_text("There is no proof yet")).to_be_visible()
     page.goto(f"{network.url}/i/aurora/proofs")
