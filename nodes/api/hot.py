@@ -234,9 +234,6 @@ def terminal_requests(
 ) -> BatchEndpoint[TerminalRequest]:
     """`POST /v1/terminal-requests`: from the node's own gateways."""
 
-    def permit(principal: Principal, requests: Sequence[TerminalRequest]) -> None:
-        _permit_gateway(node, principal)
-
     async def decide(requests: Sequence[TerminalRequest]) -> TerminalAnswers:
         return TerminalAnswers(await node.authorizer.accept(requests))
 
@@ -248,18 +245,23 @@ def terminal_requests(
         metrics,
         batch=TerminalBatch,
         item=TerminalRequest,
-        permit=permit,
+        permit=_permit_gateways(node),
         decide=decide,
         receive_timeout_s=receive_timeout_s,
     )
 
 
-def _permit_gateway(node: ApiNode, principal: Principal) -> None:
-    if not principal.gateway:
-        raise Problem(403, "caller-not-permitted", "This is for the node's gateways.")
-    # Just started, and the chain not read yet: without it every BIN would seem unknown.
-    if node.directory.member(node.settings.member_id) is None:
-        raise unavailable("directory-unavailable", "The members aren't known yet.")
+def _permit_gateways(node: ApiNode) -> Callable[[Principal, Sequence[object]], None]:
+    """Only the node's own gateways may send these."""
+
+    def permit(principal: Principal, requests: Sequence[object]) -> None:
+        if not principal.gateway:
+            raise Problem(403, "caller-not-permitted", "This is for the node's gateways.")
+        # Just started, and the chain not read yet: without it every BIN would seem unknown.
+        if node.directory.member(node.settings.member_id) is None:
+            raise unavailable("directory-unavailable", "The members aren't known yet.")
+
+    return permit
 
 
 def terminal_services(
@@ -272,9 +274,6 @@ def terminal_services(
 ) -> BatchEndpoint[ServiceRequest]:
     """`POST /v1/terminal-services`: batch closes, uploads and downloads, from own gateways."""
 
-    def permit(principal: Principal, requests: Sequence[ServiceRequest]) -> None:
-        _permit_gateway(node, principal)
-
     async def decide(requests: Sequence[ServiceRequest]) -> ServiceAnswers:
         return ServiceAnswers(await node.authorizer.serve(requests))
 
@@ -286,7 +285,7 @@ def terminal_services(
         metrics,
         batch=ServiceBatch,
         item=ServiceRequest,
-        permit=permit,
+        permit=_permit_gateways(node),
         decide=decide,
         receive_timeout_s=receive_timeout_s,
     )

@@ -13,7 +13,6 @@ import random
 import secrets
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,17 @@ import httpx
 import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from sqlalchemy import Engine
 
 from nodes.anchoring import queries, tree
 from nodes.anchoring.store import transaction
 from nodes.api.app import create_app
 from nodes.api.server import server
-from nodes.clock import SystemClock
 from nodes.crypto.keystore import Keystore
 from nodes.crypto.merkle import verify_inclusion
 from nodes.db.engine import make_engine, migrate
 from nodes.db.provision import LOGINS, provision
 from nodes.settings import ApiKey, NodeSettings
+from sandbox.bench.served import ServedNode
 from sandbox.postgres import EmbeddedPostgres
 
 _MEMBER, _KEY = "meridian", "reader-key-of-the-benchmark"
@@ -61,28 +59,6 @@ AND l.node_index %% 2 = 0
 """
 
 
-@dataclass
-class _Served:
-    """A node with a log and nothing else."""
-
-    settings: NodeSettings
-    engine: Engine
-    keystore: Keystore
-    clock: SystemClock
-    directory: Any = None
-    chain: Any = None
-    authorizer: Any = None
-
-    def make_hsm(self) -> Any:
-        raise NotImplementedError("no PIN in this benchmark")
-
-    def make_emv_hsm(self) -> Any:
-        raise NotImplementedError("no card in this benchmark")
-
-    def make_vault(self) -> Any:
-        raise NotImplementedError("no card in this benchmark")
-
-
 def _serve(dsns: dict[str, str], port: int) -> None:
     settings = NodeSettings(
         member_id=_MEMBER,
@@ -102,7 +78,7 @@ def _serve(dsns: dict[str, str], port: int) -> None:
         ],
     )
     keystore = Keystore({"message": bytes(32), "note": bytes(32)}, "bench")
-    node = _Served(settings, make_engine(dsns["app"]), keystore, SystemClock())
+    node = ServedNode(settings, make_engine(dsns["app"]), keystore)
     server(create_app(node), "127.0.0.1", port).run()
 
 

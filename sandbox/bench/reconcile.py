@@ -44,6 +44,7 @@ from nodes.reconciliation.day_comparison import CountedExchange, compare_close
 from nodes.settings import NodeSettings
 from sandbox.bench.cpu import CpuClock
 from sandbox.bench.reconcile_days import KEY, Name, broken_day, write_side
+from sandbox.bench.served import ServedNode
 from sandbox.postgres import EmbeddedPostgres
 
 _SEEDS = {name: hashlib.sha256(name.encode()).digest() for name in (KEY.acquirer, KEY.issuer)}
@@ -110,28 +111,6 @@ class _Chain:
         return 1
 
 
-@dataclass
-class _Served:
-    """A node without chain and authorizations: what closes and cases need."""
-
-    settings: NodeSettings
-    engine: Engine
-    keystore: Keystore
-    directory: _Directory
-    chain: _Chain
-    clock: SystemClock
-    authorizer: Any = None
-
-    def make_hsm(self) -> Any:
-        raise NotImplementedError("no PIN in this benchmark")
-
-    def make_emv_hsm(self) -> Any:
-        raise NotImplementedError("no card in this benchmark")
-
-    def make_vault(self) -> Any:
-        raise NotImplementedError("no card in this benchmark")
-
-
 def _public(member_id: str) -> bytes:
     key = Ed25519PrivateKey.from_private_bytes(_SEEDS[member_id])
     return key.public_key().public_bytes_raw()
@@ -154,7 +133,7 @@ def _serve(member_id: str, dsns: dict[str, str], port: int, urls: dict[str, str]
     )
     keystore = Keystore({"message": _SEEDS[member_id], "note": bytes(32)}, "bench")
     engine = make_engine(dsns["app"])
-    node = _Served(settings, engine, keystore, _Directory(urls), _Chain(), SystemClock())
+    node = ServedNode(settings, engine, keystore, _Directory(urls), _Chain())
     server(create_app(node), "127.0.0.1", port).run()
 
 

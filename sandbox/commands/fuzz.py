@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sandbox.commands.campaign_network import said_if_unmade
+
 
 def fuzz(
     frames: Annotated[int, typer.Option(help="Fuzz frames.", min=10)] = 100_000,
@@ -31,27 +33,12 @@ def fuzz(
     Exit status: 0 nothing was wrong; 1 something was; 2 the network couldn't be made.
     """
     from sandbox.campaigns.fuzz import Order, run_fuzz
-    from sandbox.campaigns.scene import SceneError
     from sandbox.campaigns.tables import write_fuzz_table
-    from sandbox.founding import FoundingError
-    from sandbox.network import AlreadyRunningError, NotADemoDirectoryError
-    from sandbox.postgres import PostgresError
-    from sandbox.supervisor import ProcessFailedError
 
     if table:
         write_fuzz_table(output, Path("docs/iso8583.md"))
         return
     order = Order(frames, seed, replays, slow, honest, rounds)
-    try:
+    with said_if_unmade():
         status = run_fuzz(directory, output, order)
-    except (
-        SceneError,
-        FoundingError,
-        PostgresError,
-        ProcessFailedError,
-        AlreadyRunningError,
-        NotADemoDirectoryError,
-    ) as error:
-        typer.echo(f"No campaign: {error}", err=True)
-        raise typer.Exit(2) from None
     raise typer.Exit(status)

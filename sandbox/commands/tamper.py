@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sandbox.commands.campaign_network import said_if_unmade
+
 
 def tamper(
     count: Annotated[int, typer.Option(help="Tries of each class.", min=1)] = 1_000,
@@ -25,27 +27,12 @@ def tamper(
     Exit status: 0 all found and rightly named, no false alarm; 1 something was missed or misnamed;
     2 the network couldn't be made.
     """
-    from sandbox.campaigns.scene import SceneError
     from sandbox.campaigns.tables import write_tamper_table
     from sandbox.campaigns.tamper import expected_classes, run_tamper
-    from sandbox.founding import FoundingError
-    from sandbox.network import AlreadyRunningError, NotADemoDirectoryError
-    from sandbox.postgres import PostgresError
-    from sandbox.supervisor import ProcessFailedError
 
     if table:
         write_tamper_table(output, Path("docs/evidence.md"), expected_classes())
         return
-    try:
+    with said_if_unmade():
         status = run_tamper(directory, output, count=count, seed=seed, processes=processes)
-    except (
-        SceneError,
-        FoundingError,
-        PostgresError,
-        ProcessFailedError,
-        AlreadyRunningError,
-        NotADemoDirectoryError,
-    ) as error:
-        typer.echo(f"No campaign: {error}", err=True)
-        raise typer.Exit(2) from None
     raise typer.Exit(status)

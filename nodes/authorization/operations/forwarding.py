@@ -108,21 +108,7 @@ def settle_reversals(
             log.error("issuer's answer refused", txid=pending.request.txid.hex(), reason=doubt)
         else:
             good.append((pending, answer))
-    pendings = [pending for pending, _ in good]
-    now_ms = acquirer.clock.now_ms()
-    open_settlement_accounts(connection, acquirer, pendings, now_ms)
-
-    def attempt() -> int:
-        recording = Recording(acquirer, now_ms)
-        with connection.transaction():
-            recording.look(connection, [], pendings)
-            for pending, answer in good:
-                recording.settle_reversal(pending, answer)
-            recording.write(connection)
-        recording.committed()
-        return len(good)
-
-    return _repeated(attempt)
+    return _record(connection, acquirer, good, Recording.settle_reversal)
 
 
 def take_forwards(
@@ -164,7 +150,17 @@ def settle_forwards(
             log.error("issuer's answer refused", txid=row.txid.hex(), reason=doubt)
         elif not is_passing(answer):
             good.append((pending, answer))
-    pendings = [pending for pending, _ in good]
+    return _record(connection, acquirer, good, Recording.settle_forward)
+
+
+def _record(
+    connection: Connection,
+    acquirer: Acquirer,
+    answered: Sequence[tuple[Pending, AuthorizationAnswer]],
+    settle: Callable[[Recording, Pending, AuthorizationAnswer], None],
+) -> int:
+    """Record what the issuers answered, each by `settle`, in one commit; how many."""
+    pendings = [pending for pending, _ in answered]
     now_ms = acquirer.clock.now_ms()
     open_settlement_accounts(connection, acquirer, pendings, now_ms)
 
@@ -172,11 +168,11 @@ def settle_forwards(
         recording = Recording(acquirer, now_ms)
         with connection.transaction():
             recording.look(connection, [], pendings)
-            for pending, answer in good:
-                recording.settle_forward(pending, answer)
+            for pending, answer in answered:
+                settle(recording, pending, answer)
             recording.write(connection)
         recording.committed()
-        return len(good)
+        return len(answered)
 
     return _repeated(attempt)
 
