@@ -19,12 +19,11 @@ from nodes.authorization.model import (
     Kind,
 )
 from nodes.authorization.operations.accepting import Acquirer
+from nodes.authorization.operations.judging import doubtful, is_passing
 from nodes.authorization.operations.pending import Pending, decode_pending, encode_told
 from nodes.authorization.operations.recording import (
     Recording,
     acknowledged,
-    doubtful,
-    is_passing,
     open_settlement_accounts,
     unavailable,
 )

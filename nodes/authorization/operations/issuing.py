@@ -11,7 +11,8 @@ from functools import lru_cache
 import msgspec
 
 from nodes.authorization.model import AuthorizationAnswer, AuthorizationRequest, Outcome
-from nodes.authorization.operations.deciding import Asked, Decided
+from nodes.authorization.operations.asking import Asked
+from nodes.authorization.operations.deciding import Decided
 from nodes.authorization.rules.offline import MAX_PAYMENT
 from nodes.authorization.state import Progress
 from nodes.authorization.store import accounts, forwards, requests
