@@ -19,6 +19,7 @@ from eth_utils.address import to_canonical_address
 from sqlalchemy import Engine
 
 from nodes.anchoring import queries, store
+from nodes.anchoring.proof_queries import proof_bundle
 from nodes.anchoring.chain_view import TrustedChain
 from nodes.anchoring.model import LogIdentity
 from nodes.anchoring.note import NoteSigner
@@ -221,7 +222,7 @@ def _judge(omitter: Omitter, promise: Promise, dropped: bool, tallies: Tallies) 
     raw: bytes | None = None
     try:
         with store.transaction(omitter.engine) as connection:
-            raw = queries.proof_bundle(connection, promise.txid, "acquirer")
+            raw = proof_bundle(connection, promise.txid, "acquirer")
     except LookupError:
         raw = None
     verdict = judge_receipt(promise.encode(), raw, omitter.view, int(time.time()))

@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 from typer.testing import CliRunner
 
-from nodes.anchoring import queries
+from nodes.anchoring import proof_queries, queries
 from nodes.anchoring.chain_view import TrustedChain
 from nodes.anchoring.event_store import record_keys
 from nodes.anchoring.leaf import EventKind, decode_leaf
@@ -127,7 +127,7 @@ def test_an_event_is_no_transactions_proof(books: Books) -> None:
     _, txid = purchase(books)
     seal_all(books.acquirer)
     with transaction(books.acquirer.database.engine) as connection:
-        proof = queries.proof_bundle(connection, txid, "acquirer")
+        proof = proof_queries.proof_bundle(connection, txid, "acquirer")
         event = next(
             leaf
             for _, leaf, _, _ in queries.log_entries(connection, 0, 100)
@@ -242,7 +242,7 @@ def test_a_person_is_erased_and_the_proofs_stay(books: Books) -> None:
         seal_all(member)
         view = TrustedChain(member.chain.client(), member.chain.anchor_registry)
         with transaction(member.database.engine) as connection:
-            before = queries.proof_bundle(connection, txid, side)
+            before = proof_queries.proof_bundle(connection, txid, side)
         known = [token, *salts_of(member.database, token)]
         assert "transactions" in places_of(member.database, known)
         if side == "issuer":
@@ -253,7 +253,7 @@ def test_a_person_is_erased_and_the_proofs_stay(books: Books) -> None:
         assert places_of(member.database, known) == set()
         # The same bytes prove the same amount: of field 8 there was never more than a hash.
         with transaction(member.database.engine) as connection:
-            after = queries.proof_bundle(connection, txid, side)
+            after = proof_queries.proof_bundle(connection, txid, side)
             untouched = queries.rows_by_txid(connection, [other_txid])[0]
             erased = queries.rows_by_txid(connection, [txid])[0]
         assert erased.values["pan_masked"] is None
@@ -277,7 +277,7 @@ def test_an_unsealed_row_may_be_erased_too(books: Books) -> None:
     seal_all(books.issuer)
     view = TrustedChain(books.issuer.chain.client(), books.issuer.chain.anchor_registry)
     with transaction(books.issuer.database.engine) as connection:
-        assert verify(queries.proof_bundle(connection, txid, "issuer"), view).ok
+        assert verify(proof_queries.proof_bundle(connection, txid, "issuer"), view).ok
     assert check(books.issuer).findings == []
 
 
