@@ -36,6 +36,7 @@ from nodes.authorization.store import forwards
 from nodes.authorization.store.acquirer import Connection, FoundOriginal, QueuedReversal
 from nodes.authorization.store.forwards import Alarm, KnownRecord, OfflineRow, QueuedForward
 from nodes.authorization.store.presented import append_chip_slips
+from nodes.authorization.store.refusals import Refusal, append_refusals, refused_request
 from nodes.authorization.store.requests import StoredRequest, insert_requests
 from nodes.crypto.hsm import Hsm
 from nodes.crypto.offline_record import OfflineRecord
@@ -120,6 +121,7 @@ class Opening:
         self._alarms: list[Alarm] = []
         #: What receipts tell of chips, by txid.
         self._slips: list[tuple[bytes, ChipSlip]] = []
+        self._refused: list[Refusal] = []
 
     def stage(self, writes: Writes, answers: dict[bytes, tuple[date, bytes]]) -> None:
         """What it writes.
@@ -150,6 +152,8 @@ class Opening:
         forwards.append_alarms(writes, self._alarms)
         if self._slips:
             append_chip_slips(writes, self._slips)
+        if self._refused:
+            append_refusals(writes, self._refused)
         number = None
         if waiting:
             [number] = self.acquirer.take_ids(1)
@@ -188,6 +192,8 @@ class Opening:
     ) -> TerminalAnswer:
         """Store a new request with the answer that it gets at once."""
         self._rows.append(_row(key, request, None, None, None, encode_told(answer)))
+        if answer.outcome is not Outcome.APPROVED:
+            self._refused.append(refused_request(key, request, answer, self.now_ms))
         return answer
 
     def bar(self, key: bytes, request: TerminalRequest) -> None:

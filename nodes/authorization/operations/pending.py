@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Iterable
 from datetime import date
 from functools import lru_cache
 from typing import Any
@@ -17,15 +18,21 @@ from nodes.authorization.model import (
     AuthorizationAnswer,
     AuthorizationRequest,
     Kind,
+    Outcome,
     TerminalAnswer,
     TerminalRequest,
 )
+from nodes.authorization.store.refusals import Refusal, unanswered_request
 
 #: What is kept is positional (half the bytes): new fields of AuthorizationRequest go to its end.
 _FIELDS = AuthorizationRequest.__struct_fields__
 _ENCODER = msgspec.msgpack.Encoder()
 _TOLD = msgspec.json.Encoder()
 _TOLD_DECODER = msgspec.json.Decoder(TerminalAnswer)
+#: Why a request is reversed whose terminal was told that the issuer can't be reached.
+_NO_ANSWER = frozenset(
+    {"issuer unavailable", "approved after the deadline", "left open by a crash"}
+)
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -157,6 +164,26 @@ def reversal_of(
     return Pending(
         made, original.pan_masked, original.merchant_account, asked.kind, asked.amount, original
     )
+
+
+def unanswered(
+    acquirer: str, reversed_ones: Iterable[tuple[Pending, str, int | None]], now_ms: int
+) -> list[Refusal]:
+    """What terminals were told of requests that are reversed, whole, with a reason each.
+
+    An amount (third) is of a batch close: that payment stands in part, or was never in doubt.
+    """
+    return [
+        unanswered_request(
+            key_of_class(acquirer, pending.request, "request"),
+            pending.request,
+            Outcome.ISSUER_UNAVAILABLE if reason in _NO_ANSWER else Outcome.SYSTEM_ERROR,
+            pending.pan_masked,
+            now_ms,
+        )
+        for pending, reason, amount in reversed_ones
+        if amount is None
+    ]
 
 
 @lru_cache(maxsize=64)
