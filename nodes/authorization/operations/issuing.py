@@ -23,7 +23,12 @@ from nodes.crypto.answer_signature import Signs, sign_answers
 from nodes.crypto.offline_record import OfflineRecord
 from nodes.db.writes import Writes, execute
 from nodes.ledger.model import Side, TransactionRecord, Transfer
-from nodes.ledger.store import TransactionIds, open_transaction_ids, record_transactions
+from nodes.ledger.store import (
+    TransactionIds,
+    open_transaction_ids,
+    record_transactions,
+    transaction_ids_of,
+)
 
 _ANSWERS = msgspec.json.Encoder()
 
@@ -78,7 +83,7 @@ def write_batch(connection: Connection, decided: Sequence[Decided], signer: Sign
     if not fresh:
         return
     pairs = {(one.asked.request.acquirer, one.asked.request.issuer) for one in fresh}
-    numbers = Numbers(accounts.lock_pairs(connection, pairs), open_transaction_ids(connection))
+    numbers = Numbers(accounts.lock_pairs(connection, pairs), transaction_ids_of(connection))
     writes = Writes()
     stage_batch(writes, decided, numbers, signer)
     execute(connection, writes)
@@ -105,7 +110,7 @@ def stage_batch(
     records: list[TransactionRecord] = []
     versions: list[NewVersion] = []
     stored: list[StoredRequest] = []
-    progress: list[tuple[bytes, int, Progress]] = []
+    progress: list[tuple[int, int, bytes, Progress]] = []
     chips: list[ChipRecord] = []
     for place, one in enumerate(fresh):
         row, answer, request = one.record, one.answer, one.asked.request
@@ -130,7 +135,8 @@ def stage_batch(
             versions.append(
                 NewVersion(row.before, after, number, answer.decided_ms, decision.detail)
             )
-            progress += [(txid, after.version, state) for txid, state in decision.progress.items()]
+            place_of = (after.account_id, after.version)
+            progress += [(*place_of, txid, state) for txid, state in decision.progress.items()]
         one.stored = stored_answer(one.asked, answer)
         stored.append(one.stored)
         if row.bar is not None:
