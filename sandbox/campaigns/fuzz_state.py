@@ -48,7 +48,7 @@ def await_sighted(network: Running, sign_ons: Mapping[str, int]) -> None:
             rows = link.execute(
                 "SELECT terminal_id, coalesce(last_sign_on_ms, 0) FROM terminal_sightings"
             ).fetchall()
-            told = dict(rows)
+            told: dict[str, int] = dict(rows)
             if all(told.get(name, 0) >= moment for name, moment in sign_ons.items()):
                 return
             if time.monotonic() > deadline:
