@@ -161,6 +161,10 @@ class SoftwareHsm:
             key = self._cmac(parent, label)
         self._put(name, key, algorithm)
 
+    def generate(self, name: str) -> None:
+        """See Hsm.generate."""
+        self._put(name, secrets.token_bytes(BLOCK), Algorithm.SM4)
+
     def derive_dukpt(
         self, base_key: str, serial_number: bytes, names: Mapping[KeyUse, str]
     ) -> None:
