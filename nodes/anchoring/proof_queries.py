@@ -44,7 +44,9 @@ def proof_bundle(
     UnknownTransaction, or NotAnchoredYet with the state.
     """
     link = driver(connection)
-    row = next((row for row in queries.rows_by_txid(link, [txid]) if row.values["side"] == side), None)
+    row = next(
+        (row for row in queries.rows_by_txid(link, [txid]) if row.values["side"] == side), None
+    )
     if row is None:
         raise UnknownTransaction(f"no transaction {txid.hex()} in the {side}'s books")
     entry = anchored_entry(link, row.transaction_id)

@@ -7,6 +7,7 @@ import json
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from nodes.anchoring import proof_queries, queries
 from nodes.anchoring.chain_view import TrustedChain
+from nodes.anchoring.event_queries import find_events
 from nodes.anchoring.event_store import record_keys
 from nodes.anchoring.leaf import EventKind, decode_leaf
 from nodes.anchoring.operations.event_sealing import seal_events
@@ -141,6 +143,61 @@ def test_an_event_is_no_transactions_proof(books: Books) -> None:
     assert verify(proof, view).ok
     swapped = replace(parse_bundle(proof), leaf=event).encode()
     assert verify(swapped, view).reason is Reason.LEAF_MALFORMED
+
+
+def test_one_event_is_proven_by_commands(books: Books, tmp_path: Path) -> None:
+    member = books.acquirer
+    purchase(books)
+    database = ["--member", member.member_id, "--dsn", member.database.reader_dsn]
+    chain = ["--rpc", member.chain.rpc_url, "--anchor-registry", member.chain.anchor_registry]
+    runner, app, file = CliRunner(), make_app(), tmp_path / "event.proof"
+    early = runner.invoke(app, ["events", *database, "--proof", "1"])
+    assert (early.exit_code, "UNSEALED" in early.stderr) == (1, True)
+    seal_all(member)
+    listed = runner.invoke(app, ["events", *database, "--kind", "merchant", "--json"])
+    events = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert len(events) == 2
+    assert {event["state"] for event in events} == {"ANCHORED"}
+    for event in events:
+        number = str(event["event_id"])
+        made = runner.invoke(app, ["events", *database, "--proof", number, "--out", str(file)])
+        assert made.exit_code == 0, made.output
+        judged = runner.invoke(app, ["verify", str(file), *chain, "--json"])
+        said = json.loads(judged.stdout)
+        assert said["ok"], said
+        for name in ("event_id", "action", "subject", "actor", "detail"):
+            assert said["details"][name] == event[name]
+    unknown = runner.invoke(app, ["events", *database, "--proof", "999"])
+    assert (unknown.exit_code, "no such event" in unknown.stderr) == (1, True)
+    wrong = runner.invoke(app, ["events", *database, "--kind", "cards"])
+    assert (wrong.exit_code, "--kind 'cards'" in wrong.stderr) == (2, True)
+
+
+def test_the_proof_of_an_erased_persons_event_holds(books: Books) -> None:
+    token, _ = purchase(books)
+    seal_all(books.issuer)
+    with transaction(books.issuer.database.engine) as connection:
+        [number] = [
+            int(str(row["event_id"]))
+            for row in find_events(connection, limit=500, kind="card")
+            if row["card_token"] == token
+        ]
+    member, everything = books.issuer, frozenset(range(1, 9))
+    view = TrustedChain(member.chain.client(), member.chain.anchor_registry)
+    shown = []
+    for erased in (False, True):
+        if erased:
+            end_card(books, token)
+            done = erase(member.database, member.member_id, token)
+            assert done[0] == 0, done
+        with transaction(member.database.engine) as connection:
+            proof = proof_queries.event_bundle(connection, member.member_id, number, everything)
+        verdict = verify(proof, view)
+        assert verdict.ok, verdict
+        shown.append(verdict.details)
+    assert shown[0]["card_token"] == token.hex() + "00" * 16
+    assert "card_token" not in shown[1]
+    assert shown[1]["action"] == shown[0]["action"]
 
 
 @pytest.mark.parametrize(
