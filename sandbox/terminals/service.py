@@ -33,6 +33,7 @@ from gateway.receipts.model import (
 )
 from gateway.receipts.rendering import Form, render
 from nodes.emv import tlv
+from sandbox.cards.chip import AID
 from sandbox.terminal import NoAnswer, NotAuthentic, Terminal
 from sandbox.terminals.display import shown
 from sandbox.terminals.scenario import By, CardPlan, Do, Fault, TerminalPlan
@@ -48,7 +49,6 @@ DRAWER = {
     "plain": CardPlan(CardForm.PLAIN, 50_000, "123456"),
 }
 _CHINA = timezone(timedelta(hours=8))
-_AID = "A000000333010101"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -177,7 +177,7 @@ class SimulatorService:
             return None
         content = self._recorded(made) or _unrecorded(made, terminal)
         chip = _chip(made)
-        if chip is not None:
+        if chip is not None and content.chip is None:
             content = msgspec.structs.replace(content, chip=chip)
         wanted = Wanted(Copy.CUSTOMER, asked.language, asked.width)
         text = render(content, wanted, Form.TEXT).decode()
@@ -258,7 +258,7 @@ def _chip(made: Exchange) -> Chip | None:
     if made.icc is None or made.atc is None:
         return None
     arqc = next(e.value for e in tlv.decode(made.icc) if e.tag == "9F26")
-    return Chip(aid=_AID, label="Countersign", cryptogram=arqc.hex(), atc=made.atc)
+    return Chip(aid=AID.hex(), cryptogram=arqc.hex(), atc=made.atc)
 
 
 async def _json(request: web.Request) -> Any:
