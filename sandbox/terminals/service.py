@@ -47,6 +47,7 @@ DRAWER = {
     "chip-poor": CardPlan(CardForm.CHIP, 500, "123456"),
     "stripe": CardPlan(CardForm.STRIPE, 50_000, "123456"),
     "plain": CardPlan(CardForm.PLAIN, 50_000, "123456"),
+    "virtual": CardPlan(CardForm.VIRTUAL, 50_000, "123456"),
 }
 _CHINA = timezone(timedelta(hours=8))
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

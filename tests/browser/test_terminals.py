@@ -266,28 +266,41 @@ def test_a_card_is_inserted_the_pin_entered_and_the_receipt_shown(
 
 
 @pytest.mark.parametrize(
-    ("card", "way", "fault", "code"),
+    ("card", "way", "pin", "fault", "code"),
     [
-        ("chip", "Tap", "", "00"),
-        ("chip", "Scan its code", "", "00"),
-        ("plain", "Key in", "", "00"),
-        ("stripe", "Swipe", "", "00"),
-        ("plain", "Key in", "bad_mac", "A0"),
-        ("plain", "Key in", "lose_answer", "none"),
-        ("chip-poor", "Insert", "", "51"),
+        ("chip", "Tap", "", "", "00"),
+        ("chip", "Tap", "123456", "", "00"),
+        ("chip", "Insert", "654321", "", "55"),
+        ("chip", "Swipe", "123456", "", "57"),
+        ("chip", "Swipe (fallback)", "123456", "", "00"),
+        ("chip", "Scan its code", "", "", "00"),
+        ("virtual", "Scan its code", "", "", "00"),
+        ("virtual", "Key in", "123456", "", "57"),
+        ("plain", "Key in", "123456", "", "00"),
+        ("stripe", "Swipe", "123456", "", "00"),
+        ("plain", "Key in", "123456", "bad_mac", "A0"),
+        ("plain", "Key in", "123456", "lose_answer", "none"),
+        ("chip-poor", "Insert", "123456", "", "51"),
     ],
 )
 def test_every_way_to_pay(
-    fleet: Fleet, visit: Callable[..., Page], card: str, way: str, fault: str, code: str
+    fleet: Fleet,
+    visit: Callable[..., Page],
+    tmp_path: Path,
+    card: str,
+    way: str,
+    pin: str,
+    fault: str,
+    code: str,
 ) -> None:
     page = visit("/virtual-pos")
     page.locator("#card").select_option(card)
     page.get_by_label(way, exact=True).check()
     page.locator("#fault").select_option(fault)
-    if way not in ("Tap", "Scan its code"):
-        page.locator("#pin").fill("123456")
+    page.locator("#pin").fill(pin)
     page.get_by_role("button", name="Pay").click()
     expect(page.locator("[data-code]")).to_have_attribute("data-code", code, timeout=30_000)
+    page.screenshot(path=str(tmp_path / f"{card}-{way}-{code}.png"), full_page=True)
     if fault == "lose_answer":
         expect(page.locator("#outcome")).to_contain_text("acknowledged")
 
