@@ -104,6 +104,8 @@ class Surroundings:
     terminals: tuple[tuple[str, str, bytes], ...] = field(default=(), repr=False)
     #: The gateway's HTTP API, if it has one.
     front: str | None = None
+    #: Merchants' names, where they are known.
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, network: Mapping[str, Any]) -> Surroundings:
@@ -131,6 +133,7 @@ class Surroundings:
                     for t in network["terminals"]
                 ),
                 front=gateway.get("api"),
+                names={m["merchant_id"]: m["name"] for m in network["merchants"]},
             )
         except (KeyError, IndexError, StopIteration, TypeError, ValueError):
             raise NotThere("this network.json describes no network of this version") from None
