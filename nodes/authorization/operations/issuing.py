@@ -199,7 +199,7 @@ def _stage_record(writes: Writes, one: Decided, record: OfflineRecord) -> None:
 def _stage_doubt(
     writes: Writes, one: Decided, check: ChipCheck, record: OfflineRecord | None
 ) -> None:
-    """An alarm about an advice that was posted although its chip's cryptogram doesn't bear it out."""
+    """An alarm about an advice that was posted although its chip doesn't bear it out."""
     request, answer = one.asked.request, one.answer
     doubt = rules.doubt_about_advice(request, check, record.atc if record is not None else None)
     if answer.outcome is not Outcome.APPROVED or not doubt:

@@ -72,8 +72,8 @@ def doubt_about_advice(
     """What is wrong with the chip's word (TC) for a payment that has happened already; "" if
     nothing is. Nothing is refused for it: whoever reads the alarm decides.
 
-    `record_atc`: the counter of the offline record that came along. Uploads are late, so neither the
-    last counter nor the day of the upload says anything, but a chip can't have paid later than it.
+    `record_atc`: the counter of the offline record that came along. Uploads are late, so the last
+    counter says nothing; but a chip can't have paid on a later day than the message's.
     """
     data, fault = check.data, _fault(request, check, CryptogramType.TC)
     if fault or data is None:

@@ -42,9 +42,7 @@ def plastic(card: IssuedCard) -> ChipCard:
 
 
 def advice(network: Network, card: IssuedCard, icc: bytes, amount: int, **more: Any) -> Any:
-    return network.request(
-        card, amount, Kind.ADVICE, entry_mode="052", icc=icc, **more
-    )
+    return network.request(card, amount, Kind.ADVICE, entry_mode="052", icc=icc, **more)
 
 
 def alarms(network: Network) -> list[Any]:
