@@ -63,3 +63,17 @@ ALTER TABLE terminal_changes DROP CONSTRAINT terminal_changes_kind_check;
 ALTER TABLE terminal_changes ADD CONSTRAINT terminal_changes_kind_check CHECK (kind IN
     ('enrolled', 'parameters', 'keys', 'disabled', 'enabled', 'details', 'suite', 'moved', 'retired'));
 GRANT UPDATE (merchant_id) ON terminals TO countersign_app;
+
+-- Whose signature makes a terminal's certificate one of this acquirer's (docs/keys.md, Certificates).
+CREATE TABLE terminal_authorities (
+    fingerprint     text   PRIMARY KEY CHECK (fingerprint ~ '^[0-9a-f]{64}$'),
+    subject         text   NOT NULL,
+    certificate     text   NOT NULL,   -- base64
+    not_after_ms    bigint NOT NULL,
+    status          text   NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'ended')),
+    created_by      text   NOT NULL,
+    created_ms      bigint NOT NULL
+);
+GRANT SELECT, INSERT ON terminal_authorities TO countersign_app;
+GRANT SELECT ON terminal_authorities TO countersign_reader;
+GRANT UPDATE (status) ON terminal_authorities TO countersign_app;
