@@ -293,6 +293,7 @@ async def _shaped(campaign: Campaign, source: random.Random, honest: Terminal) -
     result.hangs += probe.hangs + unanswered
     result.frames += count
     result.figures["probes"] += probe.asked
+    result.notes += [f"answered otherwise: {note}" for s in shapers for note in s.notes][:10]
     result.figures["shaped"] = {
         "sent": sum(shaper.messages for shaper in shapers),
         "unanswered": unanswered,

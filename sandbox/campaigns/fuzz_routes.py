@@ -54,6 +54,8 @@ class Shaper:
     messages: int = 0
     unanswered: int = 0
     differing: int = 0
+    #: What was answered otherwise: types and codes, no values.
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.chain = RecordChain(self.terminal.terminal_id, int(self.terminal.batch))
@@ -105,7 +107,14 @@ async def _send(shaper: Shaper, frame: bytes) -> None:
     if reply.mti == "0810" or reply.code in _PASSING:
         return
     first = shaper.told.setdefault(frame, reply.response)
-    shaper.differing += first != reply.response
+    if first != reply.response:
+        before = terminal.module.verify(frame, first, terminal.dialect)
+        shaper.differing += 1
+        shaper.notes.append(
+            f"{before.mti} {before.text.get(3, '')}: {before.text.get(39)} with"
+            f" {sorted([*before.text, *before.binary])}, then {reply.code} with"
+            f" {sorted([*reply.fields, *reply.binary])}"
+        )
     if reply.approved and 37 in reply.fields:
         shaper.rrns.append(reply.fields[37])
 
