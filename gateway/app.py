@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import structlog
 
 from gateway.fleet import Fleet
+from gateway.hsm import open_hsm
 from gateway.http.receipts import ReceiptService
 from gateway.http.status import StatusServer
 from gateway.iso8583.dialect import BCD_TPDU
@@ -24,10 +25,9 @@ from gateway.settings import GatewaySettings
 from gateway.terminal_keys.enrolment import enrol
 from gateway.terminal_keys.model import KeyManagement, TerminalRecord
 from gateway.terminal_keys.periods import PeriodFileUnusable, PeriodKeys
-from gateway.terminal_keys.ring import ALGORITHMS, MASTER_KEY, ZONE_KEY, KeyRing, tmk_name
+from gateway.terminal_keys.ring import ALGORITHMS, MASTER_KEY, KeyRing, tmk_name
 from nodes.api.client import NodeClient, NodePeer, NodeRefused, NodeUnreachable
 from nodes.clock import Clock, SystemClock
-from nodes.crypto.hsm import Algorithm, SoftwareHsm
 from nodes.crypto.http_signatures import MessageSigner
 from nodes.crypto.keystore import Keystore
 
@@ -176,28 +176,13 @@ class Gateway:
         }
 
 
-def make_hsm(
-    settings: GatewaySettings, keystore: Keystore, kinds: Mapping[str, Algorithm]
-) -> SoftwareHsm:
-    """The HSM with the gateway's own keys and the imported ones (`kinds`)."""
-    others = {name: kind for name, kind in kinds.items() if kind is not Algorithm.SM4}
-    secrets = {name: keystore.secret(name) for name in (ZONE_KEY, *kinds)}
-    if settings.pkcs11 is None:
-        return SoftwareHsm({MASTER_KEY: keystore.secret(MASTER_KEY), **secrets}, others)
-    from nodes.crypto.hsm.pkcs11 import Pkcs11Hsm, open_session  # loads a library, so only here
-
-    token = settings.pkcs11
-    pin = token.pin_file.read_text(encoding="utf-8").strip()
-    return Pkcs11Hsm(open_session(token.library, token.token, pin), secrets, others, MASTER_KEY)
-
-
 def _session(
     settings: GatewaySettings, keystore: Keystore, now_ms: int
 ) -> tuple[Session, KeyRing, Fleet]:
     records = [terminal.record() for terminal in settings.terminals]
     imported = [record for record in records if tmk_name(record.terminal_id) in keystore.names()]
     kinds = {tmk_name(record.terminal_id): ALGORITHMS[record.suite] for record in imported}
-    hsm = make_hsm(settings, keystore, kinds)
+    hsm = open_hsm(settings, keystore, kinds)
     hsm.derive(MASTER_KEY, FINGERPRINT_LABEL, FINGERPRINT_KEY)
     periods = None
     if settings.period_file is not None:

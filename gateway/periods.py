@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pydantic
 
-from gateway.app import make_hsm
+from gateway.hsm import open_hsm
 from gateway.settings import GatewaySettings
 from gateway.terminal_keys.periods import PeriodKeys
 from nodes.clock import SystemClock
@@ -25,7 +25,7 @@ def make(settings: GatewaySettings, now_ms: int) -> Path:
     if settings.period_file is None:
         raise ValueError("the settings name no period_file")
     passphrase = settings.passphrase_file.read_text(encoding="utf-8").strip()
-    hsm = make_hsm(settings, Keystore.open(settings.key_file, passphrase), {})
+    hsm = open_hsm(settings, Keystore.open(settings.key_file, passphrase), {})
     PeriodKeys.create(hsm, settings.period_file, settings.key_period_s, now_ms)
     return settings.period_file
 

@@ -167,6 +167,10 @@ class Network:
             {
                 "host": HOST,
                 "port": self.state.ports["gateway"],
+                "listeners": [
+                    {"port": self.state.ports[f"gateway-{name}"], "dialect": name}
+                    for name in ("ascii", "ebcdic")
+                ],
                 "http_port": self.state.ports["gateway-http"],
                 "api_port": self.state.ports["gateway-api"],
                 "api_url": self.front_url,
