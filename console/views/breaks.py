@@ -9,6 +9,7 @@ from fastapi import APIRouter, Form, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from console import presentation, wording
+from console.access import User
 from console.break_cases import (
     AGES,
     DUE,
@@ -21,7 +22,6 @@ from console.break_cases import (
     moves,
     resolutions,
 )
-from console.access import User
 from console.institutions import Institution, Json, NotDone
 from console.session import Chosen, Forbidden, SignedIn, names_of
 from console.templating import is_for, render

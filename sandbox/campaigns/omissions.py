@@ -19,7 +19,6 @@ from eth_utils.address import to_canonical_address
 from sqlalchemy import Engine
 
 from nodes.anchoring import queries, store
-from nodes.anchoring.proof_queries import proof_bundle
 from nodes.anchoring.chain_view import TrustedChain
 from nodes.anchoring.model import LogIdentity
 from nodes.anchoring.note import NoteSigner
@@ -27,6 +26,7 @@ from nodes.anchoring.operations.answering import ClaimWatch, answer_claims
 from nodes.anchoring.operations.promising import Promiser, promise_transaction
 from nodes.anchoring.operations.publishing import AnchorContext, confirm, publish
 from nodes.anchoring.operations.sealing import seal
+from nodes.anchoring.proof_queries import proof_bundle
 from nodes.anchoring.receipt import Promise, ReceiptReason, judge_receipt
 from nodes.anchoring.rules import shared_fields
 from nodes.chain.anchors import AnchorRegistry

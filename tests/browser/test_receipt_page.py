@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Page, expect
 
-from nodes.anchoring import proof_queries, queries
+from nodes.anchoring import proof_queries
 from nodes.anchoring.chain_view import CachedChain
 from nodes.anchoring.qr_code import qr_svg
 from nodes.anchoring.receipt import judge_receipt

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from nodes.anchoring import proof_queries, queries
+from nodes.anchoring import proof_queries
 from nodes.anchoring.bundle import parse_bundle
 from nodes.anchoring.chain_view import TrustedChain
 from nodes.anchoring.model import AnchorState

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from nodes.anchoring import proof_queries, queries
+from nodes.anchoring import proof_queries
 from nodes.anchoring.cached_roots import parse_roots
 from nodes.anchoring.chain_view import CachedChain, TrustedChain
 from nodes.anchoring.operations.answering import ClaimWatch, answer_claims
