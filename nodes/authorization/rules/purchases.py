@@ -88,6 +88,7 @@ def _spend(
         used=True,
         shadow=verdict.shadow,
         expired=draft.expired,
+        channel=request.channel,
     )
     return approved(draft, amount, detail)
 
@@ -131,6 +132,7 @@ def decide_advice(request: AuthorizationRequest, facts: Facts) -> Decision:
         shadow=shadow,
         expired=draft.expired,
         reserve=reserve,
+        channel=request.channel,
     )
     return approved(draft, amount, detail)
 
@@ -169,6 +171,7 @@ def decide_authorization_advice(request: AuthorizationRequest, facts: Facts) -> 
         used=True,
         shadow=shadow,
         expired=draft.expired,
+        channel=request.channel,
     )
     return approved(draft, amount, detail)
 
@@ -211,6 +214,7 @@ def decide_top_up(request: AuthorizationRequest, facts: Facts) -> Decision:
         card_id=card_id,
         shadow=verdict.shadow,
         expired=draft.expired,
+        channel=request.channel,
     )
     return approved(draft, amount, detail)
 
