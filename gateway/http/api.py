@@ -78,7 +78,7 @@ class FrontApi:
         self._accepting = accepting
         self._clock = clock
         self._public_url = public_url.rstrip("/")
-        self._seen = NonceMemory(time.monotonic)
+        self._seen = NonceMemory(time.monotonic, per_key=signatures.JTIS_OF_A_KEY)
         self._under_way: Counter[str] = Counter()
         self._all = 0
 
@@ -156,6 +156,8 @@ class FrontApi:
             now_s=self._clock.now_ms() / 1_000,
             seen=self._seen,
         )
+        if not await self._link.is_new(signed.claims.kid, signed.claims.jti):
+            raise signatures.replayed()
         return key, body, idempotency_key
 
     async def _posted(self, request: web.Request, of: type[B]) -> tuple[FrontKey, B, str]:
@@ -226,7 +228,8 @@ class FrontApi:
     async def _new_order(self, request: web.Request) -> web.Response:
         caller, body, idempotency_key = await self._posted(request, OrderBody)
         wanted = {
-            "terminal_id": caller.terminal_id,
+            "terminal_id": requests.terminal_of(body.terminal_id, caller),
+            "merchant_id": caller.merchant_id,
             "amount": body.amount,
             "currency": body.currency,
             "reference": body.reference,
@@ -241,7 +244,8 @@ class FrontApi:
     async def _order(self, request: web.Request) -> web.Response:
         caller, _, _ = await self._signed(request)
         order = await self._found(request)
-        if order.terminal_id != caller.terminal_id:
+        own = order.terminal_id if caller.terminal_id is not None else order.merchant_id
+        if own != (caller.terminal_id or caller.merchant_id):
             raise ApiProblem(404, "order-unknown", "There is no such order.")
         return _json(self._shown(order))
 

@@ -18,6 +18,13 @@ LocalTime = Annotated[
     ),
 ]
 Digits = Annotated[str, Meta(pattern=r"^[0-9]{13,19}$")]
+Terminal = Annotated[
+    str,
+    Meta(
+        pattern=r"^[ -~]{8}$",
+        description="One of the merchant's terminals, for a key that is the merchant's.",
+    ),
+]
 Rrn = Annotated[str, Meta(pattern=r"^[0-9A-Za-z]{12}$")]
 
 
@@ -46,6 +53,7 @@ class PaymentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     code: Annotated[str, Meta(min_length=8, max_length=512)] | None = None
     capture: bool = True  # false: an authorization, whose amount is held
     partial: bool = False
+    terminal_id: Terminal | None = None
 
     def __repr__(self) -> str:
         return "PaymentBody()"
@@ -60,6 +68,7 @@ class FollowUpBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     local_time: LocalTime
     pan: Digits
     final: bool = True
+    terminal_id: Terminal | None = None
 
     def __repr__(self) -> str:
         return "FollowUpBody()"
@@ -73,6 +82,7 @@ class ReversalBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     currency: Currency
     local_time: LocalTime
     pan: Digits
+    terminal_id: Terminal | None = None
 
     def __repr__(self) -> str:
         return "ReversalBody()"
@@ -86,6 +96,7 @@ class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     local_time: LocalTime
     reference: Annotated[str, Meta(max_length=64, pattern=r"^[ -~]*$")] = ""
     lifetime_s: Annotated[int, Meta(ge=30, le=86_400)] = 900
+    terminal_id: Terminal | None = None
 
 
 class OrderPaymentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -58,7 +58,7 @@ def payment(
     if (body.card is None) is (body.code is None):
         raise ApiProblem(422, "card-or-code", "Give either card or code.", at="$")
     kind = Kind.PURCHASE if body.capture else Kind.AUTHORIZATION
-    fields = _common(body.amount, body.currency, body.local_time, caller, front, now_ms) | {
+    fields = _common(body, caller, front, now_ms) | {
         "kind": kind,
         "stan": trace_number(idempotency_key),
         "partial_ok": body.partial,
@@ -97,7 +97,7 @@ def follow_up(
     now_ms: int,
 ) -> TerminalRequest:
     """A refund, capture or void."""
-    fields = _common(body.amount, body.currency, body.local_time, caller, front, now_ms) | {
+    fields = _common(body, caller, front, now_ms) | {
         "kind": kind,
         "stan": trace_number(idempotency_key),
         "rrn": body.rrn,
@@ -113,7 +113,7 @@ def reversal(
     body: ReversalBody, caller: FrontKey, front: Accepting, now_ms: int
 ) -> TerminalRequest:
     """The reversal has the trace number of what it reverses."""
-    fields = _common(body.amount, body.currency, body.local_time, caller, front, now_ms) | {
+    fields = _common(body, caller, front, now_ms) | {
         "kind": Kind.REVERSAL,
         "stan": trace_number(body.idempotency_key),
         "pan": _checked(body.pan, "$.pan"),
@@ -154,20 +154,35 @@ def answer(request: TerminalRequest, told: TerminalAnswer) -> PaymentAnswer:
 # --- parts ---------------------------------------------------------------------------------------
 
 
+def terminal_of(named: str | None, caller: FrontKey) -> str:
+    """The terminal that a request is of: the key's own, or the one that it names."""
+    if caller.terminal_id is None and named is None:
+        raise ApiProblem(
+            422,
+            "terminal-missing",
+            "This key is a merchant's: name a terminal.",
+            at="$.terminal_id",
+        )
+    if caller.terminal_id is not None and named not in (None, caller.terminal_id):
+        raise ApiProblem(
+            422, "terminal-of-another", "This key is another terminal's.", at="$.terminal_id"
+        )
+    return caller.terminal_id or named or ""
+
+
 def _common(
-    amount: int,
-    currency: str,
-    local_time: str,
+    body: PaymentBody | FollowUpBody | ReversalBody,
     caller: FrontKey,
     front: Accepting,
     now_ms: int,
 ) -> dict[str, object]:
+    amount, currency, local_time = body.amount, body.currency, body.local_time
     if currency not in money.CURRENCIES or currency not in front.currencies:
         raise ApiProblem(422, "currency-not-permitted", "Not a currency here.", at="$.currency")
     if amount > front.max_amount:
         raise ApiProblem(422, "amount-too-large", "Over this front's maximum.", at="$.amount")
     return {
-        "terminal_id": caller.terminal_id,
+        "terminal_id": terminal_of(body.terminal_id, caller),
         "merchant_id": caller.merchant_id,
         "business_date": local_time[:10],
         "local_time": local_time,

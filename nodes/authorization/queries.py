@@ -21,6 +21,7 @@ from nodes.authorization.tables import (
     reversal_queue,
     spend_rules,
 )
+from nodes.emv.chip_data import ChipSlip, CryptogramType
 
 Row = Mapping[str, Any]
 
@@ -55,6 +56,27 @@ def queued_reversal(connection: Connection, original_txid: bytes) -> Row | None:
     """The store-and-forward entry that reverses a transaction; None if there is none."""
     return _first(
         connection, select(*reversal_queue.c).where(reversal_queue.c.original_txid == original_txid)
+    )
+
+
+def chip_slip(connection: Connection, txid: bytes) -> ChipSlip | None:
+    """What the receipt of a chip's transaction tells; None if no chip was read."""
+    row = connection.execute(
+        text(
+            "SELECT aid, label, kind, cryptogram, atc, cvm_results FROM chip_slips"
+            " WHERE txid = :txid"
+        ),
+        {"txid": txid},
+    ).first()
+    if row is None:
+        return None
+    return ChipSlip(
+        bytes(row.aid),
+        row.label,
+        CryptogramType(row.kind),
+        bytes(row.cryptogram),
+        row.atc,
+        bytes(row.cvm_results),
     )
 
 

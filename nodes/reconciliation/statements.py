@@ -37,6 +37,7 @@ LEDGER_TABLES = (
     "comparisons",
     "breaks",
     "case_events",
+    "case_desk",
     "close_corrections",
     "batch_closes",
     "batch_findings",

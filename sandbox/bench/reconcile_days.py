@@ -46,10 +46,19 @@ _BULK = """
 """
 
 
-def broken_day(rows: int, breaks: int, now_ms: int, seed: int) -> tuple[list[int], Records]:
+#: What one day may have together: salts are compared only where the lists are alike.
+TOGETHER = tuple(kind for kind in BreakKind if kind is not BreakKind.TOTALS_MISMATCH)
+
+
+def broken_day(
+    rows: int,
+    breaks: int,
+    now_ms: int,
+    seed: int,
+    kinds: tuple[BreakKind, ...] = TOGETHER,
+) -> tuple[list[int], Records]:
     """Which numbers aren't bulk, and what each side has of them. Classes come in turn."""
     source = random.Random(seed)
-    kinds = list(BreakKind)
     # Their predecessors are sound and approved: what a duplicate repeats.
     places = [n for n in range(2, rows - 1, 2) if (n - 1) % 7 and n % _A_TERMINAL]
     numbers = sorted(source.sample(places, breaks))
@@ -93,6 +102,9 @@ def broken_day(rows: int, breaks: int, now_ms: int, seed: int) -> tuple[list[int
                 changed, fields = _mismatch(source, other)
                 mine.append(record)
                 theirs.append(changed)
+            case BreakKind.TOTALS_MISMATCH:
+                mine.append(record)
+                theirs.append(msgspec.structs.replace(other, salt_fin=source.randbytes(32)))
             case BreakKind.WRONG_DATE:
                 days = [KEY.business_date, KEY.business_date + timedelta(days=1)]
                 source.shuffle(days)

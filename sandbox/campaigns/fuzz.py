@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from sandbox.campaigns import fuzz_drive as drive
 from sandbox.campaigns.card_traces import traces
 from sandbox.campaigns.fuzz_frames import Planted, Sender, make_message, senseless, unauthentic
 from sandbox.campaigns.fuzz_gateway import PIN, Target, signed_on, target
-from sandbox.campaigns.fuzz_state import doubles, state_of
+from sandbox.campaigns.fuzz_state import await_sighted, doubles, state_of
 from sandbox.campaigns.scene import await_anchored
 from sandbox.campaigns.slow_loris import slow_loris
 from sandbox.enrolled import ways
@@ -181,9 +182,11 @@ async def _senders(campaign: Campaign, source: random.Random) -> list[Sender]:
     made, found = campaign.target, list[Sender]()
     for dialect in DIALECTS.values():
         for number in range(len(ways())):
+            moment = time.time_ns() // 1_000_000
             terminal = await signed_on(made.terminal(number, dialect, timeout_s=drive.PROBE_S))
             await terminal.close()
-            found.append(Sender(terminal, dialect))
+            signs_on = terminal.module.signs_on
+            found.append(Sender(terminal, dialect, signed_on_ms=moment if signs_on else None))
     # A terminal has one set of working keys: those of the last sign-on count.
     for sender in found:
         sender.bases = [
@@ -205,6 +208,13 @@ async def _unauthentic(
     """Frames without a good MAC: the databases must be byte for byte what they were."""
     made, result = campaign.target, campaign.result
     count = campaign.order.frames - int(campaign.order.frames * _SENSELESS_SHARE)
+    # In the order of the sign-ons: each terminal's last one stays.
+    sign_ons = {
+        sender.terminal.terminal_id: sender.signed_on_ms
+        for sender in senders
+        if sender.signed_on_ms is not None
+    }
+    await asyncio.to_thread(await_sighted, made.network, sign_ons)
     await asyncio.to_thread(await_anchored, made.network)
     before = await asyncio.to_thread(state_of, made.network)
     frames = unauthentic(source, senders)

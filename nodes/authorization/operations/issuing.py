@@ -10,10 +10,11 @@ from functools import lru_cache
 
 import msgspec
 
-from nodes.authorization.model import AuthorizationAnswer, AuthorizationRequest, Outcome
+from nodes.authorization import rules
+from nodes.authorization.model import AuthorizationAnswer, AuthorizationRequest, Kind, Outcome
 from nodes.authorization.operations.deciding import Asked, Decided
 from nodes.authorization.rules.offline import MAX_PAYMENT
-from nodes.authorization.state import Progress
+from nodes.authorization.state import ChipCheck, Progress
 from nodes.authorization.store import accounts, forwards, requests
 from nodes.authorization.store.accounts import Connection, NewVersion, Pair
 from nodes.authorization.store.presented import ChipRecord, append_chip_records
@@ -148,6 +149,8 @@ def stage_batch(
             )
         if row.record is not None:
             _stage_record(writes, one, row.record)
+        if row.chip is not None and request.kind is Kind.ADVICE:
+            _stage_doubt(writes, one, row.chip, row.record)
     if chips:
         append_chip_records(writes, chips)
     record_transactions(writes, records)
@@ -191,6 +194,33 @@ def _stage_record(writes: Writes, one: Decided, record: OfflineRecord) -> None:
             for kind in alarms
         ],
     )
+
+
+def _stage_doubt(
+    writes: Writes, one: Decided, check: ChipCheck, record: OfflineRecord | None
+) -> None:
+    """An alarm about an advice that was posted although its chip doesn't bear it out."""
+    request, answer = one.asked.request, one.answer
+    doubt = rules.doubt_about_advice(request, check, record.atc if record is not None else None)
+    if answer.outcome is not Outcome.APPROVED or not doubt:
+        return
+    alarm = forwards.Alarm(
+        "cryptogram",
+        "issuer",
+        request.terminal_id,
+        f"posted for {request.acquirer}: {doubt}",
+        answer.decided_ms,
+        txid=request.txid,
+    )
+    if record is not None:
+        alarm = msgspec.structs.replace(
+            alarm,
+            epoch=record.epoch,
+            seq=record.seq,
+            card_key_id=record.card_key_id,
+            atc=record.atc,
+        )
+    forwards.append_alarms(writes, [alarm])
 
 
 def _sign(fresh: Sequence[Decided], signer: Signs) -> None:

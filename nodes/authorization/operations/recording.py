@@ -37,11 +37,13 @@ from nodes.authorization.operations.pending import (
     encode_pending,
     encode_told,
     reversal_of,
+    unanswered,
 )
 from nodes.authorization.store import acquirer as books
 from nodes.authorization.store import answers, forwards
 from nodes.authorization.store.acquirer import Connection, QueuedReversal
 from nodes.authorization.store.forwards import Alarm
+from nodes.authorization.store.refusals import append_refusals
 from nodes.authorization.store.requests import stored_requests
 from nodes.crypto.answer_signature import MAX_SHARE
 from nodes.crypto.commitment import shared_commitment
@@ -474,6 +476,7 @@ class Recording:
             in_use=False,
         )
         books.queue_reversals(writes, rows)
+        append_refusals(writes, unanswered(self.acquirer.member_id, self._to_reverse, self.now_ms))
 
 
 def is_passing(answer: AuthorizationAnswer) -> bool:

@@ -20,6 +20,7 @@ from nodes.authorization.model import (
     Outcome,
 )
 from nodes.authorization.rules.backtest import BacktestResult, Declined, Past, backtest
+from nodes.authorization.rules.chip import doubt_about_advice
 from nodes.authorization.rules.draft import refused
 from nodes.authorization.rules.follow_ups import decide_refund, decide_reversal, decide_void
 from nodes.authorization.rules.holds import decide_capture, decide_expiry, decide_increment
@@ -61,6 +62,7 @@ __all__ = [
     "decide_script",
     "decide_standing",
     "decide_transfer",
+    "doubt_about_advice",
     "explain",
     "first_snapshot",
     "malformed",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nodes.authorization.model import AuthorizationRequest, Kind, Outcome
-from nodes.authorization.rules import entry, limits, standing
+from nodes.authorization.rules import chip, entry, limits, standing
 from nodes.authorization.rules.draft import (
     Draft,
     approved,
@@ -112,6 +112,8 @@ def decide_advice(request: AuthorizationRequest, facts: Facts) -> Decision:
         if refusal is not None:
             return refusal
         reserve = min(amount, draft.offline.get(card.card_id, 0))
+    if facts.chip is not None:
+        chip.note_advice(request, facts.chip, card.card_id, draft)
     parts = split(amount - reserve, payers(facts.terms, draft.purses, request.mcc))
     shortfall = amount - reserve - total(parts)
     spend = spend_of(request, amount)
