@@ -289,6 +289,8 @@ class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
     expired: tuple[tuple[bytes, int], ...] = ()
     #: Paid out of what was reserved for offline payments.
     reserve: int = 0
+    #: Where the message came from, as rules look at it: a back-test sees what the decision saw.
+    channel: str = "pos"
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -88,6 +88,7 @@ def _spend(
         used=True,
         shadow=verdict.shadow,
         expired=draft.expired,
+        channel=request.channel,
     )
     return approved(draft, amount, detail)
 
@@ -133,6 +134,7 @@ def decide_advice(request: AuthorizationRequest, facts: Facts) -> Decision:
         shadow=shadow,
         expired=draft.expired,
         reserve=reserve,
+        channel=request.channel,
     )
     return approved(draft, amount, detail)
 
@@ -171,6 +173,7 @@ def decide_authorization_advice(request: AuthorizationRequest, facts: Facts) -> 
         used=True,
         shadow=shadow,
         expired=draft.expired,
+        channel=request.channel,
     )
     return approved(draft, amount, detail)
 
@@ -213,6 +216,7 @@ def decide_top_up(request: AuthorizationRequest, facts: Facts) -> Decision:
         card_id=card_id,
         shadow=verdict.shadow,
         expired=draft.expired,
+        channel=request.channel,
     )
     return approved(draft, amount, detail)
 
