@@ -314,6 +314,21 @@ def last_anchored_seq(connection: AnyConnection) -> int:
     return int(row[0]) if row and row[0] is not None else 0
 
 
+def is_all_anchored(connection: AnyConnection) -> bool:
+    """Whether the newest batch is anchored, or there is none: then all are, for they follow each
+    other on the chain."""
+    row = (
+        driver(connection)
+        .execute(
+            "SELECT coalesce((SELECT max(seq) FROM batches) ="
+            " (SELECT max(seq) FROM anchor_submissions WHERE state = 'ANCHORED'),"
+            " NOT EXISTS (SELECT FROM batches))"
+        )
+        .fetchone()
+    )
+    return bool(row and row[0])
+
+
 def outbox_nonces(connection: AnyConnection) -> list[int]:
     """Nonces that other transactions of the same key have taken, on their way (chain_outbox)."""
     rows = driver(connection).execute("SELECT nonce FROM chain_outbox WHERE state = 'SUBMITTED'")
