@@ -15,7 +15,6 @@ from starlette.types import Scope
 
 from console import errors
 from console.access import Access
-from console.assignments import Assignments
 from console.chain import ChainReader
 from console.gate import Gate
 from console.institutions import Institutions
@@ -54,7 +53,6 @@ class Console:
     settings: ConsoleSettings
     clock: Clock
     access: Access
-    assignments: Assignments
     institutions: Institutions
     chain: ChainReader
     templates: Jinja2Blocks
@@ -81,7 +79,6 @@ def create_app(settings: ConsoleSettings, clock: Clock | None = None) -> FastAPI
             settings=settings,
             clock=clock or SystemClock(),
             access=Access(settings, clock or SystemClock()),
-            assignments=Assignments(settings, clock or SystemClock()),
             institutions=Institutions(settings),
             chain=ChainReader(settings),
             templates=make_templates(),
@@ -89,7 +86,6 @@ def create_app(settings: ConsoleSettings, clock: Clock | None = None) -> FastAPI
         app.state.console = console
         yield
         await console.institutions.close()
-        console.assignments.close()
         console.access.close()
 
     app = FastAPI(

@@ -49,17 +49,22 @@ class CaseFilters:
         """Those that are set, for links."""
         return {name: value for name, value in vars(self).items() if value}
 
-    def fits(self, item: Json, taken_by: str | None, username: str, now_s: float) -> bool:
+    def at_the_node(self, username: str) -> dict[str, str | None]:
+        """What the node filters itself."""
+        return {
+            "state": self.state or None,
+            "kind": self.kind or None,
+            "taken_by": username if self.taken == "mine" else None,
+            "taken": "false" if self.taken == "nobody" else None,
+        }
+
+    def fits(self, item: Json, now_s: float) -> bool:
         """Whether a case fits; what the node filters itself isn't looked at."""
         if self.owner and item["owner"] != self.owner:
             return False
         if self.age and item["age_s"] < int(self.age) * 3600:
             return False
-        if self.due and due_group(item, now_s) != self.due:
-            return False
-        if self.taken == "mine" and taken_by != username:
-            return False
-        return not (self.taken == "nobody" and taken_by is not None)
+        return not self.due or due_group(item, now_s) == self.due
 
 
 def due_group(item: Json, now_s: float) -> str:
@@ -74,8 +79,10 @@ def due_group(item: Json, now_s: float) -> str:
 
 def resolutions(item: Json) -> tuple[str, ...]:
     """How a break of this class can be resolved (nodes.clearing.rules.cases.applicable)."""
-    both_hold = item["kind"] == "DUPLICATE" and item["lacking"] is None
-    if item["kind"] in _NOTED or both_hold:
+    nothing_to_take = (item["kind"] == "DUPLICATE" and item["lacking"] is None) or (
+        item["kind"] == "TOTALS_MISMATCH" and item["txid"] is None
+    )
+    if item["kind"] in _NOTED or nothing_to_take:
         return ("ACKNOWLEDGE",)
     return ("TAKE_ACQUIRER", "TAKE_ISSUER")
 

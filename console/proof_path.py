@@ -6,6 +6,7 @@ Whatever can still be read of a broken bundle is drawn, up to where it breaks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -13,8 +14,9 @@ from typing import Literal
 from console import presentation
 from nodes.anchoring.bundle import Bundle, BundleMalformed, parse_bundle
 from nodes.anchoring.checkpoint import Checkpoint, CheckpointInvalid, parse_checkpoint
-from nodes.anchoring.leaf import WORD_NAMES, Leaf, LeafKind, decode_leaf
+from nodes.anchoring.leaf import WORD_NAMES, EventKind, Leaf, LeafKind, decode_leaf
 from nodes.anchoring.note import NoteInvalid, SignedNote, parse_note
+from nodes.anchoring.verifier import EVENT_FIELDS, printable
 from nodes.authorization.model import Kind, Outcome
 from nodes.crypto.commitment import SharedField, field_leaf
 from nodes.crypto.merkle import leaf_hash, node_hash, root_from_inclusion
@@ -185,6 +187,8 @@ def _words(bundle: Bundle, leaf: Leaf | None) -> tuple[tuple[str, str], ...]:
 
 
 def _fields(bundle: Bundle) -> tuple[FieldDrawn, ...]:
+    if bundle.texts is not None:
+        return _event_fields(bundle, bundle.texts)
     found = []
     currency = bundle.opening.disclosed.get(SharedField.CURRENCY)
     unit = _text(currency[1]) if currency else ""
@@ -196,6 +200,29 @@ def _fields(bundle: Bundle) -> tuple[FieldDrawn, ...]:
         else:
             value = _readable(number, opened[1], unit)
             found.append(FieldDrawn(name, value, field_leaf(number, *opened).hex()))
+    return tuple(found)
+
+
+def _event_fields(bundle: Bundle, texts: Mapping[int, bytes]) -> tuple[FieldDrawn, ...]:
+    """The fields of an event's C; the seventh has no meaning, and isn't drawn."""
+    found = []
+    for number, name in EVENT_FIELDS.items():
+        opened = bundle.opening.disclosed.get(number)
+        if opened is None:
+            found.append(FieldDrawn(name, None, bundle.opening.hidden[number].hex()))
+            continue
+        value = opened[1]
+        whole = int.from_bytes(value, "big")
+        shown = value.hex()
+        if number in texts:
+            shown = printable(texts[number])
+        elif name == "action":
+            shown = _text(value)
+        elif name == "occurred_ms" and whole < 253_402_300_800_000:
+            shown = _moment(whole / 1000)
+        elif name == "kind":
+            shown = next((kind.side for kind in EventKind if kind == whole), str(whole))
+        found.append(FieldDrawn(name, shown, field_leaf(number, *opened).hex()))
     return tuple(found)
 
 

@@ -355,6 +355,7 @@ CLOSE_GROUPS = {
 BREAK_KINDS = {
     "DUPLICATE": ("Duplicate", "A terminal's message is booked a second time."),
     "FIELD_MISMATCH": ("Fields differ", "Both have the transaction, with different content."),
+    "TOTALS_MISMATCH": ("Totals differ", "The lists are alike, and the day's totals are not."),
     "WRONG_DATE": ("Wrong date", "Both have it alike, under different business dates."),
     "LATE": ("Late", "One side lacks it, and its time isn't over yet."),
     "MISSING_AT_ISSUER": ("Missing at issuer", "The issuer's books lack it."),
@@ -483,6 +484,8 @@ RECEIPT_STATES = {
 NOT_DONE_OF_CASE = {
     "maker-is-checker": "Your institution made this proposal: the other one has to countersign it.",
     "key-reused": "This form was sent before with other content: look at the case again.",
+    "case-taken": "Somebody has taken this case on before you.",
+    "case-not-yours": "This case isn't yours to lay down.",
 }
 
 

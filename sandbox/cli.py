@@ -25,6 +25,7 @@ def make_app() -> typer.Typer:
     from sandbox.commands.check_invariants import check_invariants
     from sandbox.commands.demo import demo
     from sandbox.commands.erase import erase
+    from sandbox.commands.events import events
     from sandbox.commands.fuzz import fuzz
     from sandbox.commands.receipt import receipt
     from sandbox.commands.reconcile import reconcile
@@ -45,6 +46,7 @@ def make_app() -> typer.Typer:
     app.command()(demo)
     app.command()(verify)
     app.command()(erase)
+    app.command()(events)
     app.command()(receipt)
     app.command()(roots)
     app.command("verify-ledger")(verify_ledger)

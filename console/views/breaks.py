@@ -6,10 +6,10 @@ import secrets
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Path, Query, Request
-from fastapi.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from console import presentation, wording
+from console.access import User
 from console.break_cases import (
     AGES,
     DUE,
@@ -59,13 +59,12 @@ async def breaks(
         taken if taken in TAKEN else "",
     )
     now_s = request.app.state.console.clock.now_ms() / 1000
-    items, following, taken_by = await _found(request, institution, user.username, filters, cursor)
+    items, following = await _found(institution, user.username, filters, cursor, now_s)
     closes = await institution.closes({"limit": _CLOSES_READ}) if items else {"items": []}
     context: dict[str, Any] = {
         "active": "breaks",
         "filters": filters,
         "items": [item | {"due": due_group(item, now_s)} for item in items],
-        "taken_by": taken_by,
         "closes": {row["close_id"]: row for row in closes["items"]},
         "owners": await _owners(request, institution),
         "ages": AGES,
@@ -82,35 +81,20 @@ async def breaks(
 
 
 async def _found(
-    request: Request, institution: Institution, username: str, filters: CaseFilters, cursor: str
-) -> tuple[list[Json], str | None, dict[str, str]]:
-    """At least a page of cases that fit, if there are so many; the node's cursor behind them, and
-    who has taken which on."""
-    desk = request.app.state.console.assignments
-    now_s = request.app.state.console.clock.now_ms() / 1000
+    institution: Institution, username: str, filters: CaseFilters, cursor: str, now_s: float
+) -> tuple[list[Json], str | None]:
+    """At least a page of cases that fit, if there are so many; the node's cursor behind them."""
     found: list[Json] = []
-    holders: dict[str, str] = {}
     after: str | None = cursor or None
     for _ in range(_MOST_PAGES):
         page = await institution.breaks(
-            {
-                "state": filters.state or None,
-                "kind": filters.kind or None,
-                "limit": PAGE_SIZE,
-                "cursor": after,
-            }
+            filters.at_the_node(username) | {"limit": PAGE_SIZE, "cursor": after}
         )
-        refs = [item["break_ref"] for item in page["items"]]
-        holders |= await run_in_threadpool(desk.of, institution.member_id, refs)
-        found += [
-            item
-            for item in page["items"]
-            if filters.fits(item, holders.get(item["break_ref"]), username, now_s)
-        ]
+        found += [item for item in page["items"] if filters.fits(item, now_s)]
         after = page["next"]
         if after is None or len(found) >= PAGE_SIZE:
             break
-    return found, after, holders
+    return found, after
 
 
 async def _owners(request: Request, institution: Institution) -> dict[str, str]:
@@ -130,28 +114,40 @@ async def case(request: Request, institution: Chosen, user: SignedIn, ref: Ref) 
     return await _one(request, institution, user.username, ref)
 
 
+Key = Annotated[str, Form(max_length=64)]
+
+
 @router.post("/{ref}/take")
-async def take(request: Request, institution: Chosen, user: SignedIn, ref: Ref) -> Response:
+async def take(
+    request: Request, institution: Chosen, user: SignedIn, ref: Ref, key: Key = ""
+) -> Response:
     """Take the case on in one's own name."""
-    _may_act(institution, user.username)
-    await institution.broken(ref)
-    desk = request.app.state.console.assignments
-    holder = await run_in_threadpool(desk.take, institution.member_id, ref, user.username)
-    if holder != user.username:
-        wrong = {"take": f"{holder} has taken this case on before you."}
-        return await _one(request, institution, user.username, ref, wrong, status=409)
-    return _to(institution, ref)
+    return await _desk(request, institution, user, ref, "take", key)
 
 
 @router.post("/{ref}/release")
-async def release(request: Request, institution: Chosen, user: SignedIn, ref: Ref) -> Response:
+async def release(
+    request: Request, institution: Chosen, user: SignedIn, ref: Ref, key: Key = ""
+) -> Response:
     """Lay it down again."""
+    return await _desk(request, institution, user, ref, "release", key)
+
+
+async def _desk(
+    request: Request, institution: Institution, user: User, ref: str, step: str, key: str
+) -> Response:
     _may_act(institution, user.username)
-    desk = request.app.state.console.assignments
-    done = await run_in_threadpool(desk.release, institution.member_id, ref, user.username)
-    if not done:
-        wrong = {"take": "This case isn't yours to lay down."}
-        return await _one(request, institution, user.username, ref, wrong, status=409)
+    try:
+        path, person = f"/v1/breaks/{ref}/{step}", {"person": user.username}
+        await institution.act(user.username, path, person, key or secrets.token_hex(16))
+    except NotDone as error:
+        holder = (await institution.broken(ref))["taken_by"]
+        wrong = wording.NOT_DONE_OF_CASE.get(error.kind) or wording.not_done(
+            error.kind, error.detail
+        )
+        if error.kind == "case-taken" and holder:
+            wrong = f"{holder} has taken this case on before you."
+        return await _one(request, institution, user.username, ref, {"take": wrong}, status=409)
     return _to(institution, ref)
 
 
@@ -219,8 +215,6 @@ async def _one(
 ) -> Response:
     item = await institution.broken(ref)
     close = await institution.close_of_day(item["close_id"])
-    desk = request.app.state.console.assignments
-    holders = await run_in_threadpool(desk.of, institution.member_id, [ref])
     now_s = request.app.state.console.clock.now_ms() / 1000
     context: dict[str, Any] = {
         "active": "breaks",
@@ -233,7 +227,6 @@ async def _one(
         "workflow": WORKFLOW,
         "reached": WORKFLOW.index(item["state"]),
         "confirmation": confirmation(ref),
-        "taken_by": holders.get(ref),
         "acts": institution.lets_act(username),
         "names": await names_of(request, institution),
         "wrong": wrong or {},

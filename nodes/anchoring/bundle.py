@@ -8,8 +8,9 @@
     <the checkpoint, a signed note>
 
 `extra` holds the leaf's ten words, C's fields (disclosed with field salt and value, or hidden as a
-bare leaf hash) and where the batch is anchored. Everything is strict: a file is read only if
-writing what was read gives the same bytes, so each byte counts. Standard library only.
+bare leaf hash) and where the batch is anchored; of an event (nodes.anchoring.events) also the texts
+whose hashes are disclosed. Everything is strict: a file is read only if writing what was read gives
+the same bytes, so each byte counts. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +28,15 @@ from nodes.crypto.commitment import Opening, SharedField
 
 HEADER = "c2sp.org/tlog-proof@v1"
 TYPE = "countersign/transaction-proof/1"
+EVENT_TYPE = "countersign/event-proof/1"
+#: The fields of an event's C whose value is a text's SHA-256: subject, actor, detail.
+TEXT_FIELDS = (4, 5, 6)
 #: The bundle carries no consensus seals: that the block is final is the word of the chain endpoint
 #: that the verifier asks.
 FINALITY = "DEV_FINALITY"
 MAX_BYTES = 65_536
 _DECIMAL = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
-_HEX = re.compile(r"[0-9a-f]*\Z")
+_HEX = re.compile(r"([0-9a-f]{2})*\Z")
 _MAX_INT = 2**63 - 1
 
 
@@ -61,11 +66,13 @@ class Bundle:
     index: int
     path: tuple[bytes, ...]
     note: str  # the checkpoint as a signed note, verbatim
+    #: Of an event's proof the texts (UTF-8) of those TEXT_FIELDS that are disclosed; else None.
+    texts: Mapping[int, bytes] | None = None
 
     def encode(self) -> bytes:
         """The file's bytes."""
-        document = {
-            "type": TYPE,
+        document: dict[str, Any] = {
+            "type": TYPE if self.texts is None else EVENT_TYPE,
             "leaf": {
                 name: self.leaf[start : start + 32].hex()
                 for name, start in zip(WORD_NAMES, range(0, LEAF_BYTES, 32), strict=True)
@@ -88,6 +95,8 @@ class Bundle:
                 "finality": FINALITY,
             },
         }
+        if self.texts is not None:
+            document["texts"] = {str(number): text.hex() for number, text in self.texts.items()}
         extra = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         lines = [HEADER, f"extra {_base64(extra.encode())}", f"index {self.index}"]
         lines += [_base64(node) for node in self.path]
@@ -113,24 +122,36 @@ def parse_bundle(raw: bytes) -> Bundle:
     path = tuple(_hash(_unbase64(line, "proof"), "proof") for line in lines[3:])
     if len(path) > 64:
         raise BundleMalformed("a proof has at most 64 nodes")
-    leaf, opening, evidence = _parse_extra(_unbase64(extra, "extra"))
-    bundle = Bundle(leaf, opening, evidence, int(index), path, note)
+    leaf, opening, evidence, texts = _parse_extra(_unbase64(extra, "extra"))
+    bundle = Bundle(leaf, opening, evidence, int(index), path, note, texts)
     if bundle.encode() != raw:
         raise BundleMalformed("not in canonical form")
     return bundle
 
 
-def _parse_extra(raw: bytes) -> tuple[bytes, Opening, AnchorEvidence]:
+def _parse_extra(raw: bytes) -> tuple[bytes, Opening, AnchorEvidence, dict[int, bytes] | None]:
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError):
         raise BundleMalformed("extra is not JSON") from None
-    top = _object(document, ("anchor", "disclosed", "hidden", "leaf", "type"), "extra")
-    if top["type"] != TYPE:
+    kind = document.get("type") if isinstance(document, dict) else None
+    of_event = ("texts",) if kind == EVENT_TYPE else ()
+    top = _object(document, ("anchor", "disclosed", "hidden", "leaf", *of_event, "type"), "extra")
+    if kind not in (TYPE, EVENT_TYPE):
         raise BundleMalformed("extra.type is unknown")
     words = _object(top["leaf"], WORD_NAMES, "extra.leaf")
     leaf = b"".join(_word(words[name], f"leaf.{name}") for name in WORD_NAMES)
-    return leaf, _parse_opening(top["disclosed"], top["hidden"]), _parse_evidence(top["anchor"])
+    opening = _parse_opening(top["disclosed"], top["hidden"])
+    texts = _parse_texts(top["texts"], opening) if of_event else None
+    return leaf, opening, _parse_evidence(top["anchor"]), texts
+
+
+def _parse_texts(value: Any, opening: Opening) -> dict[int, bytes]:
+    disclosed = [number for number in TEXT_FIELDS if number in opening.disclosed]
+    parts = _object(value, tuple(str(number) for number in disclosed), "extra.texts")
+    if not all(isinstance(text, str) and _HEX.match(text) for text in parts.values()):
+        raise BundleMalformed("a text is not bytes in lower-case hex")
+    return {number: bytes.fromhex(parts[str(number)]) for number in disclosed}
 
 
 def _parse_opening(disclosed: Any, hidden: Any) -> Opening:

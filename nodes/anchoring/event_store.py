@@ -30,7 +30,7 @@ _LEAVES = {
 def events_to_seal(connection: AnyConnection, limit: int) -> list[EventRow]:
     """Committed events after the last sealed one, in (xact, event_id) order, below the horizon of
     running transactions: none can still appear before them."""
-    return _rows(
+    return event_rows(
         connection,
         "WHERE e.xact < pg_snapshot_xmin(pg_current_snapshot()) AND (e.xact, e.event_id) > ("
         " SELECT coalesce(max(s.xact::text), '0')::xid8, coalesce(max(s.event_id), 0)"
@@ -43,13 +43,14 @@ def events_to_seal(connection: AnyConnection, limit: int) -> list[EventRow]:
 
 def events_by_id(connection: AnyConnection, event_ids: Sequence[int]) -> dict[int, EventRow]:
     """Events by their numbers."""
-    rows = _rows(connection, "WHERE e.event_id = ANY(%s::bigint[])", (list(event_ids),))
+    rows = event_rows(connection, "WHERE e.event_id = ANY(%s::bigint[])", (list(event_ids),))
     return {int(str(row["event_id"])): row for row in rows}
 
 
-def _rows(
-    connection: AnyConnection, condition: str, parameters: tuple[object, ...]
+def event_rows(
+    connection: AnyConnection, condition: str, parameters: tuple[object, ...] | dict[str, object]
 ) -> list[EventRow]:
+    """Events (`e`) that a condition selects."""
     found = driver(connection).execute(
         f"SELECT {_COLUMNS} FROM events AS e {condition}", parameters
     )

@@ -14,13 +14,14 @@ eighth field, so that C is as it was. Pure.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from nodes import ids
-from nodes.anchoring.leaf import ZERO_WORD, EventKind, Leaf, encode_leaf
+from nodes.anchoring.leaf import ZERO_WORD, EventKind, Leaf, encode_leaf, event_ref
 from nodes.anchoring.model import RowEvidence, Value
 from nodes.anchoring.rules import SALT_COLUMN, RowUnsound
 from nodes.crypto.commitment import (
+    Opening,
     SharedField,
     field_leaf,
     field_salt,
@@ -69,13 +70,6 @@ EventRow = Mapping[str, Value]
 _KINDS = {kind.side: kind for kind in EventKind}
 
 
-def event_ref(member_id: str, event_id: int) -> bytes:
-    """An event's identity in its member's log (32 bytes)."""
-    return hashlib.sha256(
-        b"countersign/event/1" + ids.member_word(member_id) + event_id.to_bytes(8, "big")
-    ).digest()
-
-
 def event_evidence(member_id: str, row: EventRow) -> RowEvidence:
     """The leaf of an event that is about to be sealed. RowUnsound if it can't be one."""
     number = _number(row)
@@ -104,8 +98,40 @@ def shared_fields(row: EventRow, reference: bytes) -> list[bytes]:
         raise RowUnsound(event_id, "kind", "is none of an event's")
     if not isinstance(salt_fin, bytes) or len(salt_fin) != 32:
         raise RowUnsound(event_id, "salt_fin", "is not 32 bytes")
+    words = _words(row, kind)
+    salts = field_salts(salt_fin, reference, len(words))
+    leaves = [
+        field_leaf(n, salt, word)
+        for n, (salt, word) in enumerate(zip(salts, words, strict=True), 1)
+    ]
+    return [*leaves, _person_leaf(row, reference, salt_pii)]
+
+
+def opening_of(
+    row: EventRow, reference: bytes, shared: Sequence[bytes], disclose: Set[int]
+) -> tuple[Opening, dict[int, bytes]]:
+    """Some fields of an event's C disclosed, from the row, the others from the log's field hashes;
+    and the texts of the disclosed. What an erasure took away stays hidden."""
+    kind, salt_fin, salt_pii = _KINDS[str(row["kind"])], row["salt_fin"], row["salt_pii"]
+    if not isinstance(salt_fin, bytes):
+        raise RowUnsound(_number(row), "salt_fin", "is not 32 bytes")
+    values = dict(enumerate(_words(row, kind), 1))
+    if isinstance(salt_pii, bytes):
+        values[SharedField.CARD_TOKEN] = _token_word(row)
+    opened = {
+        n: (field_salt(salt_pii if n == SharedField.CARD_TOKEN else salt_fin, reference, n), word)
+        for n, word in values.items()
+        if n in disclose
+    }
+    hidden = {int(n): shared[n - 1] for n in SharedField if n not in opened}
+    texts = {4: row["subject"], 5: row["actor"], 6: row["detail"]}
+    return Opening(opened, hidden), {n: str(t).encode() for n, t in texts.items() if n in opened}
+
+
+def _words(row: EventRow, kind: EventKind) -> tuple[bytes, ...]:
+    """The values of the fields 1 to 7."""
     try:
-        words = (
+        return (
             uint_word(int(kind)),
             ids.ascii_word(str(row["action"])),
             uint_word(int(str(row["occurred_ms"]))),
@@ -115,22 +141,20 @@ def shared_fields(row: EventRow, reference: bytes) -> list[bytes]:
             ZERO_WORD,
         )
     except (ValueError, OverflowError):
-        raise RowUnsound(event_id, "action", "or its moment has no word in C") from None
-    salts = field_salts(salt_fin, reference, len(words))
-    leaves = [
-        field_leaf(n, salt, word)
-        for n, (salt, word) in enumerate(zip(salts, words, strict=True), 1)
-    ]
-    return [*leaves, _person_leaf(row, reference, salt_pii)]
+        raise RowUnsound(_number(row), "action", "or its moment has no word in C") from None
+
+
+def _token_word(row: EventRow) -> bytes:
+    token = row["card_token"]
+    return token.ljust(32, b"\0") if isinstance(token, bytes) else ZERO_WORD
 
 
 def _person_leaf(row: EventRow, reference: bytes, salt_pii: Value) -> bytes:
     """Field 8, or after an erasure what stands in for it."""
-    token, stand_in = row["card_token"], row["card_token_leaf"]
+    stand_in = row["card_token_leaf"]
     if isinstance(salt_pii, bytes):
-        word = token.ljust(32, b"\0") if isinstance(token, bytes) else ZERO_WORD
         own = field_salt(salt_pii, reference, SharedField.CARD_TOKEN)
-        return field_leaf(SharedField.CARD_TOKEN, own, word)
+        return field_leaf(SharedField.CARD_TOKEN, own, _token_word(row))
     if not isinstance(stand_in, bytes) or len(stand_in) != 32:
         raise RowUnsound(_number(row), "card_token_leaf", "doesn't stand in for the card token")
     return stand_in

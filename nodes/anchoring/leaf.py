@@ -9,6 +9,7 @@ Standard library only: auditors run this.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -78,6 +79,23 @@ class Leaf:
     pair_seq: int
     terminal_id: str  # ASCII, at most 32 characters; empty in a load
     terminal_seq: int
+
+
+def event_ref(member_id: str, event_id: int) -> bytes:
+    """An event's identity in its member's log (32 bytes)."""
+    return hashlib.sha256(
+        b"countersign/event/1" + ids.member_word(member_id) + event_id.to_bytes(8, "big")
+    ).digest()
+
+
+def is_event(leaf: Leaf) -> bool:
+    """Whether a leaf has the form of an event's: its kind and reference, no pair, no terminal."""
+    return (
+        isinstance(leaf.kind, EventKind)
+        and 0 < leaf.terminal_seq < 1 << 63
+        and leaf.txid == event_ref(leaf.member_id, leaf.terminal_seq)
+        and (leaf.pair_id, leaf.pair_seq, leaf.terminal_id) == (ZERO_WORD, 0, "")
+    )
 
 
 _VERSION_WORD = VERSION.to_bytes(32, "big")

@@ -14,8 +14,7 @@ from typing import Any
 import sqlalchemy
 
 from nodes.anchoring import tree
-from nodes.anchoring.bundle import AnchorEvidence, Bundle
-from nodes.anchoring.checkpoint import Totals, totals_hash
+from nodes.anchoring.checkpoint import Totals
 from nodes.anchoring.model import (
     ROW_COLUMNS,
     START,
@@ -27,9 +26,8 @@ from nodes.anchoring.model import (
     Submission,
     Value,
 )
-from nodes.anchoring.rules import SHARED_COLUMNS, shared_word, words_of
+from nodes.anchoring.rules import words_of
 from nodes.anchoring.store import Connection, driver
-from nodes.crypto.commitment import Opening, SharedField, field_salt
 
 AnyConnection = sqlalchemy.Connection | Connection
 
@@ -62,18 +60,6 @@ _BATCHES = (
 _SUBMISSIONS = (
     "SELECT seq, state, nonce, tx_hash, raw_tx, block_number, block_hash FROM anchor_submissions "
 )
-
-
-class UnknownTransaction(LookupError):
-    """There is no such transaction in these books."""
-
-
-class NotAnchoredYet(LookupError):
-    """There is no proof yet. `state` says how far the transaction is."""
-
-    def __init__(self, state: AnchorState) -> None:
-        super().__init__(f"the transaction is {state.value}")
-        self.state = state
 
 
 # -- rows
@@ -328,6 +314,21 @@ def last_anchored_seq(connection: AnyConnection) -> int:
     return int(row[0]) if row and row[0] is not None else 0
 
 
+def is_all_anchored(connection: AnyConnection) -> bool:
+    """Whether the newest batch is anchored, or there is none: then all are, for they follow each
+    other on the chain."""
+    row = (
+        driver(connection)
+        .execute(
+            "SELECT coalesce((SELECT max(seq) FROM batches) ="
+            " (SELECT max(seq) FROM anchor_submissions WHERE state = 'ANCHORED'),"
+            " NOT EXISTS (SELECT FROM batches))"
+        )
+        .fetchone()
+    )
+    return bool(row and row[0])
+
+
 def outbox_nonces(connection: AnyConnection) -> list[int]:
     """Nonces that other transactions of the same key have taken, on their way (chain_outbox)."""
     rows = driver(connection).execute("SELECT nonce FROM chain_outbox WHERE state = 'SUBMITTED'")
@@ -418,69 +419,6 @@ def latest_checkpoint(connection: AnyConnection) -> str | None:
         .fetchone()
     )
     return None if row is None else str(row[0])
-
-
-# -- proofs
-
-
-def proof_bundle(
-    connection: AnyConnection,
-    txid: bytes,
-    side: str,
-    disclose: Iterable[SharedField] = tuple(SharedField)[:-1],
-) -> bytes:
-    """The bundle file of one transaction; by default all fields of C but the card token.
-
-    UnknownTransaction, or NotAnchoredYet with the state.
-    """
-    link = driver(connection)
-    row = next((row for row in rows_by_txid(link, [txid]) if row.values["side"] == side), None)
-    if row is None:
-        raise UnknownTransaction(f"no transaction {txid.hex()} in the {side}'s books")
-    place = log_places(link, [row.transaction_id])[row.transaction_id]
-    if place.log_index is None or place.batch_seq is None:
-        raise NotAnchoredYet(AnchorState.UNSEALED)
-    sent = submission(link, place.batch_seq)
-    if sent is None or sent.block_number is None or sent.block_hash is None:
-        raise NotAnchoredYet(place.state)
-    sealed = batch(link, place.batch_seq)
-    stored = link.execute(
-        "SELECT leaf, shared_leaves FROM log_leaves WHERE log_index = %s", (place.log_index,)
-    ).fetchone()
-    if sealed is None or stored is None:
-        raise LookupError(f"the log lacks entry {place.log_index} or its batch")
-    bundle = Bundle(
-        leaf=stored[0],
-        opening=_opening(row, txid, words_of(stored[1]), set(disclose)),
-        evidence=AnchorEvidence(
-            seq=sealed.seq,
-            tx_hash=sent.tx_hash,
-            block_number=sent.block_number,
-            block_hash=sent.block_hash,
-            sealed_us=sealed.sealed_us,
-            totals_hash=totals_hash(sealed.totals),
-        ),
-        index=place.log_index,
-        path=tuple(inclusion_proof(link, place.log_index, sealed.size)),
-        note=sealed.note,
-    )
-    return bundle.encode()
-
-
-def _opening(
-    row: LedgerRow, txid: bytes, leaves: Sequence[bytes], disclose: set[SharedField]
-) -> Opening:
-    """The fields to disclose from the live row, the others from the log."""
-    disclosed: dict[int, tuple[bytes, bytes]] = {}
-    hidden: dict[int, bytes] = {}
-    for field in SharedField:
-        salt = row.values["salt_pii" if field is SharedField.CARD_TOKEN else "salt_fin"]
-        word = shared_word(field, row.values[SHARED_COLUMNS[field]])
-        if field in disclose and isinstance(salt, bytes) and word is not None:
-            disclosed[int(field)] = (field_salt(salt, txid, field), word)
-        else:
-            hidden[int(field)] = leaves[field - 1]
-    return Opening(disclosed, hidden)
 
 
 def chain_binding(connection: AnyConnection) -> dict[str, Any] | None:

@@ -202,7 +202,7 @@ def _same(promise: Promise, raw: bytes) -> bool:
     """Whether a proof that holds is of what was promised, opened with the receipt's salt."""
     bundle = parse_bundle(raw)
     leaf = decode_leaf(bundle.leaf)
-    if (leaf.member_id, leaf.txid, leaf.commitment) != (
+    if bundle.texts is not None or (leaf.member_id, leaf.txid, leaf.commitment) != (
         promise.member_id,
         promise.txid,
         promise.commitment,

@@ -8,8 +8,10 @@ checked by `nodes.anchoring.note`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 from typing import Protocol
 
 from nodes.anchoring.bundle import Bundle, BundleMalformed, parse_bundle
@@ -19,10 +21,21 @@ from nodes.anchoring.checkpoint import (
     meta_hash,
     parse_checkpoint,
 )
-from nodes.anchoring.leaf import Leaf, LeafKind, decode_leaf
+from nodes.anchoring.leaf import Leaf, LeafKind, decode_leaf, is_event
 from nodes.anchoring.note import NoteInvalid, SignedNote, parse_note, signature_holds
 from nodes.crypto.commitment import SharedField
 from nodes.crypto.merkle import leaf_hash, root_from_inclusion
+
+#: C's fields in an event's leaf; of 4 to 6 the value is the text's SHA-256.
+EVENT_FIELDS = {
+    1: "kind",
+    2: "action",
+    3: "occurred_ms",
+    4: "subject",
+    5: "actor",
+    6: "detail",
+    8: "card_token",
+}
 
 
 class Reason(StrEnum):
@@ -146,10 +159,15 @@ def _read(raw: bytes) -> tuple[Bundle, Leaf, SignedNote, Checkpoint]:
         leaf = decode_leaf(bundle.leaf)
     except ValueError as error:
         raise _Refused(Reason.LEAF_MALFORMED, str(error)) from None
-    if not isinstance(leaf.kind, LeafKind):
+    if bundle.texts is None and not isinstance(leaf.kind, LeafKind):
         raise _Refused(Reason.LEAF_MALFORMED, "the leaf is not a transaction's")
+    if bundle.texts is not None and not is_event(leaf):
+        raise _Refused(Reason.LEAF_MALFORMED, "the leaf is not an event's")
     if bundle.opening.commitment() != leaf.commitment:
         raise _Refused(Reason.COMMITMENT_MISMATCH)
+    for number, text in (bundle.texts or {}).items():
+        if sha256(text).digest() != bundle.opening.disclosed[number][1]:
+            raise _Refused(Reason.COMMITMENT_MISMATCH, f"{EVENT_FIELDS[number]} is another text")
     try:
         note = parse_note(bundle.note)
         checkpoint = parse_checkpoint(note.text)
@@ -213,10 +231,42 @@ def _details(bundle: Bundle, leaf: Leaf, checkpoint: Checkpoint) -> dict[str, ob
         "tx_hash": bundle.evidence.tx_hash.hex(),
         "finality": "DEV_FINALITY",
     }
+    if bundle.texts is not None:
+        return _of_event(details, bundle.texts, bundle.opening.disclosed)
     for number, (_, value) in bundle.opening.disclosed.items():
         shared = SharedField(number)
         details[shared.name.lower()] = _readable(shared, value)
     return details
+
+
+def _of_event(
+    details: dict[str, object],
+    texts: Mapping[int, bytes],
+    disclosed: Mapping[int, tuple[bytes, bytes]],
+) -> dict[str, object]:
+    """The same of an event: its number and reference for what a transaction has there."""
+    for name in ("pair_seq", "terminal_id"):
+        del details[name]
+    details["event_kind"] = details.pop("side")
+    details["event_ref"] = details.pop("txid")
+    details["event_id"] = details.pop("terminal_seq")
+    for number, (_, value) in disclosed.items():
+        match number:
+            case 2:
+                details["action"] = printable(value.rstrip(b"\0"))
+            case 3:
+                details["occurred_ms"] = int.from_bytes(value, "big")
+            case 4 | 5 | 6:
+                details[EVENT_FIELDS[number]] = printable(texts[number])
+            case 8 if any(value):
+                details["card_token"] = value.hex()
+    return details
+
+
+def printable(text: bytes) -> str:
+    """A proof's text for people: what is no UTF-8 or steers a terminal shows as U+FFFD."""
+    decoded = text.decode(errors="replace")
+    return "".join(c if c.isprintable() else "\ufffd" for c in decoded)
 
 
 _NUMBERS = {SharedField.AMOUNT, SharedField.KIND, SharedField.TIME, SharedField.OUTCOME}

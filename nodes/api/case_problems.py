@@ -10,6 +10,8 @@ _STATUS_OF = {
     CaseOutcome.BREAK_UNKNOWN: 404,
     CaseOutcome.CASE_KEEPER_UNREACHABLE: 503,
     CaseOutcome.CASE_MOVED_ON: 409,
+    CaseOutcome.CASE_TAKEN: 409,
+    CaseOutcome.CASE_NOT_YOURS: 403,
     CaseOutcome.BREAK_NOT_DUE: 409,
     CaseOutcome.RESOLUTION_NOT_APPLICABLE: 422,
     CaseOutcome.MAKER_IS_CHECKER: 403,

@@ -69,6 +69,8 @@ class BreakItem(BaseModel):
     late_until: datetime | None
     state: CaseState
     owner: str | None = Field(description="The institution whose move it is.")
+    taken_by: str | None = Field(description="Whose desk it lies on in this institution.")
+    taken_at: datetime | None
     opened_at: datetime
     age_s: int
     due_at: datetime
@@ -96,6 +98,14 @@ class NewProposal(Sent):
 
     resolution: Literal["TAKE_ACQUIRER", "TAKE_ISSUER", "ACKNOWLEDGE"]
     note: str = Field(min_length=1, max_length=500, examples=["terminal log of 11-20 shows it"])
+
+
+class Desk(Sent):
+    """In whose name; without it the API key's."""
+
+    person: str | None = Field(
+        default=None, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f]+$", examples=["mara"]
+    )
 
 
 class Refusal(Sent):

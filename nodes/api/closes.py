@@ -21,6 +21,7 @@ from nodes.api.clearing_schemas import (
     CaseEventItem,
     CloseDetail,
     CloseItem,
+    Desk,
     NewProposal,
     Refusal,
 )
@@ -33,7 +34,7 @@ from nodes.api.schemas import Nothing, Page
 from nodes.clearing import case_queries, queries
 from nodes.clearing.case_queries import CaseFile
 from nodes.clearing.model import BreakKind, CaseOutcome, CaseState, CaseStep, CloseStage, Resolution
-from nodes.clearing.operations.cases import take_over, take_step
+from nodes.clearing.operations.cases import put_on_desk, take_over, take_step
 from nodes.clearing.rules.cases import owner
 from nodes.clock import to_datetime
 from nodes.crypto.http_signatures import MessageSigner
@@ -104,10 +105,12 @@ def list_breaks(
     node: TheNode,
     state: CaseState | None = None,
     kind: BreakKind | None = None,
+    taken: bool | None = None,
+    taken_by: Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[BreakItem]:
-    """Breaks, the newest first; `kind` as they were found."""
+    """Breaks, the newest first; `kind` as they were found. `taken`: on somebody's desk here."""
     with transaction(node.engine) as connection:
         found = case_queries.find_breaks(
             connection,
@@ -115,6 +118,8 @@ def list_breaks(
             before=number_of_cursor(cursor),
             state=state.value if state else None,
             kind=kind.value if kind else None,
+            holder=taken_by,
+            taken=taken,
         )
         refs = [ref for _, ref in found[:limit]]
         files = {
@@ -162,6 +167,48 @@ async def refuse(
 ) -> BreakDetail:
     """Refuse the other institution's proposal: the case is open again."""
     return await _act(node, caller, break_ref, CaseStep.REFUSED, idempotency_key, body.note, None)
+
+
+@breaks.post("/{break_ref}/take")
+def take_on(
+    node: TheNode, caller: Operator, break_ref: Ref, body: Desk, idempotency_key: IdempotencyKey
+) -> BreakDetail:
+    """Take a case on: who in this institution works on it. 409 if somebody has it."""
+    return _desk(node, caller, break_ref, body, idempotency_key, taking=True)
+
+
+@breaks.post("/{break_ref}/release")
+def lay_down(
+    node: TheNode, caller: Operator, break_ref: Ref, body: Desk, idempotency_key: IdempotencyKey
+) -> BreakDetail:
+    """Lay a case down again. 403 for another's, but for an admin's key."""
+    return _desk(node, caller, break_ref, body, idempotency_key, taking=False)
+
+
+def _desk(
+    node: ApiNode,
+    caller: Principal,
+    break_ref: str,
+    body: Desk,
+    idempotency_key: str,
+    *,
+    taking: bool,
+) -> BreakDetail:
+    ref = bytes_of_hex(break_ref, 32, "break-unknown")
+    with transaction(node.engine) as connection:
+        outcome = put_on_desk(
+            connection,
+            ref,
+            taking=taking,
+            member=node.settings.member_id,
+            person=body.person or caller.name.removeprefix("key:"),
+            actor=caller.name,
+            any_desk=caller.has("admin"),
+            now=to_datetime(node.clock.now_ms()),
+            idempotency_key=idempotency_key,
+        )
+    require_done(outcome)
+    return _shown(node, ref)
 
 
 async def _act(
@@ -311,6 +358,8 @@ def _break(node: ApiNode, close: queries.Row, file: CaseFile) -> dict[str, Any]:
         "first_txid": hex_or_none(found["first_txid"]),
         "state": case.state,
         "owner": owner(case, close["acquirer"], close["issuer"]),
+        "taken_by": file.holder,
+        "taken_at": file.taken_at,
         "opened_at": found["opened_at"],
         "age_s": max(0, int((now - found["opened_at"]).total_seconds())),
         "due_at": found["due_at"],

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from nodes.anchoring import promise_queries
+from nodes.anchoring import promise_queries, proof_queries
 from nodes.anchoring import queries as anchoring
 from nodes.anchoring.operations.promising import Promiser, promise_transaction
 from nodes.anchoring.qr_code import qr_svg
@@ -160,8 +160,8 @@ def get_receipt_proof(node: TheNode, txid: Txid, key: ReceiptKey) -> Response:
     with snapshot(node.engine) as connection:
         wanted, side = _receipt(connection, txid, key)
         try:
-            bundle = anchoring.proof_bundle(connection, wanted, side)
-        except anchoring.NotAnchoredYet as error:
+            bundle = proof_queries.proof_bundle(connection, wanted, side)
+        except proof_queries.NotAnchoredYet as error:
             raise Problem(
                 409,
                 "not-anchored",

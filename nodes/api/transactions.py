@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from starlette.responses import Response, StreamingResponse
 
 from nodes import clock
+from nodes.anchoring import proof_queries
 from nodes.anchoring import queries as anchoring
 from nodes.anchoring.model import AnchorState
 from nodes.api.account_views import decision_item, related_items
@@ -234,15 +235,15 @@ def get_proof(
             rows = [r for r in rows if caller.member_id in (r["acquirer"], r["issuer"])]
         row = _side_of(rows, side)
         try:
-            bundle = anchoring.proof_bundle(connection, key, row["side"])
-        except anchoring.NotAnchoredYet as error:
+            bundle = proof_queries.proof_bundle(connection, key, row["side"])
+        except proof_queries.NotAnchoredYet as error:
             raise Problem(
                 409,
                 "not-anchored",
                 "The transaction is not in a final anchor yet.",
                 state=error.state.value,
             ) from None
-        except anchoring.UnknownTransaction:
+        except proof_queries.UnknownTransaction:
             raise Problem(404, "transaction-unknown") from None
     return Response(
         bundle,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -22,6 +23,12 @@ _BREAK = (
 )
 
 
+_HOLDER = (
+    "(SELECT d.holder FROM case_desk AS d WHERE d.break_ref = b.break_ref"
+    " ORDER BY d.number DESC LIMIT 1)"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class CaseFile:
     """A break with its case and its history; `found` is the break's row."""
@@ -29,6 +36,9 @@ class CaseFile:
     found: Row
     case: Case
     events: list[Row]
+    #: Who has taken it on in this institution, and when; None: nobody.
+    holder: str | None = None
+    taken_at: datetime | None = None
 
 
 def case_files(
@@ -52,14 +62,21 @@ def case_files(
             "SELECT * FROM case_events WHERE break_ref = ANY(%s) ORDER BY break_ref, number",
             ([row["break_ref"] for row in rows],),
         ).fetchall()
+        desks = {
+            row["break_ref"]: (row["holder"], row["at"] if row["holder"] else None)
+            for row in cursor.execute(
+                "SELECT DISTINCT ON (break_ref) break_ref, holder, at FROM case_desk"
+                " WHERE break_ref = ANY(%s) ORDER BY break_ref, number DESC",
+                ([row["break_ref"] for row in rows],),
+            )
+        }
     by_ref: dict[bytes, list[Row]] = {}
     for event in events:
         by_ref.setdefault(event["break_ref"], []).append(event)
     return [
-        CaseFile(
-            row, case_of(row, by_ref.get(row["break_ref"], [])), by_ref.get(row["break_ref"], [])
-        )
+        CaseFile(row, case_of(row, events), events, *desks.get(row["break_ref"], (None, None)))
         for row in rows
+        for events in (by_ref.get(row["break_ref"], []),)
     ]
 
 
@@ -82,7 +99,8 @@ def case_of(found: Row, events: Sequence[Row]) -> Case:
         number=len(events),
         lacking=lacking,
         due_ms=clock.to_ms(late) if late is not None else None,
-        both_hold=kind is BreakKind.DUPLICATE and lacking is None,
+        both_hold=(kind is BreakKind.DUPLICATE and lacking is None)
+        or (kind is BreakKind.TOTALS_MISMATCH and found["txid"] is None),
         proposed_by=proposal["member"] if proposal else None,
         proposer=proposal["actor"] if proposal else None,
         resolution=Resolution(proposal["resolution"]) if proposal else None,
@@ -96,6 +114,8 @@ def find_breaks(
     before: int | None = None,
     state: str | None = None,
     kind: str | None = None,
+    holder: str | None = None,
+    taken: bool | None = None,
 ) -> list[tuple[int, bytes]]:
     """Numbers and references of breaks, the newest first."""
     rows = connection.execute(
@@ -104,8 +124,17 @@ def find_breaks(
         " AS e ON true WHERE (%(before)s::bigint IS NULL OR b.break_id < %(before)s)"
         " AND (%(state)s::text IS NULL OR e.state = %(state)s)"
         " AND (%(kind)s::text IS NULL OR b.kind = %(kind)s)"
+        f" AND (%(holder)s::text IS NULL OR {_HOLDER} = %(holder)s)"
+        f" AND (%(taken)s::boolean IS NULL OR ({_HOLDER} IS NOT NULL) = %(taken)s)"
         " ORDER BY b.break_id DESC LIMIT %(limit)s",
-        {"before": before, "state": state, "kind": kind, "limit": limit},
+        {
+            "before": before,
+            "state": state,
+            "kind": kind,
+            "holder": holder,
+            "taken": taken,
+            "limit": limit,
+        },
     ).fetchall()
     return [(row[0], row[1]) for row in rows]
 
@@ -145,6 +174,14 @@ def event_by_request(connection: Connection, request_key: bytes) -> Row | None:
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(
             "SELECT * FROM case_events WHERE request_key = %s", (request_key,)
+        ).fetchone()
+
+
+def desk_row_by_request(connection: Connection, request_key: bytes) -> Row | None:
+    """What was written on a case's desk under an idempotency key."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            "SELECT * FROM case_desk WHERE request_key = %s", (request_key,)
         ).fetchone()
 
 

@@ -139,6 +139,7 @@ class BreakKind(StrEnum):
 
     DUPLICATE = "DUPLICATE"  # a terminal's message, or a txid, stands more than once
     FIELD_MISMATCH = "FIELD_MISMATCH"  # both have it, C differs: in these fields
+    TOTALS_MISMATCH = "TOTALS_MISMATCH"  # lists alike, totals not: by this row's salt, or by none
     WRONG_DATE = "WRONG_DATE"  # both have it alike, under different business dates
     LATE = "LATE"  # one lacks it, and its due time isn't over
     MISSING_AT_ISSUER = "MISSING_AT_ISSUER"
@@ -217,6 +218,8 @@ class CaseOutcome(StrEnum):
     BREAK_UNKNOWN = "break_unknown"
     CASE_KEEPER_UNREACHABLE = "case_keeper_unreachable"
     CASE_MOVED_ON = "case_moved_on"
+    CASE_TAKEN = "case_taken"
+    CASE_NOT_YOURS = "case_not_yours"
     BREAK_NOT_DUE = "break_not_due"
     RESOLUTION_NOT_APPLICABLE = "resolution_not_applicable"
     MAKER_IS_CHECKER = "maker_is_checker"
@@ -233,7 +236,8 @@ class Case:
     number: int  # events so far
     lacking: Party | None = None
     due_ms: int | None = None
-    both_hold: bool = False  # a duplicate that stands in both books
+    #: Nothing to choose between: a duplicate in both books, totals that no row explains.
+    both_hold: bool = False
     proposed_by: str | None = None  # the member that made the open proposal
     proposer: str | None = None  # its person
     resolution: Resolution | None = None

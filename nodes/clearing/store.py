@@ -247,6 +247,31 @@ def append_event(connection: Connection, event: NewEvent) -> None:
     )
 
 
+def append_desk_row(
+    connection: Connection,
+    ref: bytes,
+    holder: str | None,
+    actor: str,
+    request_key: bytes,
+    fingerprint: bytes,
+    at: datetime,
+) -> None:
+    """A case is taken on by `holder`; None: laid down."""
+    connection.execute(
+        "INSERT INTO case_desk (break_ref, number, holder, actor, request_key, fingerprint, at)"
+        " SELECT %(ref)s, count(*) + 1, %(holder)s, %(actor)s, %(key)s, %(said)s, %(at)s"
+        " FROM case_desk WHERE break_ref = %(ref)s",
+        {
+            "ref": ref,
+            "holder": holder,
+            "actor": actor,
+            "key": request_key,
+            "said": fingerprint,
+            "at": at,
+        },
+    )
+
+
 def insert_correction(
     connection: Connection,
     ref: bytes,

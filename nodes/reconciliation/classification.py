@@ -16,12 +16,16 @@ from nodes.reconciliation.comparing import Evidence
 from nodes.reconciliation.protocol import Held
 
 
-def classify(evidence: Evidence, *, now_ms: int, late_ms: int) -> list[Break]:
+def classify(
+    evidence: Evidence, *, now_ms: int, late_ms: int, unexplained_totals: bool = False
+) -> list[Break]:
     """Every break, once, in the order of kinds and txids.
 
     `late_ms`: how long after its transmission a transaction may still arrive.
+    `unexplained_totals`: the posted totals differ, and no item and no salt does.
     """
-    breaks = [_of_transaction(evidence, txid, now_ms, late_ms) for txid in _alone(evidence)]
+    breaks = [Break(BreakKind.TOTALS_MISMATCH)] if unexplained_totals else []
+    breaks += [_of_transaction(evidence, txid, now_ms, late_ms) for txid in _alone(evidence)]
     named = {found.txid for found in breaks}
     repeats = [*evidence.my_findings.duplicates, *evidence.their_findings.duplicates]
     for later, first in sorted(set(repeats)):
@@ -76,6 +80,10 @@ def _of_both(evidence: Evidence, txid: bytes, mine: Held, theirs: Held, late_ms:
     lacking: Party | None = None
     if (mine.in_close > 0) != (theirs.in_close > 0):
         lacking = "issuer" if mine.in_close else "acquirer"
+    if fields == (COMMITMENT_FIELD,) and mine.commitment == theirs.commitment:
+        if mine.salt_fin != theirs.salt_fin:
+            # In the list nothing differs: one of the two salts isn't the one that C was made with.
+            return Break(BreakKind.TOTALS_MISMATCH, txid, lacking=lacking, detail=detail)
     if fields:
         return Break(BreakKind.FIELD_MISMATCH, txid, fields=fields, lacking=lacking, detail=detail)
     if mine.business_date != theirs.business_date:

@@ -65,6 +65,7 @@ def compare(
 
     ComparisonFailed if the other node's list isn't the one whose root it has revealed.
     """
+    unexplained = False
     subject = Subject(books.close.key, books.close.revision)
     if alike:
         differences = Differences([], [], books.close.close_root)
@@ -81,10 +82,9 @@ def compare(
             # Equal lists, and yet other totals: then a salt is another, which C contradicts.
             subject = replace(subject, salted=True)
             differences = find_differences(books.salted_index, subject, exchange)
-            if not differences.only_mine:
-                raise ComparisonFailed("list and salts are equal, and the posted totals are not")
+            unexplained = not (differences.only_mine or differences.only_theirs)
     evidence = gather(differences, books, subject, exchange)
-    return classify(evidence, now_ms=now_ms, late_ms=late_ms)
+    return classify(evidence, now_ms=now_ms, late_ms=late_ms, unexplained_totals=unexplained)
 
 
 def compare_close(

@@ -23,6 +23,7 @@ from nodes.chain.anchors import Anchored
 from nodes.crypto.merkle import EMPTY_ROOT
 from nodes.reconciliation.account_states import broken_states
 from nodes.reconciliation.offline_statements import OFFLINE
+from nodes.reconciliation.shard_statements import SHARDS
 from nodes.reconciliation.statements import (
     GUARDS,
     LEDGER_TABLES,
@@ -37,7 +38,7 @@ _LISTED = 20
 #: Joins of millions of rows are hashed in memory.
 _WORK_MEMORY = "128MB"
 _LEAVES = "SELECT leaf FROM log_leaves WHERE log_index >= %s AND log_index < %s ORDER BY log_index"
-_STATEMENTS = (*MONEY, *ONCE, *SEQUENCES, *LOG, *GUARDS, *OFFLINE)
+_STATEMENTS = (*MONEY, *ONCE, *SEQUENCES, *LOG, *GUARDS, *OFFLINE, *SHARDS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,10 +37,13 @@ LEDGER_TABLES = (
     "comparisons",
     "breaks",
     "case_events",
+    "case_desk",
     "close_corrections",
     "batch_closes",
     "batch_findings",
     "offline_records",
+    "offline_clones",
+    "chip_slips",
     "offline_alarms",
     "hotlist_entries",
 )

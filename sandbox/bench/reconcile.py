@@ -31,7 +31,7 @@ from nodes.api.client import NodePeer
 from nodes.api.server import server
 from nodes.chain.directory import Member
 from nodes.clearing import case_queries, store
-from nodes.clearing.model import Close, CloseStage
+from nodes.clearing.model import BreakKind, Close, CloseStage
 from nodes.clearing.operations.cases import take_over
 from nodes.clearing.operations.closing import ClosingTerms, make_close
 from nodes.clock import SystemClock, to_datetime
@@ -43,7 +43,7 @@ from nodes.ledger.model import TransactionRecord
 from nodes.reconciliation.day_comparison import CountedExchange, compare_close
 from nodes.settings import NodeSettings
 from sandbox.bench.cpu import CpuClock
-from sandbox.bench.reconcile_days import KEY, Name, broken_day, write_side
+from sandbox.bench.reconcile_days import KEY, TOGETHER, Name, broken_day, write_side
 from sandbox.bench.served import ServedNode
 from sandbox.postgres import EmbeddedPostgres
 
@@ -167,13 +167,20 @@ class Compared:
 
 
 def compare_day(
-    postgres: EmbeddedPostgres, rows: int, breaks: int, seed: int, bar: Progress
+    postgres: EmbeddedPostgres,
+    rows: int,
+    breaks: int,
+    seed: int,
+    bar: Progress,
+    kinds: tuple[BreakKind, ...] = TOGETHER,
 ) -> Compared:
-    """Two databases with a day of `rows` a side, two node processes, and the comparison."""
+    """Two databases with a day of `rows` a side, two node processes, and the comparison.
+
+    `kinds`: of which classes the breaks are, in turn."""
     children: list[Any] = []
     try:
         now_ms = SystemClock().now_ms()
-        without, (mine, theirs, names, unsigned) = broken_day(rows, breaks, now_ms, seed)
+        without, (mine, theirs, names, unsigned) = broken_day(rows, breaks, now_ms, seed, kinds)
         parts = {KEY.acquirer: (mine, unsigned), KEY.issuer: (theirs, list[bytes]())}
         dsns = {
             member_id: _make_side(postgres, member_id, rows, without, *part, bar)

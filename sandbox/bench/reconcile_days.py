@@ -30,7 +30,7 @@ _BULK = """
         outcome, amount, currency, approval_code, merchant_id, merchant_name, mcc, country,
         terminal_id, terminal_seq, pair_seq, business_date, batch, stan, rrn, entry_mode,
         pan_masked, card_token, transmitted_ms, decided_ms, salt_fin, salt_pii, salt_private,
-        commitment)
+        commitment, shard)
     SELECT n, sha256(convert_to('t' || n, 'UTF8')), %(side)s,
         substr(sha256(convert_to('r' || n, 'UTF8')), 1, 16), %(acquirer)s, %(issuer)s,
         CASE WHEN n %% 9 = 0 THEN 'refund' ELSE 'purchase' END,
@@ -40,15 +40,25 @@ _BULK = """
         lpad((n %% 1000)::text, 6, '0'), lpad(n::text, 12, '0'), '051', '622300******1234',
         substr(sha256(convert_to('k' || n, 'UTF8')), 1, 16), %(start)s + n, %(start)s + n + 9,
         sha256(convert_to('s' || n, 'UTF8')), sha256(convert_to('p' || n, 'UTF8')),
-        sha256(convert_to('v' || n, 'UTF8')), sha256(convert_to('c' || n, 'UTF8'))
+        sha256(convert_to('v' || n, 'UTF8')), sha256(convert_to('c' || n, 'UTF8')),
+        shard_of(sha256(convert_to('t' || n, 'UTF8')))
     FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n WHERE n <> ALL(%(without)s)
 """
 
 
-def broken_day(rows: int, breaks: int, now_ms: int, seed: int) -> tuple[list[int], Records]:
+#: What one day may have together: salts are compared only where the lists are alike.
+TOGETHER = tuple(kind for kind in BreakKind if kind is not BreakKind.TOTALS_MISMATCH)
+
+
+def broken_day(
+    rows: int,
+    breaks: int,
+    now_ms: int,
+    seed: int,
+    kinds: tuple[BreakKind, ...] = TOGETHER,
+) -> tuple[list[int], Records]:
     """Which numbers aren't bulk, and what each side has of them. Classes come in turn."""
     source = random.Random(seed)
-    kinds = list(BreakKind)
     # Their predecessors are sound and approved: what a duplicate repeats.
     places = [n for n in range(2, rows - 1, 2) if (n - 1) % 7 and n % _A_TERMINAL]
     numbers = sorted(source.sample(places, breaks))
@@ -92,6 +102,9 @@ def broken_day(rows: int, breaks: int, now_ms: int, seed: int) -> tuple[list[int
                 changed, fields = _mismatch(source, other)
                 mine.append(record)
                 theirs.append(changed)
+            case BreakKind.TOTALS_MISMATCH:
+                mine.append(record)
+                theirs.append(msgspec.structs.replace(other, salt_fin=source.randbytes(32)))
             case BreakKind.WRONG_DATE:
                 days = [KEY.business_date, KEY.business_date + timedelta(days=1)]
                 source.shuffle(days)

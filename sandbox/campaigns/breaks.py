@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from nodes.clearing.model import BreakKind
 from sandbox.bench.reconcile import compare_day
-from sandbox.bench.reconcile_days import KEY, Name
+from sandbox.bench.reconcile_days import KEY, TOGETHER, Name
 from sandbox.campaigns.scene import Scene
 from sandbox.campaigns.tally import Tallies
 
@@ -23,13 +23,18 @@ _SOUND = 4
 
 
 def tamper_breaks(scene: Scene, count: int, tallies: Tallies) -> None:
-    """`count` breaks of each class in one day, and a day without any."""
+    """`count` breaks of each class in one day (other totals on a day of their own), and a day
+    without any."""
     seed = int.from_bytes(hashlib.sha256(f"{tallies.seed} breaks".encode()).digest()[:4], "big")
-    breaks = count * len(CLASSES)
-    for planted in (0, breaks):
+    days = (
+        (0, TOGETHER),
+        (count * len(TOGETHER), TOGETHER),
+        (count, (BreakKind.TOTALS_MISMATCH,)),
+    )
+    for planted, kinds in days:
         rows = max(2_000, (planted or 500) * (_SOUND + 1))
         _drop(scene)
-        compared = compare_day(scene.postgres, rows, planted, seed, Progress(disable=True))
+        compared = compare_day(scene.postgres, rows, planted, seed, Progress(disable=True), kinds)
         _drop(scene)
         by_subject = [{_subject(name) for name in found} for found in compared.found.values()]
         for name in compared.planted:

@@ -16,7 +16,7 @@ import psycopg
 from nodes.anchoring.bundle import Bundle, parse_bundle
 from nodes.anchoring.chain_view import CachedChain
 from nodes.anchoring.leaf import decode_leaf, encode_leaf
-from nodes.anchoring.queries import proof_bundle
+from nodes.anchoring.proof_queries import proof_bundle
 from nodes.anchoring.roots_reader import read_roots
 from nodes.anchoring.verifier import Reason, verify
 from nodes.crypto.commitment import Opening

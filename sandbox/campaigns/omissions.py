@@ -26,6 +26,7 @@ from nodes.anchoring.operations.answering import ClaimWatch, answer_claims
 from nodes.anchoring.operations.promising import Promiser, promise_transaction
 from nodes.anchoring.operations.publishing import AnchorContext, confirm, publish
 from nodes.anchoring.operations.sealing import seal
+from nodes.anchoring.proof_queries import proof_bundle
 from nodes.anchoring.receipt import Promise, ReceiptReason, judge_receipt
 from nodes.anchoring.rules import shared_fields
 from nodes.chain.anchors import AnchorRegistry
@@ -221,7 +222,7 @@ def _judge(omitter: Omitter, promise: Promise, dropped: bool, tallies: Tallies) 
     raw: bytes | None = None
     try:
         with store.transaction(omitter.engine) as connection:
-            raw = queries.proof_bundle(connection, promise.txid, "acquirer")
+            raw = proof_bundle(connection, promise.txid, "acquirer")
     except LookupError:
         raw = None
     verdict = judge_receipt(promise.encode(), raw, omitter.view, int(time.time()))

@@ -37,7 +37,7 @@ def verify(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Verify the proof of one transaction.
+    """Verify the proof of one transaction or event.
 
     Exit status: 0 proven; 1 refused, with the reason's name; 2 can't be checked (no file or chain).
     The trusted anchor contract is never taken from the proof itself: give --anchor-registry, or a

@@ -104,6 +104,10 @@ class Surroundings:
     merchants: tuple[str, ...]
     #: Terminals of the gateway's settings: (id, merchant, master key).
     terminals: tuple[tuple[str, str, bytes], ...] = field(default=(), repr=False)
+    #: The gateway's HTTP API, if it has one.
+    front: str | None = None
+    #: Merchants' names, where they are known.
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, network: Mapping[str, Any]) -> Surroundings:
@@ -130,6 +134,8 @@ class Surroundings:
                     (t["terminal_id"], t["merchant_id"], bytes.fromhex(t["keys"]["tmk"]))
                     for t in network["terminals"]
                 ),
+                front=gateway.get("api"),
+                names={m["merchant_id"]: m["name"] for m in network["merchants"]},
             )
         except (KeyError, IndexError, StopIteration, TypeError, ValueError):
             raise NotThere("this network.json describes no network of this version") from None
@@ -278,4 +284,10 @@ class Surroundings:
             card.stripe = f"{data.pan}D{data.expiry}{data.service_code}{data.stripe_data}"
             if plan.form is Form.CHIP:
                 card.chip = ChipCard.personalized(data)
+        if plan.offline and card.chip is not None:
+            key = {"public_key": card.chip.make_offline_key().hex()}
+            api.post(f"/v1/cards/{token}/offline-key", key)
+            reserve = {"amount": plan.offline, "currency": currency}
+            path = f"/v1/cards/{token}/offline-reserve"
+            api.post(path, reserve, key=f"simulator-{token}")
         return card

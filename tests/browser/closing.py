@@ -12,6 +12,8 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from console.app import create_app
 from console.settings import ConsoleSettings
 from nodes.chain.deploy import Terms
@@ -27,6 +29,8 @@ from tests.integration.clearing.test_day_close import PAID, plant, settle_by_han
 #: Equal days before the broken one, by how many days before and how many transactions.
 QUIET_DAYS = {3: 22, 4: 31, 5: 12, 6: 40, 7: 18}
 CORRECTED_DAY = DAY - timedelta(days=2)
+#: Equal lists whose totals differ.
+TOTALS_DAY = DAY - timedelta(days=8)
 OPEN_DAY = DAY + timedelta(days=2)
 
 
@@ -122,6 +126,10 @@ def _days(made: Closing, pair: Pair) -> None:
     pair.work()
     for before, act in ((3, "countersign"), (4, "propose")):
         _settle(made, pair, DAY - timedelta(days=before), act)
+    pair.both(6, business_date=TOTALS_DAY)
+    mine, theirs = pair.pair(**PAID, business_date=TOTALS_DAY)
+    pair.acquirer.write(mine)
+    pair.issuer.write(msgspec.structs.replace(theirs, salt_fin=bytes(32)))
     plant(pair)
     pair.work()
     for file in pair.acquirer.cases():

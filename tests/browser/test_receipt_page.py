@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Page, expect
 
-from nodes.anchoring import queries
+from nodes.anchoring import proof_queries
 from nodes.anchoring.chain_view import CachedChain
 from nodes.anchoring.qr_code import qr_svg
 from nodes.anchoring.receipt import judge_receipt
@@ -153,7 +153,7 @@ def test_the_page_asks_the_chain_itself(member: LogMember, page: Page) -> None:
     member.anchor_all()
     promise = promising.promiser.promise(record.txid, record.commitment, record.salt_fin)
     with transaction(member.database.engine) as connection:
-        proof = queries.proof_bundle(connection, record.txid, "acquirer")
+        proof = proof_queries.proof_bundle(connection, record.txid, "acquirer")
     chain = member.chain
     with browsers_door(chain.rpc_url) as rpc:
         page.goto(FILE.as_uri())
@@ -182,7 +182,7 @@ def test_page_and_command_agree_on_altered_promises(member: LogMember, page: Pag
     record = records[0]
     promise = promising.promiser.promise(record.txid, record.commitment, record.salt_fin)
     with transaction(member.database.engine) as connection:
-        proof = queries.proof_bundle(connection, record.txid, "acquirer")
+        proof = proof_queries.proof_bundle(connection, record.txid, "acquirer")
     chain = member.chain
     roots = read_roots(chain.client(), chain.anchor_registry, chain.omission_registry)
     text, now_s = promise.encode(), int(time.time())

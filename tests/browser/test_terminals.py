@@ -100,6 +100,7 @@ def fleet(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             master=secret(MASTER_KEY),
             merchants=(MERCHANT,),
             terminals=((TERMINAL, MERCHANT, tmk(TERMINAL)),),
+            names={MERCHANT: "Harbor Stores"},
         )
         simulator = SimulatorService(around, _SIMULATOR_KEY)
         port = loop.run(simulator.start("127.0.0.1", 0))
@@ -250,7 +251,8 @@ def test_a_card_is_inserted_the_pin_entered_and_the_receipt_shown(
     assert page.locator("#pin").input_value() == "123456"
     page.get_by_role("button", name="Pay").click()
     expect(page.locator("[data-code]")).to_have_attribute("data-code", "00", timeout=30_000)
-    expect(page.locator("#outcome")).to_contain_text("approved")
+    expect(page.locator("#outcome")).to_contain_text("Approved")
+    expect(page.locator("optgroup")).to_have_attribute("label", "Harbor Stores")
     accessible(page)
     content = page.content()
     bytes_shown = page.locator(".pos-bytes").first.inner_text()
@@ -266,28 +268,46 @@ def test_a_card_is_inserted_the_pin_entered_and_the_receipt_shown(
 
 
 @pytest.mark.parametrize(
-    ("card", "way", "fault", "code"),
+    ("card", "way", "pin", "fault", "code"),
     [
-        ("chip", "Tap", "", "00"),
-        ("chip", "Scan its code", "", "00"),
-        ("plain", "Key in", "", "00"),
-        ("stripe", "Swipe", "", "00"),
-        ("plain", "Key in", "bad_mac", "A0"),
-        ("plain", "Key in", "lose_answer", "none"),
-        ("chip-poor", "Insert", "", "51"),
+        ("chip", "Tap", "", "", "00"),
+        ("chip", "Tap", "123456", "", "00"),
+        ("chip", "Insert", "654321", "", "55"),
+        ("chip", "Swipe", "123456", "", "57"),
+        ("chip", "Swipe (fallback)", "123456", "", "00"),
+        ("chip", "Scan its code", "", "", "00"),
+        ("virtual", "Scan its code", "", "", "00"),
+        ("virtual", "Key in", "123456", "", "57"),
+        ("plain", "Key in", "123456", "", "00"),
+        ("stripe", "Swipe", "123456", "", "00"),
+        ("plain", "Key in", "123456", "bad_mac", "A0"),
+        ("plain", "Key in", "123456", "lose_answer", "none"),
+        ("chip-poor", "Insert", "123456", "", "51"),
     ],
 )
 def test_every_way_to_pay(
-    fleet: Fleet, visit: Callable[..., Page], card: str, way: str, fault: str, code: str
+    fleet: Fleet,
+    visit: Callable[..., Page],
+    tmp_path: Path,
+    card: str,
+    way: str,
+    pin: str,
+    fault: str,
+    code: str,
 ) -> None:
     page = visit("/virtual-pos")
     page.locator("#card").select_option(card)
     page.get_by_label(way, exact=True).check()
     page.locator("#fault").select_option(fault)
-    if way not in ("Tap", "Scan its code"):
-        page.locator("#pin").fill("123456")
+    page.locator("#pin").fill(pin)
     page.get_by_role("button", name="Pay").click()
     expect(page.locator("[data-code]")).to_have_attribute("data-code", code, timeout=30_000)
+    words = {"00": "Approved", "55": "Wrong PIN", "51": "Insufficient funds", "A0": "its MAC"}
+    expect(page.locator("#outcome")).to_contain_text(words.get(code, ""))
+    if code in ("00", "51", "55", "57"):
+        txid = page.locator("#outcome a").get_attribute("href") or ""
+        assert len(txid.rpartition("/")[2]) == 64
+    page.screenshot(path=str(tmp_path / f"{card}-{way}-{code}.png"), full_page=True)
     if fault == "lose_answer":
         expect(page.locator("#outcome")).to_contain_text("acknowledged")
 

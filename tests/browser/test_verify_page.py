@@ -19,7 +19,8 @@ from nodes.anchoring.cached_roots import parse_roots
 from nodes.anchoring.verifier import verify
 from tests.factories.bundle_vectors import PATH as VECTORS
 from tests.factories.bundle_vectors import roots_of
-from tests.unit.anchoring.lies import BUNDLES, VIEW
+from tests.unit.anchoring.chain_view import View
+from tests.unit.anchoring.lies import BUNDLES, EVENT_VIEW, EVENTS, VIEW
 
 FILE = Path(__file__).parents[2] / "docs" / "verify.html"
 SEED = 20_261_122
@@ -60,9 +61,9 @@ def test_page_and_command_agree_on_every_vector(verifier: Page) -> None:
         assert judged(verifier, bundles, json.dumps(roots)) == expected
 
 
-def mutated(rng: random.Random) -> bytes:
+def mutated(rng: random.Random, bundles: list[bytes]) -> bytes:
     """A bundle with one thing wrong, mostly; sometimes inside the JSON of its `extra`."""
-    raw = bytearray(rng.choice(BUNDLES))
+    raw = bytearray(rng.choice(bundles))
     if rng.random() < 0.5:
         lines = bytes(raw).split(b"\n")
         inner = bytearray(base64.b64decode(lines[1].removeprefix(b"extra ")))
@@ -92,10 +93,13 @@ def _hurt(raw: bytearray, rng: random.Random) -> None:
             raw[rng.choice(digits)] = rng.choice(b"0123456789")
 
 
-def test_page_and_command_agree_on_fuzzed_bundles(verifier: Page) -> None:
+@pytest.mark.parametrize(("valid", "view"), [(BUNDLES, VIEW), (EVENTS, EVENT_VIEW)])
+def test_page_and_command_agree_on_fuzzed_bundles(
+    verifier: Page, valid: list[bytes], view: View
+) -> None:
     rng = random.Random(SEED)
-    bundles = [mutated(rng) for _ in range(4_000)]
-    roots = roots_of(VIEW)
+    bundles = [mutated(rng, valid) for _ in range(4_000)]
+    roots = roots_of(view)
     expected = [verify(raw, roots).reason for raw in bundles]
     found = judged(verifier, bundles, roots.encode())
     differing = [
@@ -131,6 +135,18 @@ def test_a_proof_is_checked_by_hand(
     expect(verifier.locator("#steps .good")).to_have_count(8)
     expect(verifier.locator("#steps .bad")).to_have_count(1)
     assert [url for url in asked if not url.startswith(("data:", "blob:"))] == []
+
+
+def test_an_events_proof_is_shown(verifier: Page, tmp_path: Path) -> None:
+    (tmp_path / "roots.json").write_text(roots_of(EVENT_VIEW).encode())
+    verifier.get_by_label("File of cached roots").set_input_files(tmp_path / "roots.json")
+    verifier.get_by_label("Or paste it").fill(EVENTS[1].decode())
+    verifier.get_by_role("button", name="Check", exact=True).click()
+    expect(verifier.locator("#verdict")).to_have_text("PROVEN")
+    details = verifier.locator("#details")
+    for shown in ("2 (audit)", "rule.ended", "rule 1", "key:ops \u7ba1\u7406", "2027-01-15T08:00"):
+        expect(details).to_contain_text(shown)
+    expect(details).not_to_contain_text("terminal")
 
 
 def test_a_dropped_file_is_checked(verifier: Page, tmp_path: Path) -> None:

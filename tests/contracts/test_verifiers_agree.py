@@ -18,7 +18,7 @@ import pytest
 
 from nodes.anchoring.bundle import Bundle, BundleMalformed, parse_bundle
 from nodes.anchoring.leaf import LeafKind, decode_leaf
-from nodes.anchoring.verifier import Reason
+from nodes.anchoring.verifier import Reason, verify
 from nodes.chain.challenges import claim_id_of
 from nodes.crypto.merkle import EMPTY_ROOT, leaf_hash, root_from_inclusion
 from nodes.ids import member_from_word
@@ -27,7 +27,7 @@ from tests.contracts.omitting import ANSWER_S, CLAIM_S, MERGE_S, Omitting
 from tests.contracts.world import STRANGER, World
 from tests.factories.bundle_vectors import PATH
 from tests.unit.anchoring.chain_view import MEMBER, make_log
-from tests.unit.anchoring.lies import BUNDLES
+from tests.unit.anchoring.lies import BUNDLES, EVENT_VIEW, EVENTS
 
 DOCUMENT = json.loads(PATH.read_text(encoding="ascii"))
 REFUSALS = {
@@ -85,6 +85,8 @@ def cases() -> list[Any]:
             bundle = parse_bundle(base64.b64decode(case["bundle"]))
         except BundleMalformed:
             continue
+        if bundle.texts is not None:
+            continue  # an event: the contract takes transactions only, as a test says
         held = DOCUMENT["roots"][case["roots"]]["members"].get(MEMBER, {}).get("anchors", [])
         if not held or bundle.leaf[64:96].rstrip(b"\0") != MEMBER.encode():
             continue
@@ -144,6 +146,13 @@ def test_the_contract_agrees_on_fuzzed_proofs() -> None:
         said.append(by_contract(bundle, anchor.size, anchor.root))
         assert said[-1] == by_verifier(bundle, anchor.size, anchor.root), bundle
     assert {None, Reason.NOT_INCLUDED, Reason.LEAF_MALFORMED} <= set(said)
+
+
+def test_the_contract_takes_no_event_for_a_transaction() -> None:
+    anchor = EVENT_VIEW.anchors[MEMBER, 1]
+    for raw in EVENTS:
+        assert verify(raw, EVENT_VIEW).ok
+        assert by_contract(parse_bundle(raw), anchor.size, anchor.root) is Reason.LEAF_MALFORMED
 
 
 def test_what_the_contract_takes_is_a_leaf() -> None:

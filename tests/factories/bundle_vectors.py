@@ -20,8 +20,17 @@ from nodes.anchoring.cached_roots import (
 )
 from nodes.anchoring.note import NoteSigner
 from nodes.anchoring.verifier import Reason, verify
-from tests.unit.anchoring.chain_view import MEMBER, SIGNER, View, make_log
-from tests.unit.anchoring.lies import BUNDLES, CASES, VIEW, altered, with_evidence
+from tests.unit.anchoring.chain_view import MEMBER, SIGNER, View, make_event_log, make_log
+from tests.unit.anchoring.lies import (
+    BUNDLES,
+    CASES,
+    EVENT_LIES,
+    EVENT_VIEW,
+    EVENTS,
+    VIEW,
+    altered,
+    with_evidence,
+)
 
 PATH = Path(__file__).parents[1] / "vectors" / "bundles.json"
 
@@ -93,6 +102,41 @@ def _texts() -> dict[str, bytes]:
     }
 
 
+def _event_views() -> dict[str, View]:
+    return {"events": EVENT_VIEW} | {
+        f"events, {len(chosen)} disclosed": make_event_log(2, chosen)[1] for chosen in _CHOSEN
+    }
+
+
+_CHOSEN = frozenset({2, 6, 8}), frozenset[int]()
+
+
+def _of_events() -> list[tuple[str, str, bytes]]:
+    """Proofs of events, and what is wrong with some."""
+    cases = [(f"event {index} of 3", "events", raw) for index, raw in enumerate(EVENTS)]
+    for chosen in _CHOSEN:
+        name = f"events, {len(chosen)} disclosed"
+        cases.append((name, name, make_event_log(2, chosen)[0][0]))
+    cases += [
+        (f"an event: {name}", "events", change(parse_bundle(EVENTS[1])).encode())
+        for name, _, change in EVENT_LIES
+    ]
+    subject = f'"4":"{b"rule 1".hex()}"'.encode()
+    cases += [
+        ("an event without a text", "events", _extra(EVENTS[1], subject + b",", b"")),
+        ("an event's text of no such field", "events", _extra(EVENTS[1], b'{"4":"', b'{"7":"')),
+        ("an event's text in upper case", "events", _extra(EVENTS[1], b"e7ae", b"E7ae")),
+        ("an event's text of half a byte", "events", _extra(EVENTS[1], b'"6":""', b'"6":"0"')),
+        ("a transaction with texts", "usual", _extra(BUNDLES[0], b'"type"', b'"texts":{},"type"')),
+        (
+            "an event as a transaction",
+            "events",
+            replace(parse_bundle(EVENTS[1]), texts=None).encode(),
+        ),
+    ]
+    return cases
+
+
 def documents() -> dict[str, Any]:
     """What the file holds; the answers are the Python verifier's."""
     stranger = NoteSigner(b"o" * 32).public_key
@@ -117,6 +161,8 @@ def documents() -> dict[str, Any]:
     cases.append(("card token and amount disclosed", "card token disclosed", disclosed[0]))
     hidden, views["all hidden"] = make_log(2, frozenset())
     cases.append(("every field hidden", "all hidden", hidden[1]))
+    views |= _event_views()
+    cases += _of_events()
     cases += [
         (f"{reason.value} {number}", "usual", altered(change))
         for number, (reason, change) in enumerate(CASES)

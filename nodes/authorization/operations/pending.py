@@ -192,6 +192,24 @@ def date_of(text: str) -> date:
     return date.fromisoformat(text)
 
 
+def card_of(request: TerminalRequest) -> str:
+    """What of the card waits, sealed, with an advice: its number, and what its chip said."""
+    if request.icc is None:
+        return request.pan
+    return f"{request.pan}/{request.card_sequence or ''}/{request.icc.hex()}"
+
+
+def with_card(request: AuthorizationRequest, kept: str) -> AuthorizationRequest:
+    """A kept request with what card_of has made a text of."""
+    if "/" not in kept:
+        return msgspec.structs.replace(request, pan=kept)
+    pan, _, rest = kept.partition("/")
+    sequence, _, icc = rest.rpartition("/")
+    return msgspec.structs.replace(
+        request, pan=pan, card_sequence=sequence or None, icc=bytes.fromhex(icc)
+    )
+
+
 def encode_told(answer: TerminalAnswer) -> bytes:
     """The exact answer, as it is stored and repeated."""
     return _TOLD.encode(answer)

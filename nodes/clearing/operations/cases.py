@@ -189,9 +189,8 @@ def take_step(
     store.lock(connection, f"case/{ref.hex()}", wait=True)
     key, content = None, None
     if idempotency_key is not None:
-        key = hashlib.sha256(f"{member}\x1f{actor}\x1f{idempotency_key}".encode()).digest()
-        said = (ref.hex(), step.value, resolution, note, entry_txid)
-        content = hashlib.sha256(msgspec.msgpack.encode(said)).digest()
+        key = _request_key(member, actor, idempotency_key)
+        content = _fingerprint(ref.hex(), step.value, resolution, note, entry_txid)
         known = case_queries.event_by_request(connection, key)
         if known is not None:
             same = known["fingerprint"] == content
@@ -228,6 +227,46 @@ def take_step(
     store.append_event(connection, event)
     log.info("case_step", break_ref=ref.hex(), step=step.value, member=member)
     return StepResult(CaseOutcome.DONE, moved.number)
+
+
+def put_on_desk(
+    connection: Connection,
+    ref: bytes,
+    *,
+    taking: bool,
+    member: str,
+    person: str,
+    actor: str,
+    any_desk: bool,
+    now: datetime,
+    idempotency_key: str,
+) -> CaseOutcome:
+    """Take a case on in a person's name, or lay it down, in this institution's own books; once an
+    idempotency key. `any_desk`: may lay down what lies on another's."""
+    store.lock(connection, f"case/{ref.hex()}", wait=True)
+    key = _request_key(member, actor, idempotency_key)
+    content = _fingerprint(ref.hex(), taking, person)
+    known = case_queries.desk_row_by_request(connection, key)
+    if known is not None:
+        return CaseOutcome.DONE if known["fingerprint"] == content else CaseOutcome.KEY_REUSED
+    files = case_queries.case_files(connection, refs=[ref])
+    if not files:
+        return CaseOutcome.BREAK_UNKNOWN
+    outcome = rules.desk_outcome(
+        files[0].case, files[0].holder, person, taking=taking, any_desk=any_desk
+    )
+    if outcome is CaseOutcome.DONE:
+        holder = person if taking else None
+        store.append_desk_row(connection, ref, holder, actor, key, content, now)
+    return outcome
+
+
+def _request_key(member: str, actor: str, idempotency_key: str) -> bytes:
+    return hashlib.sha256(f"{member}\x1f{actor}\x1f{idempotency_key}".encode()).digest()
+
+
+def _fingerprint(*said: object) -> bytes:
+    return hashlib.sha256(msgspec.msgpack.encode(said)).digest()
 
 
 # --- by themselves -----------------------------------------------------------------------------

@@ -82,6 +82,18 @@ def step(
     return CaseOutcome.DONE, moved
 
 
+def desk_outcome(
+    case: Case, holder: str | None, person: str, *, taking: bool, any_desk: bool
+) -> CaseOutcome:
+    """Whether a person may take a case on, or lay it down. `any_desk`: also another's."""
+    if taking and case.state is CaseState.CLOSED:
+        return CaseOutcome.CASE_MOVED_ON
+    if taking:
+        return CaseOutcome.CASE_TAKEN if holder is not None else CaseOutcome.DONE
+    mine = holder is not None and (holder == person or any_desk)
+    return CaseOutcome.DONE if mine else CaseOutcome.CASE_NOT_YOURS
+
+
 def missing_at(lacking: Party) -> BreakKind:
     """The break of a transaction that one party lacks."""
     return BreakKind.MISSING_AT_ISSUER if lacking == "issuer" else BreakKind.MISSING_AT_ACQUIRER

@@ -7,14 +7,16 @@ import json
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import sql
 from typer.testing import CliRunner
 
-from nodes.anchoring import queries
+from nodes.anchoring import proof_queries, queries
 from nodes.anchoring.chain_view import TrustedChain
+from nodes.anchoring.event_queries import find_events
 from nodes.anchoring.event_store import record_keys
 from nodes.anchoring.leaf import EventKind, decode_leaf
 from nodes.anchoring.operations.event_sealing import seal_events
@@ -127,7 +129,7 @@ def test_an_event_is_no_transactions_proof(books: Books) -> None:
     _, txid = purchase(books)
     seal_all(books.acquirer)
     with transaction(books.acquirer.database.engine) as connection:
-        proof = queries.proof_bundle(connection, txid, "acquirer")
+        proof = proof_queries.proof_bundle(connection, txid, "acquirer")
         event = next(
             leaf
             for _, leaf, _, _ in queries.log_entries(connection, 0, 100)
@@ -141,6 +143,61 @@ def test_an_event_is_no_transactions_proof(books: Books) -> None:
     assert verify(proof, view).ok
     swapped = replace(parse_bundle(proof), leaf=event).encode()
     assert verify(swapped, view).reason is Reason.LEAF_MALFORMED
+
+
+def test_one_event_is_proven_by_commands(books: Books, tmp_path: Path) -> None:
+    member = books.acquirer
+    purchase(books)
+    database = ["--member", member.member_id, "--dsn", member.database.reader_dsn]
+    chain = ["--rpc", member.chain.rpc_url, "--anchor-registry", member.chain.anchor_registry]
+    runner, app, file = CliRunner(), make_app(), tmp_path / "event.proof"
+    early = runner.invoke(app, ["events", *database, "--proof", "1"])
+    assert (early.exit_code, "UNSEALED" in early.stderr) == (1, True)
+    seal_all(member)
+    listed = runner.invoke(app, ["events", *database, "--kind", "merchant", "--json"])
+    events = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert len(events) == 2
+    assert {event["state"] for event in events} == {"ANCHORED"}
+    for event in events:
+        number = str(event["event_id"])
+        made = runner.invoke(app, ["events", *database, "--proof", number, "--out", str(file)])
+        assert made.exit_code == 0, made.output
+        judged = runner.invoke(app, ["verify", str(file), *chain, "--json"])
+        said = json.loads(judged.stdout)
+        assert said["ok"], said
+        for name in ("event_id", "action", "subject", "actor", "detail"):
+            assert said["details"][name] == event[name]
+    unknown = runner.invoke(app, ["events", *database, "--proof", "999"])
+    assert (unknown.exit_code, "no such event" in unknown.stderr) == (1, True)
+    wrong = runner.invoke(app, ["events", *database, "--kind", "cards"])
+    assert (wrong.exit_code, "--kind 'cards'" in wrong.stderr) == (2, True)
+
+
+def test_the_proof_of_an_erased_persons_event_holds(books: Books) -> None:
+    token, _ = purchase(books)
+    seal_all(books.issuer)
+    with transaction(books.issuer.database.engine) as connection:
+        [number] = [
+            int(str(row["event_id"]))
+            for row in find_events(connection, limit=500, kind="card")
+            if row["card_token"] == token
+        ]
+    member, everything = books.issuer, frozenset(range(1, 9))
+    view = TrustedChain(member.chain.client(), member.chain.anchor_registry)
+    shown = []
+    for erased in (False, True):
+        if erased:
+            end_card(books, token)
+            done = erase(member.database, member.member_id, token)
+            assert done[0] == 0, done
+        with transaction(member.database.engine) as connection:
+            proof = proof_queries.event_bundle(connection, member.member_id, number, everything)
+        verdict = verify(proof, view)
+        assert verdict.ok, verdict
+        shown.append(verdict.details)
+    assert shown[0]["card_token"] == token.hex() + "00" * 16
+    assert "card_token" not in shown[1]
+    assert shown[1]["action"] == shown[0]["action"]
 
 
 @pytest.mark.parametrize(
@@ -160,6 +217,11 @@ def test_an_event_is_no_transactions_proof(books: Books) -> None:
         ("DELETE FROM events WHERE event_id = 1", ("events", None)),
         # The leaf is gone, the event isn't: it leads to the root as it stands.
         ("DELETE FROM log_leaves WHERE transaction_id = -1", ("log_leaves", None)),
+        # The leaf itself says which event it is of, whatever number stands beside it.
+        (
+            "UPDATE log_leaves SET transaction_id = -999 WHERE transaction_id = -1",
+            ("log_leaves", "transaction_id"),
+        ),
         (
             "INSERT INTO events OVERRIDING SYSTEM VALUE SELECT 1000, kind, action, subject, actor,"
             " detail, occurred_ms, card_token, salt_fin, salt_pii, card_token_leaf, salt_private,"
@@ -242,7 +304,7 @@ def test_a_person_is_erased_and_the_proofs_stay(books: Books) -> None:
         seal_all(member)
         view = TrustedChain(member.chain.client(), member.chain.anchor_registry)
         with transaction(member.database.engine) as connection:
-            before = queries.proof_bundle(connection, txid, side)
+            before = proof_queries.proof_bundle(connection, txid, side)
         known = [token, *salts_of(member.database, token)]
         assert "transactions" in places_of(member.database, known)
         if side == "issuer":
@@ -253,7 +315,7 @@ def test_a_person_is_erased_and_the_proofs_stay(books: Books) -> None:
         assert places_of(member.database, known) == set()
         # The same bytes prove the same amount: of field 8 there was never more than a hash.
         with transaction(member.database.engine) as connection:
-            after = queries.proof_bundle(connection, txid, side)
+            after = proof_queries.proof_bundle(connection, txid, side)
             untouched = queries.rows_by_txid(connection, [other_txid])[0]
             erased = queries.rows_by_txid(connection, [txid])[0]
         assert erased.values["pan_masked"] is None
@@ -277,7 +339,7 @@ def test_an_unsealed_row_may_be_erased_too(books: Books) -> None:
     seal_all(books.issuer)
     view = TrustedChain(books.issuer.chain.client(), books.issuer.chain.anchor_registry)
     with transaction(books.issuer.database.engine) as connection:
-        assert verify(queries.proof_bundle(connection, txid, "issuer"), view).ok
+        assert verify(proof_queries.proof_bundle(connection, txid, "issuer"), view).ok
     assert check(books.issuer).findings == []
 
 

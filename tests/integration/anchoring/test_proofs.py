@@ -11,12 +11,12 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from nodes.anchoring import queries
+from nodes.anchoring import proof_queries
 from nodes.anchoring.bundle import parse_bundle
 from nodes.anchoring.chain_view import TrustedChain
 from nodes.anchoring.model import AnchorState
 from nodes.anchoring.note import NoteSigner
-from nodes.anchoring.queries import NotAnchoredYet, UnknownTransaction
+from nodes.anchoring.proof_queries import NotAnchoredYet, UnknownTransaction
 from nodes.anchoring.store import transaction
 from nodes.anchoring.verifier import Reason, verify
 from nodes.crypto.commitment import SharedField
@@ -27,7 +27,7 @@ from tests.factories.ledger import LedgerFactory
 
 def bundle_of(member: LogMember, txid: bytes, side: str = "acquirer") -> bytes:
     with transaction(member.database.engine) as connection:
-        return queries.proof_bundle(connection, txid, side)
+        return proof_queries.proof_bundle(connection, txid, side)
 
 
 def trusted(member: LogMember) -> TrustedChain:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from nodes.anchoring import queries
+from nodes.anchoring import proof_queries
 from nodes.anchoring.cached_roots import parse_roots
 from nodes.anchoring.chain_view import CachedChain, TrustedChain
 from nodes.anchoring.operations.answering import ClaimWatch, answer_claims
@@ -57,7 +57,7 @@ def promised(
 
 def proof_of(member: LogMember, promise: Promise) -> bytes:
     with transaction(member.database.engine) as connection:
-        return queries.proof_bundle(connection, promise.txid, "acquirer")
+        return proof_queries.proof_bundle(connection, promise.txid, "acquirer")
 
 
 def view_of(member: LogMember) -> TrustedChain:

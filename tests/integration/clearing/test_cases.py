@@ -83,6 +83,54 @@ def test_a_repeated_step_changes_nothing_and_a_reused_key_is_refused(pair: Pair)
     assert kind_of(post(pair.issuer, ref, "propose", other)) == (409, "key-reused")
 
 
+def test_a_case_lies_on_one_desk_of_its_own_institution(pair: Pair) -> None:
+    ref, mara, otto = missing_at_issuer(pair), {"person": "mara"}, {"person": "otto"}
+    first, second = (post(pair.acquirer, ref, "take", mara, "mara-takes") for _ in range(2))
+    assert first == second
+    assert (first[0], first[1]["taken_by"], first[1]["owner"]) == (200, "mara", "meridian")
+    assert kind_of(post(pair.acquirer, ref, "take", otto, "otto-takes")) == (409, "case-taken")
+    assert kind_of(post(pair.acquirer, ref, "take", otto, "mara-takes")) == (409, "key-reused")
+    not_his = post(pair.acquirer, ref, "release", otto, "otto-lays")
+    assert kind_of(not_his) == (403, "case-not-yours")
+    # The other institution has desks of its own, and one history.
+    assert post(pair.issuer, ref, "take", {}, "by-the-key")[1]["taken_by"] == "operator"
+    assert [len(one.cases()[0].events) for one in (pair.acquirer, pair.issuer)] == [1, 1]
+    for one, wanted, count in ((pair.acquirer, "mara", 1), (pair.issuer, "mara", 0)):
+        with one.api.http("reader") as http:
+            assert len(http.get("/v1/breaks", params={"taken_by": wanted}).json()["items"]) == count
+            assert http.get("/v1/breaks", params={"taken": "false"}).json()["items"] == []
+    status, shown = post(pair.acquirer, ref, "release", mara, "mara-lays-down")
+    assert (status, shown["taken_by"], shown["taken_at"]) == (200, None, None)
+    assert kind_of(post(pair.acquirer, ref, "release", mara, "once-more")) == (
+        403,
+        "case-not-yours",
+    )
+    assert post(pair.acquirer, ref, "take", otto, "otto-takes-2")[1]["taken_by"] == "otto"
+    lays = post(pair.acquirer, ref, "release", {}, "the-admin-lays", "admin")
+    assert (lays[0], lays[1]["taken_by"]) == (200, None)
+    said = pair.acquirer.rows(
+        "SELECT action, actor, detail FROM events WHERE action ~ '^case[.](taken|laid)'"
+        " ORDER BY event_id"
+    )
+    assert said == [
+        ("case.taken_on", "key:operator", "mara"),
+        ("case.laid_down", "key:operator", ""),
+        ("case.taken_on", "key:operator", "otto"),
+        ("case.laid_down", "key:admin", ""),
+    ]
+
+
+def test_a_closed_case_is_nobodys_to_take(pair: Pair) -> None:
+    ref = missing_at_issuer(pair)
+    settle_by_hand(pair, pair.acquirer.cases())
+    pair.work()
+    assert kind_of(post(pair.acquirer, ref, "take", {}, "too-late-now")) == (409, "case-moved-on")
+    assert kind_of(post(pair.acquirer, "ab" * 32, "take", {}, "no-such-one")) == (
+        404,
+        "break-unknown",
+    )
+
+
 def test_readers_read_and_do_nothing_else(pair: Pair) -> None:
     ref = missing_at_issuer(pair)
     assert kind_of(post(pair.acquirer, ref, "propose", PROPOSAL, role="reader")) == (

@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 import msgspec
+import psycopg
 
 from nodes.anchoring.model import START
 from nodes.anchoring.queries import rows_to_seal
 from nodes.anchoring.rules import row_evidence
 from nodes.authorization.model import Kind, Outcome
 from nodes.clearing.case_queries import CaseFile
-from nodes.clearing.model import BreakKind, CaseState, CloseStage
+from nodes.clearing.model import BreakKind, CaseState, CloseStage, Resolution
+from nodes.clearing.rules.cases import applicable
 from nodes.db.engine import transaction
 from nodes.reconciliation.invariants import check_invariants
 from tests.factories.ledger import LedgerFactory
@@ -95,7 +97,8 @@ def named(files: list[CaseFile]) -> set[Named]:
 
 
 def resolution_of(file: CaseFile) -> str:
-    return "ACKNOWLEDGE" if file.case.kind in ("SEQ_GAP", "UNSIGNED") else "TAKE_ACQUIRER"
+    noted = file.case.kind in ("SEQ_GAP", "UNSIGNED") or file.found["txid"] is None
+    return "ACKNOWLEDGE" if noted else "TAKE_ACQUIRER"
 
 
 def settle_by_hand(pair: Pair, files: list[CaseFile], proposer: str = "acquirer") -> None:
@@ -192,7 +195,28 @@ def test_equal_lists_with_other_totals_are_a_case_too(pair: Pair) -> None:
     seen = pair.round()
     assert seen.acquirer.close_root == seen.issuer.close_root
     files = pair.acquirer.cases()
-    assert named(files) == {("FIELD_MISMATCH", mine.txid, ("commitment",), None)}
+    assert named(files) == {("TOTALS_MISMATCH", mine.txid, (), None)}
+    settle_by_hand(pair, files)
+    pair.work(30)
+    for one in (pair.acquirer, pair.issuer):
+        assert (one.stage(0), one.stage(1)) == (CloseStage.SUPERSEDED, CloseStage.CONFIRMED)
+
+
+def test_other_totals_that_no_row_explains_are_a_case_of_the_close_itself(pair: Pair) -> None:
+    """A close whose own row was changed before it was posted: nothing in the books differs."""
+    pair.both(20)
+    mine, theirs = pair.pair(**PAID)
+    pair.acquirer.write(mine)
+    pair.issuer.write(theirs)
+    pair.issuer.jobs.close()
+    with psycopg.connect(pair.issuer.database.admin_dsn) as owner:
+        owner.execute("SET session_replication_role = replica")
+        owner.execute("UPDATE closes SET totals_hash = sha256('another')")
+    pair.work()
+    files = pair.acquirer.cases()
+    assert named(files) == {("TOTALS_MISMATCH", None, (), None)}
+    assert named(pair.issuer.cases()) == named(files)
+    assert not applicable(files[0].case, Resolution.TAKE_ISSUER)
     settle_by_hand(pair, files)
     pair.work(30)
     for one in (pair.acquirer, pair.issuer):

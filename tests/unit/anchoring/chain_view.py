@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nodes import ids
 from nodes.anchoring import tree
 from nodes.anchoring.bundle import AnchorEvidence, Bundle
 from nodes.anchoring.checkpoint import Checkpoint, Origin, Totals, meta_hash, totals_hash
+from nodes.anchoring.events import event_evidence, opening_of
 from nodes.anchoring.leaf import Leaf, LeafKind, encode_leaf
+from nodes.anchoring.model import Value
 from nodes.anchoring.note import NoteSigner
 from nodes.crypto.commitment import (
     Opening,
@@ -75,7 +78,6 @@ def make_log(
     size: int, disclose: frozenset[int] = frozenset(range(1, 8))
 ) -> tuple[list[bytes], View]:
     """Bundles of all `size` entries of one batch, and the chain that anchors it."""
-    origin = Origin(CHAIN_ID, REGISTRY, MEMBER)
     openings, leaves = [], []
     for number in range(size):
         txid = digest(f"tx {number}")
@@ -107,6 +109,49 @@ def make_log(
                 )
             )
         )
+    return _anchored(leaves, openings)
+
+
+def event(number: int) -> dict[str, Value]:
+    """A row of `events`: an audit event with texts of two scripts, about a card."""
+    return {
+        "event_id": number + 1,
+        "kind": "audit",
+        "action": "rule.ended",
+        "subject": f"rule {number}",
+        "actor": "key:ops \u7ba1\u7406",
+        "detail": "",
+        "occurred_ms": 1_800_000_000_000 + number,
+        "card_token": digest(f"token {number}")[:16],
+        "salt_fin": digest(f"event fin {number}"),
+        "salt_pii": digest(f"event pii {number}"),
+        "card_token_leaf": None,
+        "salt_private": digest(f"event private {number}"),
+        "xact": 700 + number,
+    }
+
+
+def make_event_log(
+    size: int, disclose: frozenset[int] = frozenset(range(1, 8))
+) -> tuple[list[bytes], View]:
+    """The same of a log of events."""
+    openings, leaves, texts = [], [], []
+    for number in range(size):
+        evidence = event_evidence(MEMBER, event(number))
+        shared = [evidence.shared_leaves[k : k + 32] for k in range(0, 256, 32)]
+        opening, disclosed = opening_of(event(number), evidence.leaf.txid, shared, disclose)
+        openings.append(opening)
+        texts.append(disclosed)
+        leaves.append(evidence.encoded)
+    return _anchored(leaves, openings, texts)
+
+
+def _anchored(
+    leaves: list[bytes],
+    openings: list[Opening],
+    texts: Sequence[Mapping[int, bytes]] | None = None,
+) -> tuple[list[bytes], View]:
+    size, origin = len(leaves), Origin(CHAIN_ID, REGISTRY, MEMBER)
     hashes = [leaf_hash(leaf) for leaf in leaves]
     frontier = tree.Frontier()
     frontier.extend(hashes)
@@ -115,7 +160,15 @@ def make_log(
     anchor = OnChain(size, frontier.root(), meta_hash(note, 5, totals))
     evidence = AnchorEvidence(1, anchor.tx_hash, anchor.block_number, anchor.block_hash, 5, totals)
     bundles = [
-        Bundle(leaves[n], openings[n], evidence, n, tuple(inclusion_path(n, hashes)), note).encode()
+        Bundle(
+            leaves[n],
+            openings[n],
+            evidence,
+            n,
+            tuple(inclusion_path(n, hashes)),
+            note,
+            texts[n] if texts else None,
+        ).encode()
         for n in range(size)
     ]
     view = View(anchors={(MEMBER, 1): anchor}, keys={MEMBER: (SIGNER.public_key, 1, 100)})

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from nodes.anchoring.bundle import Bundle, parse_bundle
-from nodes.anchoring.leaf import decode_leaf, encode_leaf
+from nodes.anchoring.leaf import EventKind, LeafKind, decode_leaf, encode_leaf, event_ref
 from nodes.anchoring.verifier import Reason
 from nodes.crypto.commitment import Opening
-from tests.unit.anchoring.chain_view import make_log
+from tests.unit.anchoring.chain_view import make_event_log, make_log
 
 BUNDLES, VIEW = make_log(5)
+EVENTS, EVENT_VIEW = make_event_log(3)
 
 
 def altered(change: Callable[[Bundle], Bundle], index: int = 0) -> bytes:
@@ -65,4 +66,31 @@ CASES: list[tuple[Reason, Callable[[Bundle], Bundle]]] = [
     (Reason.NOT_INCLUDED, lambda b: replace(b, index=9)),
     (Reason.NOT_INCLUDED, lambda b: replace(b, path=b.path[:-1])),
     (Reason.NOT_INCLUDED, lambda b: replace(b, path=(*b.path, bytes(32)))),
+]
+
+
+def with_text(number: int, text: bytes) -> Callable[[Bundle], Bundle]:
+    def apply(bundle: Bundle) -> Bundle:
+        return replace(bundle, texts={**(bundle.texts or {}), number: text})
+
+    return apply
+
+
+#: Of the second event: what is wrong, its name, the change.
+EVENT_LIES: list[tuple[str, Reason, Callable[[Bundle], Bundle]]] = [
+    ("a transaction's kind", Reason.LEAF_MALFORMED, with_leaf(kind=LeafKind.ISSUER)),
+    ("another reference", Reason.LEAF_MALFORMED, with_leaf(txid=bytes(32))),
+    ("another event's reference", Reason.LEAF_MALFORMED, with_leaf(txid=event_ref("aurora", 9))),
+    ("another number", Reason.LEAF_MALFORMED, with_leaf(terminal_seq=3)),
+    ("no number", Reason.LEAF_MALFORMED, with_leaf(terminal_seq=0, txid=event_ref("aurora", 0))),
+    ("a number of 64 bits", Reason.LEAF_MALFORMED, with_leaf(terminal_seq=1 << 63)),
+    ("a pair", Reason.LEAF_MALFORMED, with_leaf(pair_id=b"p" * 32)),
+    ("a pair's number", Reason.LEAF_MALFORMED, with_leaf(pair_seq=1)),
+    ("a terminal", Reason.LEAF_MALFORMED, with_leaf(terminal_id="T0000001")),
+    ("another subject", Reason.COMMITMENT_MISMATCH, with_text(4, b"rule 2")),
+    ("another actor", Reason.COMMITMENT_MISMATCH, with_text(5, b"key:ops")),
+    ("a detail", Reason.COMMITMENT_MISMATCH, with_text(6, b"\xff\x00")),
+    ("another moment", Reason.COMMITMENT_MISMATCH, with_value(3, bytes(32))),
+    ("another kind of event", Reason.NOT_INCLUDED, with_leaf(kind=EventKind.KEY)),
+    ("another commitment", Reason.COMMITMENT_MISMATCH, with_leaf(commitment=bytes(32))),
 ]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from console import wording
-from console.assignments import Assignments
 from console.break_cases import CaseFilters, compared, due_group, moves, resolutions
-from console.settings import ConsoleSettings
-from nodes.clearing.model import BreakKind, Case, CaseState, CaseStep, CloseStage, Resolution
+from nodes.clearing.case_queries import case_of
+from nodes.clearing.model import BreakKind, CaseState, CaseStep, CloseStage, Resolution
 from nodes.clearing.rules.cases import applicable
-from nodes.clock import SystemClock
 
 NOW = 1_790_000_000.0
 ITEM: dict[str, Any] = {
@@ -40,10 +37,13 @@ def test_every_code_of_the_nodes_has_its_words() -> None:
 
 @pytest.mark.parametrize("kind", list(BreakKind))
 @pytest.mark.parametrize("lacking", [None, "issuer"])
-def test_only_resolutions_that_the_node_takes_are_offered(kind: BreakKind, lacking: Any) -> None:
-    both_hold = kind is BreakKind.DUPLICATE and lacking is None
-    case = Case(bytes(32), kind, CaseState.OPEN, 1, lacking, both_hold=both_hold)
-    offered = resolutions(ITEM | {"kind": kind.value, "lacking": lacking})
+@pytest.mark.parametrize("txid", [None, "aa" * 32])
+def test_only_resolutions_that_the_node_takes_are_offered(
+    kind: BreakKind, lacking: Any, txid: Any
+) -> None:
+    found = {"kind": kind, "lacking": lacking, "txid": txid, "break_ref": bytes(32)}
+    case = case_of(found | {"late_until": None}, [])
+    offered = resolutions(ITEM | {"kind": kind.value, "lacking": lacking, "txid": txid})
     assert set(offered) == {one.value for one in Resolution if applicable(case, one)}
 
 
@@ -63,13 +63,16 @@ def test_the_maker_is_not_offered_to_check() -> None:
         (CaseFilters(owner="aurora"), False),
         (CaseFilters(age="24"), False),
         (CaseFilters(due="overdue"), False),
-        (CaseFilters(taken="mine"), False),
-        (CaseFilters(taken="nobody"), True),
     ],
 )
 def test_filters(filters: CaseFilters, fits: bool) -> None:
-    assert filters.fits(ITEM, None, "mara", NOW) is fits
-    assert CaseFilters(taken="mine").fits(ITEM, "mara", "mara", NOW)
+    assert filters.fits(ITEM, NOW) is fits
+
+
+def test_the_node_itself_filters_by_whose_desk_a_case_lies_on() -> None:
+    assert CaseFilters(taken="mine").at_the_node("mara")["taken_by"] == "mara"
+    assert CaseFilters(taken="nobody").at_the_node("mara")["taken"] == "false"
+    assert not any(CaseFilters(owner="meridian").at_the_node("mara").values())
 
 
 def test_due_times_are_told_apart() -> None:
@@ -100,20 +103,3 @@ def test_both_versions_are_compared_field_by_field() -> None:
     )
     assert [row.name for row in hidden if row.differs] == ["card_token"]
     assert compared(ITEM) == []
-
-
-def test_a_case_is_taken_on_by_one_person_and_survives_a_restart(
-    settings: ConsoleSettings, tmp_path: Path
-) -> None:
-    desk = Assignments(settings, SystemClock())
-    assert desk.take("meridian", "ref", "mara") == "mara"
-    assert desk.take("meridian", "ref", "otto") == "mara"
-    assert desk.take("aurora", "ref", "otto") == "otto"
-    assert not desk.release("meridian", "ref", "otto")
-    desk.close()
-    desk = Assignments(settings, SystemClock())
-    assert desk.of("meridian", ["ref", "other"]) == {"ref": "mara"}
-    assert desk.release("meridian", "ref", "mara")
-    assert desk.of("meridian", ["ref"]) == {}
-    assert desk.of("meridian", []) == {}
-    desk.close()

@@ -122,6 +122,9 @@ const Bundle = (() => {
     "version", "kind", "member_id", "txid", "commitment", "private_commitment", "pair_id",
     "pair_seq", "terminal_id", "terminal_seq",
   ];
+  const KINDS = ["issuer", "acquirer", "merchant", "card", "merchant", "settlement", "key", "audit"];
+  /** An event's fields whose value is a text's SHA-256: subject, actor, detail. */
+  const TEXT_FIELDS = [4, 5, 6];
   const HEX = "([0-9a-f]{64})";
   const NUMBER = "(0|[1-9][0-9]{0,18})";
   const EXTRA = new RegExp(
@@ -129,7 +132,7 @@ const Bundle = (() => {
       `"sealed_us":${NUMBER},"seq":${NUMBER},"totals_hash":"${HEX}","tx_hash":"${HEX}"},` +
       `"disclosed":{(.*)},"hidden":{(.*)},"leaf":{` +
       [...WORDS].sort().map((name) => `"${name}":"${HEX}"`).join(",") +
-      `},"type":"countersign/transaction-proof/1"}$`,
+      `},(?:"texts":{(.*)},"type":"countersign/event-proof/1"|"type":"countersign/transaction-proof/1")}$`,
   );
   const MEMBER = /^[a-z][a-z0-9-]{1,30}$/;
   const ORIGIN = "countersign/(0|[1-9][0-9]{0,19})/(0x[0-9a-f]{40})/([a-z][a-z0-9-]{1,30})";
@@ -169,12 +172,15 @@ const Bundle = (() => {
     const found = EXTRA.exec(text);
     if (!found) throw malformed("The line 'extra' is not a proof's in canonical form.");
     const [, blockHash, blockNumber, sealedUs, seq, totalsHash, txHash, disclosed, hidden] = found;
+    const texts = found[9 + WORDS.length];
     const words = Object.fromEntries([...WORDS].sort().map((name, k) => [name, found[9 + k]]));
     const numbers = [blockNumber, sealedUs, seq].map(BigInt);
     if (numbers.some((number) => number > MAX_INT)) throw malformed("A number has over 63 bits.");
+    const fields = parseFields(disclosed, hidden);
     return {
       leaf: Bytes.concat(...WORDS.map((name) => Bytes.fromHex(words[name]))),
-      ...parseFields(disclosed, hidden),
+      fields,
+      texts: texts === undefined ? null : parseTexts(texts, fields),
       anchor: {
         blockHash, txHash,
         blockNumber: numbers[0], sealedUs: numbers[1], seq: numbers[2],
@@ -202,7 +208,23 @@ const Bundle = (() => {
     }));
     read(hidden, new RegExp(`^"([1-8])":"${HEX}"$`), (found) => ({ hash: Bytes.fromHex(found[2]) }));
     if (fields.slice(1).some((field) => field === null)) throw malformed("A field of C is missing.");
-    return { fields };
+    return fields;
+  }
+
+  /** Of an event: the texts of those of the fields 4 to 6 that are opened, by number. */
+  function parseTexts(text, fields) {
+    const disclosed = TEXT_FIELDS.filter((number) => fields[number].value);
+    const items = text === "" ? [] : text.split(",");
+    if (items.length !== disclosed.length) throw malformed("The texts are not those of the fields.");
+    return Object.fromEntries(
+      items.map((item, place) => {
+        const found = /^"([4-6])":"((?:[0-9a-f]{2})*)"$/.exec(item);
+        if (!found || Number(found[1]) !== disclosed[place]) {
+          throw malformed("The texts are not in canonical form.");
+        }
+        return [found[1], Bytes.fromHex(found[2])];
+      }),
+    );
   }
 
   /** A padded ASCII word as text; null if it isn't one. */
@@ -220,16 +242,36 @@ const Bundle = (() => {
     const bad = (detail) => new Refused("LEAF_MALFORMED", detail);
     const kind = Bytes.number(words[1]);
     if (Bytes.number(words[0]) !== 1n) throw bad("The leaf's version is unknown.");
-    if (kind < 1n || kind > 3n) throw bad("The leaf's kind is unknown.");
+    if (kind < 1n || kind > 8n) throw bad("The leaf's kind is unknown.");
     const [memberId, terminalId] = [textOf(words[2]), textOf(words[8])];
     if (memberId === null || !MEMBER.test(memberId)) throw bad("The leaf names no member.");
     if (terminalId === null) throw bad("The leaf names no terminal.");
     return {
-      side: ["issuer", "acquirer", "merchant"][Number(kind) - 1],
+      isEvent: kind > 3n,
+      side: KINDS[Number(kind) - 1],
       memberId, terminalId,
       txid: words[3], commitment: words[4], pairId: words[6],
       pairSeq: Bytes.number(words[7]), terminalSeq: Bytes.number(words[9]),
     };
+  }
+
+  /** What an event's leaf has beside its kind: the reference of its number, no pair, no terminal. */
+  async function checkEvent(leaf) {
+    const bad = new Refused("LEAF_MALFORMED", "The leaf is not an event's.");
+    const number = leaf.terminalSeq;
+    if (!leaf.isEvent || number < 1n || number >= 1n << 63n || leaf.pairSeq || leaf.terminalId) throw bad;
+    const named = Bytes.fromHex(RpcView.memberWord(leaf.memberId));
+    const label = Bytes.ascii("countersign/event/1");
+    const reference = await Hashes.sha256(Bytes.concat(label, named, Bytes.of(number, 8)));
+    if (!Bytes.equal(reference, leaf.txid) || Bytes.number(leaf.pairId)) throw bad;
+  }
+
+  async function checkTexts(bundle) {
+    for (const [number, text] of Object.entries(bundle.texts || {})) {
+      if (!Bytes.equal(await Hashes.sha256(text), bundle.fields[number].value)) {
+        throw new Refused("COMMITMENT_MISMATCH", "A text is another one than was committed to.");
+      }
+    }
   }
 
   async function commitmentOf(fields) {
@@ -299,9 +341,12 @@ const Bundle = (() => {
     try {
       const bundle = parse(raw);
       const leaf = decodeLeaf(bundle.leaf);
+      if (bundle.texts) await checkEvent(leaf);
+      else if (leaf.isEvent) throw new Refused("LEAF_MALFORMED", "The leaf is not a transaction's.");
       if (!Bytes.equal(await commitmentOf(bundle.fields), leaf.commitment)) {
         throw new Refused("COMMITMENT_MISMATCH");
       }
+      await checkTexts(bundle);
       const note = parseNote(bundle.note);
       if (note.memberId !== leaf.memberId) throw new Refused("LEAF_MISMATCH");
       const anchor = await againstChain(bundle, leaf, note, view);

@@ -104,6 +104,30 @@
   }
 
   function provenRows({ bundle, leaf, note, anchor }) {
+    return [
+      ["member", leaf.isEvent ? leaf.memberId : `${leaf.memberId} (${leaf.side})`],
+      ...(leaf.isEvent ? eventRows(bundle, leaf) : transactionRows(bundle, leaf)),
+      ["place in the log", `${bundle.index} of ${note.size}`],
+      ["root", Bytes.hex(note.root)],
+      ["anchor", `${anchor.seq} in block ${anchor.blockNumber}`],
+      ["transaction on chain", `0x${anchor.txHash}`],
+      ["finality", "DEV_FINALITY: that the block is final is the word of whoever told the roots"],
+    ];
+  }
+
+  function eventRows(bundle, leaf) {
+    const [action, at, token] = [2, 3, 8].map((number) => bundle.fields[number].value);
+    const rows = [["event", `${leaf.terminalSeq} (${leaf.side})`], ["reference", Bytes.hex(leaf.txid)]];
+    if (action) rows.push(["action", Bundle.textOf(action) ?? Bytes.hex(action)]);
+    if (at) rows.push(readable("occurred_ms", Bytes.number(at)));
+    for (const [number, text] of Object.entries(bundle.texts)) {
+      rows.push([["subject", "actor", "detail"][number - 4], new TextDecoder().decode(text)]);
+    }
+    if (token && Bytes.number(token)) rows.push(["card_token", Bytes.hex(token)]);
+    return rows;
+  }
+
+  function transactionRows(bundle, leaf) {
     const rows = [];
     for (let number = 1; number <= 8; number++) {
       const { value } = bundle.fields[number];
@@ -113,24 +137,18 @@
       else if (Bytes.number(value)) rows.push([number === 7 ? "original" : "card_token", Bytes.hex(value)]);
     }
     return [
-      ["member", `${leaf.memberId} (${leaf.side})`],
       ["txid", Bytes.hex(leaf.txid)],
       ...rows,
       ["pair_seq", leaf.pairSeq],
       ["terminal", `${leaf.terminalId} ${leaf.terminalSeq}`],
-      ["place in the log", `${bundle.index} of ${note.size}`],
-      ["root", Bytes.hex(note.root)],
-      ["anchor", `${anchor.seq} in block ${anchor.blockNumber}`],
-      ["transaction on chain", `0x${anchor.txHash}`],
-      ["finality", "DEV_FINALITY: that the block is final is the word of whoever told the roots"],
     ];
   }
 
   function readable(name, number) {
     if (name === "kind") return [name, KINDS[Number(number) - 1] ?? number];
     if (name === "outcome") return [name, OUTCOMES[Number(number)] ?? number];
-    if (name === "transmitted_ms" && number < 1n << 52n) {
-      return ["transmitted", new Date(Number(number)).toISOString()];
+    if (name.endsWith("_ms") && number < 1n << 52n) {
+      return [name.slice(0, -3), new Date(Number(number)).toISOString()];
     }
     return name === "amount" ? ["amount (minor units)", number] : [name, number];
   }

@@ -74,6 +74,7 @@ const Receipt = (() => {
   async function checkSame(promise, proven) {
     const { leaf, bundle } = proven;
     let same =
+      bundle.texts === null &&
       leaf.memberId === promise.memberId &&
       Bytes.equal(leaf.txid, promise.txid) &&
       Bytes.equal(leaf.commitment, promise.commitment);

@@ -1,4 +1,4 @@
-"""STUB of H4.
+"""Other totals as a break of their own, and whose desk a case lies on.
 
 Revision ID: 0013
 Revises: 0012

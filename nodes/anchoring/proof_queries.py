@@ -1,0 +1,133 @@
+"""Proof bundles of the log's entries: transactions and events. Reads only.
+
+Each function takes a psycopg connection or an SQLAlchemy one, and reads within its transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+
+from nodes.anchoring import event_store, queries
+from nodes.anchoring.bundle import AnchorEvidence, Bundle
+from nodes.anchoring.checkpoint import totals_hash
+from nodes.anchoring.events import event_ref, opening_of
+from nodes.anchoring.model import AnchorState, LedgerRow
+from nodes.anchoring.rules import SHARED_COLUMNS, shared_word, words_of
+from nodes.anchoring.store import driver
+from nodes.crypto.commitment import Opening, SharedField, field_salt
+
+#: What a proof discloses unless it is asked for something else: all but the card token.
+DISCLOSED = frozenset(int(field) for field in SharedField) - {int(SharedField.CARD_TOKEN)}
+
+
+class UnknownTransaction(LookupError):
+    """There is no such transaction in these books."""
+
+
+class NotAnchoredYet(LookupError):
+    """There is no proof yet. `state` says how far the transaction is."""
+
+    def __init__(self, state: AnchorState) -> None:
+        super().__init__(f"the transaction is {state.value}")
+        self.state = state
+
+
+def proof_bundle(
+    connection: queries.AnyConnection,
+    txid: bytes,
+    side: str,
+    disclose: Iterable[SharedField] = tuple(SharedField)[:-1],
+) -> bytes:
+    """The bundle file of one transaction; by default all fields of C but the card token.
+
+    UnknownTransaction, or NotAnchoredYet with the state.
+    """
+    link = driver(connection)
+    row = next(
+        (row for row in queries.rows_by_txid(link, [txid]) if row.values["side"] == side), None
+    )
+    if row is None:
+        raise UnknownTransaction(f"no transaction {txid.hex()} in the {side}'s books")
+    entry = anchored_entry(link, row.transaction_id)
+    opening = _opening(row, txid, words_of(entry.shared_leaves), set(disclose))
+    return entry.bundle(opening).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class AnchoredEntry:
+    """A log entry with what proves it, all but the opening of its C."""
+
+    leaf: bytes
+    shared_leaves: bytes
+    evidence: AnchorEvidence
+    index: int
+    path: tuple[bytes, ...]
+    note: str
+
+    def bundle(self, opening: Opening, texts: Mapping[int, bytes] | None = None) -> Bundle:
+        """Its proof."""
+        return Bundle(self.leaf, opening, self.evidence, self.index, self.path, self.note, texts)
+
+
+def anchored_entry(connection: queries.AnyConnection, number: int) -> AnchoredEntry:
+    """The entry under a transaction's number (an event's is negative); NotAnchoredYet."""
+    link = driver(connection)
+    place = queries.log_places(link, [number])[number]
+    if place.log_index is None or place.batch_seq is None:
+        raise NotAnchoredYet(AnchorState.UNSEALED)
+    sent = queries.submission(link, place.batch_seq)
+    if sent is None or sent.block_number is None or sent.block_hash is None:
+        raise NotAnchoredYet(place.state)
+    sealed = queries.batch(link, place.batch_seq)
+    stored = link.execute(
+        "SELECT leaf, shared_leaves FROM log_leaves WHERE log_index = %s", (place.log_index,)
+    ).fetchone()
+    if sealed is None or stored is None:
+        raise LookupError(f"the log lacks entry {place.log_index} or its batch")
+    evidence = AnchorEvidence(
+        seq=sealed.seq,
+        tx_hash=sent.tx_hash,
+        block_number=sent.block_number,
+        block_hash=sent.block_hash,
+        sealed_us=sealed.sealed_us,
+        totals_hash=totals_hash(sealed.totals),
+    )
+    path = tuple(queries.inclusion_proof(link, place.log_index, sealed.size))
+    return AnchoredEntry(stored[0], stored[1], evidence, place.log_index, path, sealed.note)
+
+
+def _opening(
+    row: LedgerRow, txid: bytes, leaves: Sequence[bytes], disclose: set[SharedField]
+) -> Opening:
+    """The fields to disclose from the live row, the others from the log."""
+    disclosed: dict[int, tuple[bytes, bytes]] = {}
+    hidden: dict[int, bytes] = {}
+    for field in SharedField:
+        salt = row.values["salt_pii" if field is SharedField.CARD_TOKEN else "salt_fin"]
+        word = shared_word(field, row.values[SHARED_COLUMNS[field]])
+        if field in disclose and isinstance(salt, bytes) and word is not None:
+            disclosed[int(field)] = (field_salt(salt, txid, field), word)
+        else:
+            hidden[int(field)] = leaves[field - 1]
+    return Opening(disclosed, hidden)
+
+
+class UnknownEvent(LookupError):
+    """There is no such event here."""
+
+
+def event_bundle(
+    connection: queries.AnyConnection,
+    member_id: str,
+    event_id: int,
+    disclose: Set[int] = DISCLOSED,
+) -> bytes:
+    """The bundle file of one event of this member; UnknownEvent, or NotAnchoredYet."""
+    link = driver(connection)
+    row = event_store.events_by_id(link, [event_id]).get(event_id)
+    if row is None:
+        raise UnknownEvent(f"no event {event_id}")
+    entry = anchored_entry(link, -event_id)
+    reference, shared = event_ref(member_id, event_id), words_of(entry.shared_leaves)
+    return entry.bundle(*opening_of(row, reference, shared, disclose)).encode()
