@@ -88,9 +88,9 @@ class Book:
     #: Answers of late, for repeats; older ones are looked up when their key is refused.
     recent: OrderedDict[bytes, StoredRequest] = field(default_factory=OrderedDict)
     #: Of offline records at hand, read for each batch: key id -> card token and public key;
-    #: (key id, ATC) -> hash of the record that was posted.
+    #: (key id, ATC) -> hashes of the records that were posted.
     offline_keys: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
-    offline_posted: dict[tuple[bytes, int], bytes] = field(default_factory=dict)
+    offline_posted: dict[tuple[bytes, int], tuple[bytes, ...]] = field(default_factory=dict)
 
     def forget(self) -> None:
         """Nothing in memory is trusted any more: read anew what is needed."""
@@ -135,6 +135,8 @@ class Row:
     chip: ChipCheck | None = None
     #: The offline record that came with it.
     record: OfflineRecord | None = None
+    #: Its counter has paid another record.
+    is_clone: bool = False
 
 
 # --- deciding ----------------------------------------------------------------------------------
@@ -248,8 +250,10 @@ def _decide_one(
             answer = msgspec.structs.replace(answer, icc=icc)
     if facts.offline is not None and request.offline is not None:
         row.record = decode_record(request.offline)
+        row.is_clone = rules.is_clone(facts.offline)
         if decision.outcome is Outcome.APPROVED:
-            book.offline_posted[row.record.card_key_id, row.record.atc] = row.record.hash
+            place = row.record.card_key_id, row.record.atc
+            book.offline_posted[place] = (*facts.offline.posted, row.record.hash)
     if decision.tombstone:
         row.bar = StoredRequest(
             original_key_of(request),
@@ -348,7 +352,7 @@ def _offline_facts(book: Book, request: AuthorizationRequest) -> OfflineFacts | 
     if known is None:
         return OfflineFacts()
     card_token, public_key = known
-    posted = book.offline_posted.get((record.card_key_id, record.atc))
+    posted = book.offline_posted.get((record.card_key_id, record.atc), ())
     return OfflineFacts(card_token, is_genuine(record, public_key), posted)
 
 
