@@ -115,15 +115,17 @@ def _cards(connection: Connection, by: str, values: Sequence[bytes] | Sequence[i
     ).fetchall()
 
 
-def products(connection: Connection) -> dict[str, tuple[Terms, tuple[Rule, ...]]]:
-    """All products: terms, and the rules of each."""
+def products(connection: Connection, now_ms: int) -> dict[str, tuple[Terms, tuple[Rule, ...]]]:
+    """All products: the terms in force, and the rules of each."""
     rules: dict[str, list[Rule]] = defaultdict(list)
     for subject, definition, ends_ms in connection.execute(
         "SELECT subject, definition::text, effective_to_ms FROM spend_rules"
         " WHERE scope = 'product' ORDER BY rule_id"
     ):
         rules[subject].append(stored_rule(definition, ends_ms))
-    rows = connection.execute("SELECT product_id, terms::text FROM products").fetchall()
+    rows = connection.execute(
+        "SELECT product_id, terms::text FROM products_at(%s)", (now_ms,), prepare=True
+    ).fetchall()
     return {
         product_id: (msgspec.json.decode(terms, type=Terms), tuple(rules[product_id]))
         for product_id, terms in rows

@@ -42,3 +42,42 @@ DROP FUNCTION shard_of_original;
 ALTER TYPE transactions_row ADD ATTRIBUTE shard bigint;
 ALTER TYPE transfers_row ADD ATTRIBUTE shard bigint;
 ALTER TYPE payment_progress_row ADD ATTRIBUTE shard bigint;
+
+-- ---------------------------------------------------------------------------------------------
+-- Later terms of products: one person proposes a version, another approves it, and from its moment on
+-- it is what the product's cards may do. A version never changes; the first terms stand in `products`.
+CREATE TABLE product_terms (
+    product_id      text    NOT NULL REFERENCES products,
+    version         integer NOT NULL CHECK (version > 1),
+    terms           jsonb   NOT NULL,   -- nodes/authorization/controls.py, Terms
+    effective_from_ms bigint NOT NULL,
+    reason          text    NOT NULL CHECK (length(reason) BETWEEN 1 AND 200),
+    made_by         text    NOT NULL,
+    made_at         timestamptz NOT NULL,
+    state           text    NOT NULL DEFAULT 'proposed' CHECK (state IN ('proposed', 'approved', 'rejected')),
+    checked_by      text,
+    checked_at      timestamptz,
+    PRIMARY KEY (product_id, version),
+    CHECK (checked_by IS NULL OR checked_by <> made_by),
+    CHECK ((state = 'proposed') = (checked_by IS NULL)),
+    CHECK ((checked_by IS NULL) = (checked_at IS NULL))
+);
+-- What people read as the product's terms, and decisions are made by: of the approved versions whose moment
+-- has come, the one that came last.
+CREATE FUNCTION products_at(now_ms bigint)
+RETURNS TABLE (product_id text, name text, terms jsonb, version integer, created_at timestamptz)
+LANGUAGE sql STABLE AS $$
+    SELECT p.product_id, p.name, coalesce(v.terms, p.terms), coalesce(v.version, 1), p.created_at
+    FROM products AS p LEFT JOIN LATERAL (SELECT t.terms, t.version FROM product_terms AS t
+        WHERE t.product_id = p.product_id AND t.state = 'approved' AND t.effective_from_ms <= now_ms
+        ORDER BY t.effective_from_ms DESC, t.version DESC LIMIT 1) AS v ON true
+$$;
+CREATE TRIGGER product_terms_are_events AFTER INSERT OR UPDATE ON product_terms
+    FOR EACH ROW EXECUTE FUNCTION note_row('audit', 'product_terms', 'product_id');
+CREATE TRIGGER product_terms_undeleted BEFORE DELETE ON product_terms
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER product_terms_untruncated BEFORE TRUNCATE ON product_terms
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+GRANT SELECT ON product_terms TO countersign_app, countersign_anchor, countersign_reader;
+GRANT INSERT ON product_terms TO countersign_app;
+GRANT UPDATE (state, checked_by, checked_at, effective_from_ms) ON product_terms TO countersign_app;
