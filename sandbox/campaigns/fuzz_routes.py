@@ -26,6 +26,8 @@ from sandbox.terminal import PURCHASE, REFUND, SIGN_ON, VOID, Card, NoAnswer, No
 _CLOSE, _HOTLIST, _PARAMETERS, _TOP_UP = "920000", "990002", "990003", "210000"
 #: What is answered may differ after these: whoever asks again may be luckier.
 _PASSING = ("91", "96")
+#: An upload before a close asked for it: nothing is kept of that, and later it is welcome.
+_NOT_YET = ("0330", "12")
 
 
 class OfflineCard:
@@ -104,7 +106,7 @@ async def _send(shaper: Shaper, frame: bytes) -> None:
         await terminal.connect()
         return
     shaper.codes[reply.code] += 1
-    if reply.mti == "0810" or reply.code in _PASSING:
+    if reply.mti == "0810" or reply.code in _PASSING or (reply.mti, reply.code) == _NOT_YET:
         return
     first = shaper.told.setdefault(frame, reply.response)
     if first != reply.response:

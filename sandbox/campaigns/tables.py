@@ -31,7 +31,7 @@ def write_tamper_table(result: Path, page: Path, names: list[str]) -> None:
 def write_fuzz_table(result: Path, page: Path) -> None:
     """var/fuzz.json into docs/iso8583.md."""
     found = json.loads(result.read_text())
-    slow, replays = found["slow_loris"], found["replays"]
+    slow, replays, shaped = found["slow_loris"], found["replays"], found["shaped"]
     rows = {
         "frames": f"{found['frames']:,}, of which {found['answered']:,} were answered",
         **{
@@ -44,6 +44,8 @@ def write_fuzz_table(result: Path, page: Path) -> None:
                 "double_posts",
             )
         },
+        "nearly right": f"{shaped['sent']:,} messages, not answered: {shaped['unanswered']},"
+        f" answered otherwise than the first time: {shaped['answered_otherwise']}",
         "replays": f"{replays['sent']:,} of {replays['messages']:,} messages, answered otherwise"
         f" than the first time: {replays['answered_otherwise']}",
         "slow connections": f"{slow['connections']:,}; honest p99 {slow['p99_ms']} ms, quiet"
