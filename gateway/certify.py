@@ -16,6 +16,7 @@ import pydantic
 from gateway.hsm import open_hsm
 from gateway.settings import GatewaySettings
 from gateway.terminal_keys.authority import DAYS, authority_certificate, certify
+from gateway.terminal_keys.enrolment import gateway_public_key
 from nodes.clock import SystemClock
 from nodes.crypto.certificates import Certificate, CertificateInvalid, read_request
 from nodes.crypto.keystore import Keystore, KeystoreError
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--days", type=int, default=DAYS, help="how long the terminal's holds")
     chosen = parser.parse_args(arguments)
     try:
-        made = _made(chosen)
+        made, gateway_key = _made(chosen)
     except CertificateInvalid as invalid:
         sys.stderr.write(f"certify: {chosen.request}: {invalid}\n")
         return 2
@@ -47,11 +48,13 @@ def main(arguments: list[str] | None = None) -> int:
         f"subject      {made.common_name}\n"
         f"serial       {made.serial.hex().upper()}\n"
         f"fingerprint  {made.fingerprint}\n"
+        f"gateway key  {gateway_key.hex().upper()}\n"
     )
     return 0
 
 
-def _made(chosen: argparse.Namespace) -> Certificate:
+def _made(chosen: argparse.Namespace) -> tuple[Certificate, bytes]:
+    """The certificate, and the key by which terminals know this gateway's grants."""
     if (chosen.authority is None) is (chosen.request is None):
         raise ValueError("give either --authority, or --request with --certificate")
     if (chosen.request is None) is not (chosen.certificate is None):
@@ -65,13 +68,13 @@ def _made(chosen: argparse.Namespace) -> Certificate:
     if chosen.authority is not None:
         made = authority_certificate(hsm, now_ms)
         chosen.authority.write_text(made.pem(), encoding="ascii")
-        return made
+        return made, gateway_public_key(hsm)
     asked = read_request(chosen.request.read_text(encoding="ascii"))
     if len(asked.common_name) != 8:
         raise ValueError(f"{chosen.request}: the common name is to be a terminal's id")
     made = certify(hsm, asked.common_name, asked.public_key, now_ms, chosen.days)
     chosen.certificate.write_text(made.pem(), encoding="ascii")
-    return made
+    return made, gateway_public_key(hsm)
 
 
 if __name__ == "__main__":

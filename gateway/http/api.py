@@ -18,7 +18,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from gateway.http import openapi, page, requests, signatures
+from gateway.http import openapi, page, pins, requests, signatures
 from gateway.http.bodies import (
     FollowUpBody,
     OrderAnswer,
@@ -26,6 +26,7 @@ from gateway.http.bodies import (
     OrderPaymentBody,
     PaymentAnswer,
     PaymentBody,
+    PinKeyBody,
     ReversalBody,
 )
 from gateway.http.front_link import FrontLink
@@ -85,6 +86,7 @@ class FrontApi:
     def application(self) -> web.Application:
         """The routes."""
         app = web.Application(client_max_size=MAX_BODY, middlewares=[self._guarded])
+        app.router.add_post("/v1/pin-keys", self._pin_key)
         app.router.add_post("/v1/payments", self._payment)
         for path, kind in (
             ("/v1/refunds", Kind.REFUND),
@@ -200,6 +202,11 @@ class FrontApi:
         )
 
     # --- payments ----------------------------------------------------------------------------
+
+    async def _pin_key(self, request: web.Request) -> web.Response:
+        caller, body, _ = await self._posted(request, PinKeyBody)
+        now_s = self._clock.now_ms() // 1_000
+        return _json(pins.grant(body, caller, self._accepting.hsm, now_s), 201)
 
     async def _payment(self, request: web.Request) -> web.Response:
         caller, body, idempotency_key = await self._posted(request, PaymentBody)

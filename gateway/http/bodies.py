@@ -28,8 +28,41 @@ Terminal = Annotated[
 Rrn = Annotated[str, Meta(pattern=r"^[0-9A-Za-z]{12}$")]
 
 
+Session = Annotated[str, Meta(pattern=r"^[0-9a-f]{48}$")]
+
+
+class PinKeyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A fresh SM2 public key of the PIN pad, x and y in hex, for this one answer."""
+
+    public_key: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}$")]
+
+
+class PinKeyAnswer(msgspec.Struct, frozen=True):
+    """`key`: 16 bytes of SM4, encrypted to the ephemeral key (C1, C3, C2); `check_value` in hex;
+    `signature`: of the gateway's SM2 key over what `granted` says. Bytes are base64."""
+
+    session: str
+    expires_at: str
+    key: bytes
+    check_value: str
+    signature: bytes
+
+    def __repr__(self) -> str:
+        return f"PinKeyAnswer({self.session})"
+
+
+class PinBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A PIN: 16 bytes under the session's key (base64), the SM block of docs/iso8583.md."""
+
+    session: Session
+    block: Annotated[bytes, Meta(min_length=16, max_length=16)]
+
+    def __repr__(self) -> str:
+        return "PinBody()"
+
+
 class CardBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How a card was read. PINs don't come this way: they need a PIN pad on the POS link."""
+    """How a card was read; with its PIN, if there is a PIN pad (POST /v1/pin-keys)."""
 
     entry: Literal["ecommerce", "manual", "stripe", "fallback", "chip", "contactless"]
     pan: Digits | None = None
@@ -38,6 +71,7 @@ class CardBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     track2: Annotated[str, Meta(pattern=r"^[0-9]{13,19}D[0-9]{7,16}$", max_length=37)] | None = None
     icc: Annotated[bytes, Meta(max_length=255)] | None = None
     sequence: Annotated[str, Meta(pattern=r"^[0-9]{2,3}$")] | None = None
+    pin: PinBody | None = None
 
     def __repr__(self) -> str:
         return f"CardBody({self.entry})"

@@ -209,8 +209,8 @@ class OfflineFacts(msgspec.Struct, frozen=True):
     #: The card that the key belongs to; None: no such key.
     card_token: bytes | None = None
     genuine: bool = False  # the key has signed this record
-    #: Hash of the record that was posted under this (card, ATC).
-    posted: bytes | None = None
+    #: Hashes of the records that were posted under this (card, ATC), the first one's first.
+    posted: tuple[bytes, ...] = ()
 
 
 class Facts(msgspec.Struct, frozen=True):

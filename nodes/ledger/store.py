@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import msgspec
 import psycopg
 
 from nodes.db.writes import Writes, append_columns, append_rows
@@ -54,7 +54,8 @@ _COLUMNS: dict[str, str] = {
     "salt_private": "bytea",
     "commitment": "bytea",
 }
-_GETTERS = [attrgetter(name) for name in _COLUMNS]
+if TransactionRecord.__struct_fields__ != (*_COLUMNS, "transfers"):
+    raise RuntimeError("a transaction's columns aren't its record's fields")
 _SHARD = {"shard": "bigint"}
 _TRANSACTIONS = _COLUMNS | _SHARD
 _TRANSFERS: dict[str, str] = {
@@ -168,7 +169,7 @@ def record_transactions(into: Connection | Writes, records: Sequence[Transaction
     """
     if not records:
         return
-    columns = [list(map(getter, records)) for getter in _GETTERS]
+    *columns, _ = zip(*map(msgspec.structs.astuple, records), strict=True)
     shards = [shard_of(record.account_id, record.txid) for record in records]
     append_columns(into, "transactions", _TRANSACTIONS, [*columns, shards])
     lines = [

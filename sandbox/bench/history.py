@@ -15,7 +15,7 @@ from nodes import ids
 from nodes.anchoring.model import ROW_COLUMNS, LedgerRow
 from nodes.anchoring.rules import row_evidence
 from nodes.authorization.model import Kind, Outcome
-from nodes.authorization.operations.deciding import approval_code
+from nodes.authorization.operations.answering import approval_code
 from nodes.authorization.operations.pending import Pending, encode_pending
 from nodes.authorization.state import Account, Detail
 from nodes.crypto.commitment import SharedFacts, shared_commitment

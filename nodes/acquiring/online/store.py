@@ -227,23 +227,40 @@ def end_endpoint(connection: Connection, endpoint_id: str) -> bool:
 
 
 def next_transactions(connection: Connection, limit: int) -> list[tuple[Any, ...]]:
-    """Committed transactions that weren't read yet, of merchants with an endpoint or not.
+    """Committed transactions that weren't read yet, of merchants with an endpoint.
 
-    The scan's row is locked until the transaction ends: one reader at a time.
+    The scan's row is locked until the transaction ends: one reader at a time. What stands before
+    the first of them, or all if there is none, counts as read.
     """
-    at = connection.execute("SELECT xact::text, transaction_id FROM webhook_scan FOR UPDATE")
-    place = at.fetchone()
+    place = connection.execute(
+        "SELECT xact::text, transaction_id, pg_snapshot_xmin(pg_current_snapshot())::text,"
+        " EXISTS (SELECT FROM webhook_endpoints WHERE status = 'active')"
+        " FROM webhook_scan FOR UPDATE"
+    ).fetchone()
     if place is None:
         return []
-    return connection.execute(
-        "SELECT t.xact::text, t.transaction_id, t.txid, t.kind, t.outcome, t.amount, t.currency,"
-        " t.merchant_id, t.terminal_id, t.rrn, t.approval_code, t.pan_masked, t.decided_ms,"
-        " t.batch, t.stan, t.original_txid FROM transactions AS t"
-        " WHERE (t.xact, t.transaction_id) > (%s::xid8, %s)"
-        " AND t.xact < pg_snapshot_xmin(pg_current_snapshot()) AND t.side = 'acquirer'"
-        " ORDER BY t.xact, t.transaction_id LIMIT %s",
-        (*place, limit),
-    ).fetchall()
+    *since, below, wanted = place
+    rows: list[tuple[Any, ...]] = []
+    if wanted:
+        rows = connection.execute(
+            "SELECT t.xact::text, t.transaction_id, t.txid, t.kind, t.outcome, t.amount,"
+            " t.currency, t.merchant_id, t.terminal_id, t.rrn, t.approval_code, t.pan_masked,"
+            " t.decided_ms, t.batch, t.stan, t.original_txid FROM transactions AS t"
+            " WHERE (t.xact, t.transaction_id) > (%s::xid8, %s) AND t.xact < %s::xid8"
+            " AND t.side = 'acquirer' AND t.merchant_id IN"
+            " (SELECT merchant_id FROM webhook_endpoints WHERE status = 'active')"
+            " ORDER BY t.xact, t.transaction_id LIMIT %s",
+            (*since, below, limit),
+        ).fetchall()
+    if not rows:
+        connection.execute(
+            "UPDATE webhook_scan AS s SET xact = n.xact, transaction_id = n.transaction_id"
+            " FROM (SELECT xact, transaction_id FROM transactions WHERE xact < %s::xid8"
+            " ORDER BY xact DESC, transaction_id DESC LIMIT 1) AS n"
+            " WHERE (n.xact, n.transaction_id) > (s.xact, s.transaction_id)",
+            (below,),
+        )
+    return rows
 
 
 def advance_scan(connection: Connection, xact: str, transaction_id: int) -> None:

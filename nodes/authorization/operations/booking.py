@@ -24,7 +24,7 @@ from sqlalchemy import Engine
 from nodes import clock, ids
 from nodes.authorization.controls import Rule, Terms
 from nodes.authorization.model import Kind, Outcome
-from nodes.authorization.operations.deciding import approval_code
+from nodes.authorization.operations.answering import approval_code
 from nodes.authorization.state import (
     Account,
     Card,

@@ -19,6 +19,7 @@ from nodes.authorization.model import (
     Kind,
 )
 from nodes.authorization.operations.accepting import Acquirer
+from nodes.authorization.operations.judging import doubtful, is_passing
 from nodes.authorization.operations.pending import (
     Pending,
     decode_pending,
@@ -28,8 +29,6 @@ from nodes.authorization.operations.pending import (
 from nodes.authorization.operations.recording import (
     Recording,
     acknowledged,
-    doubtful,
-    is_passing,
     open_settlement_accounts,
     unavailable,
 )

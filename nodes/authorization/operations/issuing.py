@@ -12,7 +12,8 @@ import msgspec
 
 from nodes.authorization import rules
 from nodes.authorization.model import AuthorizationAnswer, AuthorizationRequest, Kind, Outcome
-from nodes.authorization.operations.deciding import Asked, Decided
+from nodes.authorization.operations.asking import Asked
+from nodes.authorization.operations.deciding import Decided
 from nodes.authorization.rules.offline import MAX_PAYMENT
 from nodes.authorization.state import ChipCheck, Progress
 from nodes.authorization.store import accounts, forwards, requests
@@ -148,7 +149,7 @@ def stage_batch(
                 )
             )
         if row.record is not None:
-            _stage_record(writes, one, row.record)
+            _stage_record(writes, one, row.record, is_clone=row.is_clone)
         if row.chip is not None and request.kind is Kind.ADVICE:
             _stage_doubt(writes, one, row.chip, row.record)
     if chips:
@@ -159,8 +160,8 @@ def stage_batch(
     accounts.append_progress(writes, progress)
 
 
-def _stage_record(writes: Writes, one: Decided, record: OfflineRecord) -> None:
-    """An offline record that was posted, or the alarm about one that wasn't."""
+def _stage_record(writes: Writes, one: Decided, record: OfflineRecord, *, is_clone: bool) -> None:
+    """An offline record that was posted, and what people must look at."""
     request, answer = one.asked.request, one.answer
     alarms: list[str] = []
     if answer.outcome is Outcome.APPROVED:
@@ -168,12 +169,14 @@ def _stage_record(writes: Writes, one: Decided, record: OfflineRecord) -> None:
         row = forwards.OfflineRow(
             "issuer", request.acquirer, record, answer.decided_ms, request.txid, one.asked.key, day
         )
-        forwards.append_records(writes, [row])
+        if is_clone:
+            forwards.append_clone(writes, row)
+            forwards.hotlist_clone(writes, record.card_key_id, answer.decided_ms)
+            alarms.append("clone")
+        else:
+            forwards.append_records(writes, [row])
         if record.amount > MAX_PAYMENT:
             alarms.append("cap")
-    elif answer.outcome is Outcome.OFFLINE_CLONE:
-        alarms.append("clone")
-        forwards.hotlist_clone(writes, record.card_key_id, answer.decided_ms)
     elif answer.outcome is Outcome.OFFLINE_RECORD_INVALID:
         alarms.append("invalid")
     forwards.append_alarms(

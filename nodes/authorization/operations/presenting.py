@@ -41,7 +41,7 @@ _DATA = {Script.RESET_OFFLINE: bytes(2)}
 #: Blocking has to work even if the second cryptogram isn't made: before it (71), others after (72).
 _BEFORE = Script.BLOCK_CARD | Script.BLOCK_APPLICATION
 _CHECK_VALUE_DIGITS = 3
-_PRESENTMENTS = frozenset({Kind.PURCHASE, Kind.AUTHORIZATION, Kind.BALANCE_INQUIRY})
+_PRESENTMENTS = frozenset({Kind.PURCHASE, Kind.AUTHORIZATION, Kind.BALANCE_INQUIRY, Kind.TOP_UP})
 
 
 def with_presented(

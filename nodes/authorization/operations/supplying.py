@@ -9,7 +9,8 @@ import msgspec
 
 from nodes import clock
 from nodes.authorization.model import LOOKING_UP, AuthorizationAnswer, Kind
-from nodes.authorization.operations.deciding import Asked, Book, Issuer, original_key_of
+from nodes.authorization.operations.asking import Asked, original_key_of
+from nodes.authorization.operations.deciding import Book, Issuer
 from nodes.authorization.state import Side
 from nodes.authorization.store import accounts, offline
 from nodes.authorization.store.accounts import Connection, KnownOriginal

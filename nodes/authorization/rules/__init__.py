@@ -26,7 +26,7 @@ from nodes.authorization.rules.follow_ups import decide_refund, decide_reversal,
 from nodes.authorization.rules.holds import decide_capture, decide_expiry, decide_increment
 from nodes.authorization.rules.limits import channel_of, period
 from nodes.authorization.rules.naming import draft_of
-from nodes.authorization.rules.offline import decide_release, decide_reserve
+from nodes.authorization.rules.offline import decide_release, decide_reserve, is_clone
 from nodes.authorization.rules.own import (
     decide_account_status,
     decide_adjustment,
@@ -65,6 +65,7 @@ __all__ = [
     "doubt_about_advice",
     "explain",
     "first_snapshot",
+    "is_clone",
     "malformed",
     "period",
     "refuse_at_acquirer",

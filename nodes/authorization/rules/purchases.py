@@ -12,7 +12,12 @@ from nodes.authorization.rules.draft import (
     refused_because,
 )
 from nodes.authorization.rules.naming import draft_of
-from nodes.authorization.rules.offline import refuse_record, spend_reserve
+from nodes.authorization.rules.offline import (
+    is_clone,
+    post_clone,
+    refuse_record,
+    spend_reserve,
+)
 from nodes.authorization.rules.purses import available_in, payers, split, total
 from nodes.authorization.state import Counted, Decision, Detail, Facts, Hold, Side
 
@@ -111,6 +116,8 @@ def decide_advice(request: AuthorizationRequest, facts: Facts) -> Decision:
         refusal = refuse_record(request, facts, draft, card)
         if refusal is not None:
             return refusal
+        if is_clone(facts.offline):
+            return post_clone(draft, card.card_id, amount)
         reserve = min(amount, draft.offline.get(card.card_id, 0))
     if facts.chip is not None:
         chip.note_advice(request, facts.chip, card.card_id, draft)
@@ -185,6 +192,8 @@ def decide_top_up(request: AuthorizationRequest, facts: Facts) -> Decision:
         return refused(draft_of(facts), Outcome.CARD_UNKNOWN)
     draft, card_id = Draft(account, facts.moment.now_ms), card.card_id
     refusal = standing.refuse_card(request, facts, draft)
+    if refusal is None and request.icc is not None:
+        refusal = entry.refuse_entry(request, facts, card, draft)
     if refusal is None and request.pin_block is not None:
         refusal = standing.refuse_pin(request, facts, card, draft)
     if refusal is not None:

@@ -142,6 +142,30 @@ def test_a_receipt_of_the_books_tells_what_the_chip_said(nodes: TwoNodes) -> Non
     play(scenario)
 
 
+def test_a_top_up_by_chip_is_checked_like_a_payment(nodes: TwoNodes) -> None:
+    issued = nodes.network.card(1_000, making=CHIP)
+    chip = personalized(issued)
+
+    async def scenario() -> None:
+        async with front(nodes) as pos:
+
+            async def told(icc: bytes) -> Reply:
+                made = message(pos, chip, 500, "05", icc=icc, track2=chip.track2)
+                made.text[3] = "210000"
+                return await pos.exchange(made)
+
+            good = asked(chip, 500)
+            forged = good[:3] + bytes((good[3] ^ 1,)) + good[4:]
+            assert (await told(forged)).code == "88"
+            paid_in = await told(good)
+            assert paid_in.code == "00"
+            assert chip.complete(paid_in.binary[55], approved=True).outcome is Completion.APPROVED
+            assert (await told(good)).code == "88"  # its counter is used
+            assert nodes.network.balance(issued) == 1_500
+
+    play(scenario)
+
+
 def _receipt(nodes: TwoNodes, reply: Reply) -> dict[str, Any]:
     """What the acquirer's node says for the receipt of an answer."""
     with nodes.acquirer.http("operator") as api:
