@@ -198,6 +198,14 @@ class Institution:
         """One break with both versions and its case's history."""
         return await self._json(f"/v1/breaks/{ref}")
 
+    async def offline_alarms(self, filters: Mapping[str, Any]) -> Json:
+        """A page of alarms about offline payments, the newest first."""
+        return await self._json("/v1/offline/alarms", **filters)
+
+    async def offline_chains(self, filters: Mapping[str, Any]) -> Json:
+        """A page of terminals' chains of offline records, with what is lacking."""
+        return await self._json("/v1/offline/chains", **filters)
+
     async def terminals(self, filters: Mapping[str, Any]) -> Json:
         """A page of the acquirer's terminals, by their ids."""
         return await self._json("/v1/terminals", **filters)

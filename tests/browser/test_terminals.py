@@ -7,10 +7,13 @@ import base64
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from playwright.sync_api import Page, expect
 
 from console.app import create_app
@@ -18,8 +21,16 @@ from console.settings import ConsoleSettings
 from gateway.app import Gateway
 from gateway.settings import GatewaySettings
 from gateway.terminal_keys.ring import MASTER_KEY, ZONE_KEY, tmk_name
+from nodes.authorization.store import forwards
 from nodes.crypto.emv import TRANSPORT_KEY
 from nodes.crypto.keystore import Keystore
+from nodes.crypto.offline_record import (
+    RecordChain,
+    decode_record,
+    key_id_of,
+    public_key_of,
+    sign_as_card,
+)
 from sandbox.terminals.service import SimulatorService
 from sandbox.terminals.surroundings import Api, Surroundings
 from tests.browser.conftest import Watch
@@ -389,3 +400,51 @@ def test_a_terminal_is_enrolled_changed_and_retired(
     with fleet.nodes.acquirer.http("reader") as client:
         found = client.get("/v1/terminals/BROWSE09").json()
     assert (found["label"], found["suite"], found["status"]) == ("Bar", "AES", "retired")
+
+
+def test_what_of_offline_payments_needs_people_is_shown(
+    fleet: Fleet, visit: Callable[..., Page], accessible: Callable[[Page], None], tmp_path: Path
+) -> None:
+    page = visit("/offline")
+    expect(page.get_by_text("No alarms")).to_be_visible()
+    private = ec.generate_private_key(ec.SECP256R1())
+    chain = RecordChain(TERMINAL, 7)
+    records = [
+        decode_record(
+            chain.append(
+                card_key_id=key_id_of(public_key_of(private)),
+                atc=atc,
+                amount=1_500,
+                currency="CNY",
+                nonce=bytes(8),
+                at_ms=1_790_000_000_000,
+                sign=lambda message: sign_as_card(private, message),
+            )
+        )
+        for atc in (1, 2, 3)
+    ]
+    day, now_ms = date(2026, 11, 23), 1_790_000_000_000
+    kept = [
+        forwards.OfflineRow("acquirer", ACQUIRER, one, now_ms, one.hash, one.hash, day)
+        for one in (records[0], records[2])
+    ]
+    alarms = [
+        forwards.Alarm("fork", "acquirer", TERMINAL, "another record", now_ms, 7, 1),
+        forwards.Alarm("refused", "acquirer", TERMINAL, "hold_ended", now_ms, txid=bytes(32)),
+    ]
+    with psycopg.connect(fleet.nodes.network.acquirer_db.dsn) as connection:
+        forwards.append_records(connection, kept)
+        forwards.append_alarms(connection, alarms)
+    page.goto(f"{fleet.home}/offline")
+    expect(page.locator("[data-alarm]")).to_have_count(2)
+    expect(page.locator("[data-alarm=fork]")).to_contain_text("Two records in one place")
+    expect(page.locator(f"[data-chain='{TERMINAL}/7']")).to_contain_text("30.00")
+    expect(page.locator(f"[data-chain='{TERMINAL}/7'] .badge")).to_have_text("1")
+    accessible(page)
+    page.screenshot(path=str(tmp_path / "offline.png"), full_page=True)
+    page.locator("#kind").select_option("refused")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.locator("[data-alarm]")).to_have_count(1)
+    expect(page.locator("[data-alarm=refused] a")).to_have_attribute(
+        "href", f"/i/{ACQUIRER}/transactions/{'00' * 32}"
+    )
