@@ -12,6 +12,7 @@ from nodes.api.dependencies import (
     Cursor,
     IdempotencyKey,
     Limit,
+    OptionalKey,
     TheNode,
     moment,
     refused,
@@ -58,6 +59,7 @@ router = APIRouter(prefix="/v1/cards", tags=["cards"])
 Operator = Annotated[Principal, Depends(operator)]
 Token = Annotated[str, Path(max_length=128, description="16 bytes in lower-case hex.")]
 _STATUS_OF_CARD_OUTCOME = {
+    CardOutcome.KEY_REUSED: 409,
     CardOutcome.CARD_UNKNOWN: 404,
     CardOutcome.PAN_TAKEN: 409,
     CardOutcome.TRANSITION_REFUSED: 409,
@@ -79,7 +81,9 @@ _STATUS_OF_TRANSFER_OUTCOME = {
 
 
 @router.post("", status_code=201)
-def create_card(node: TheNode, caller: Operator, body: NewCard) -> IssuedCardItem:
+def create_card(
+    node: TheNode, caller: Operator, body: NewCard, idempotency_key: OptionalKey = None
+) -> IssuedCardItem:
     """Issue an active card with an account of its own."""
     require_role(node, "issuer")
     require_currency(body.currency)
@@ -103,6 +107,7 @@ def create_card(node: TheNode, caller: Operator, body: NewCard) -> IssuedCardIte
             body.making.psn,
         ),
         emv=node.make_emv_hsm(),
+        idempotency_key=idempotency_key,
     )
     if isinstance(made, CardOutcome):
         raise refused(_STATUS_OF_CARD_OUTCOME.get(made, 422), made.value)

@@ -34,6 +34,7 @@ TRANSITIONS: dict[CardStatus, frozenset[CardStatus]] = {
 class CardOutcome(StrEnum):
     """How a change of a card ends, in order of precedence."""
 
+    KEY_REUSED = "key_reused"
     CARD_UNKNOWN = "card_unknown"
     PRODUCT_UNKNOWN = "product_unknown"
     PAN_TAKEN = "pan_taken"

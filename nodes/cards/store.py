@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -48,6 +48,35 @@ def insert_card(
         ),
     )
     return done.rowcount == 1
+
+
+class Issued(NamedTuple):
+    """A card as it was issued; repr doesn't show it."""
+
+    account_id: int
+    pan_sealed: bytes
+    currency: str
+    expiry: str
+    service_code: str
+    product_id: str
+    pin_lookup: bytes | None
+    entry: str | None
+
+    def __repr__(self) -> str:
+        return "Issued()"
+
+
+def find_issued(connection: Connection, card_token: bytes) -> Issued | None:
+    """A card by its token; whoever else issues this one waits for the end of the transaction."""
+    number = int.from_bytes(card_token[:4], "big", signed=True)
+    connection.execute("SELECT pg_advisory_xact_lock(%s::integer, %s::integer)", (0x0A13, number))
+    row = connection.execute(
+        "SELECT c.account_id, c.pan_sealed, a.currency, c.expiry, c.service_code, c.product_id,"
+        " c.pin_lookup, c.entry FROM cards AS c JOIN accounts AS a USING (account_id)"
+        " WHERE c.card_token = %s",
+        (card_token,),
+    ).fetchone()
+    return None if row is None else Issued(*row)
 
 
 def has_product(connection: Connection, product_id: str) -> bool:

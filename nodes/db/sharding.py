@@ -29,11 +29,15 @@ DISTRIBUTED: Mapping[str, Distribution] = {
     "authorization_requests": Distribution("idempotency_key"),
     "authorization_answers": Distribution("idempotency_key", "authorization_requests"),
 }
-#: One row a batch, a pair or a terminal, not one a payment: they stay whole, on the coordinator.
+#: One row a batch, a pair or a terminal, or of exceptions and of what waits to be sent, not one a
+#: purchase: they stay whole, on the coordinator.
 COORDINATOR = frozenset(
     {
         *("answer_signatures", "open_batches", "unsigned_answers", "reversal_queue"),
+        "forward_queue",
         *("pair_counters", "terminals", "events"),
+        # What an acquirer refuses by itself never becomes a payment.
+        "acquirer_refusals",
     }
 )
 

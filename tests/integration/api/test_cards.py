@@ -54,6 +54,30 @@ def test_a_card_issued_and_loaded_here_pays(nodes: TwoNodes) -> None:
     assert shown.json()["events"][0]["actor"] == "key:operator"
 
 
+def test_a_key_issues_one_card_however_often_and_fast_it_is_sent(nodes: TwoNodes) -> None:
+    body = NEW_CARD | {"making": {"form": "virtual"}, "service_code": "101"}
+
+    def send(key: str, **changes: Any) -> httpx.Response:
+        headers = {"Idempotency-Key": key}
+        with nodes.issuer.http("operator") as client:
+            return client.post("/v1/cards", json=body | changes, headers=headers)
+
+    with ThreadPoolExecutor(6) as pool:
+        sent = list(pool.map(send, ["card-once-1"] * 6))
+    assert {answer.status_code for answer in sent} == {201}, sent[0].text
+    answers = [answer.json() for answer in sent]
+    same = [{k: v for k, v in one.items() if k != "personalization"} for one in answers]
+    assert same == [same[0]] * 6
+    assert is_valid_pan(same[0]["pan"])
+    assert same[0]["cvv2"]
+    with nodes.issuer.http("reader") as client:
+        events = client.get(f"/v1/cards/{same[0]['card_token']}").json()["events"]
+    assert [event["event"] for event in events] == ["issued"]
+    for change in ({"pin": "654321"}, {"expiry": "4911"}, {"pan": random_pan(BIN)}):
+        assert problem_of(send("card-once-1", **change), 409)["type"].endswith(":key-reused")
+    assert send("card-once-2").json()["pan"] != same[0]["pan"]
+
+
 def test_a_given_number_is_issued_once_and_not_repeated_in_the_answer(nodes: TwoNodes) -> None:
     pan = random_pan(BIN)
     made = issue(nodes, pan=pan)

@@ -100,10 +100,16 @@ def test_payments_write_no_other_tables_and_each_row_is_in_its_accounts_shard(
         with psycopg.connect(books.owner_dsn) as connection:
             [(since[books.name],)] = connection.execute("SELECT pg_current_xact_id()::text")
     bought = network.request(card, 2_500)
-    held = network.one(network.request(card, 1_000, Kind.AUTHORIZATION))
+    pin_block = network.pin_block("123456", card.pan)
+    held = network.one(network.request(card, 1_000, Kind.AUTHORIZATION, pin_block=pin_block))
     captured = network.request(card, 700, Kind.CAPTURE, rrn=held.rrn)
-    for request in (bought, captured, network.request(card, 50_000)):
-        network.one(request)
+    declined = network.request(card, 50_000)
+    unknown = network.request(card, 1, Kind.CAPTURE, rrn="9" * 12)
+    outcomes = [network.one(one).outcome for one in (bought, captured, declined, unknown)]
+    assert outcomes == [
+        *(Outcome.APPROVED, Outcome.APPROVED),
+        *(Outcome.INSUFFICIENT_FUNDS, Outcome.ORIGINAL_NOT_FOUND),
+    ]
     refund = network.request(card, 100, Kind.REFUND, rrn=network.one(bought).rrn)
     undone = network.reversal_of(captured)
     assert [a.outcome for a in network.send(refund, undone)] == [Outcome.APPROVED] * 2

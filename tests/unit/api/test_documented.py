@@ -11,6 +11,7 @@ from nodes.acquiring.fleet.model import FleetOutcome
 from nodes.acquiring.model import AcquiringOutcome
 from nodes.api import hot
 from nodes.authorization.operations.adjusting import AdjustmentOutcome
+from nodes.authorization.operations.changing_terms import TermsOutcome
 from nodes.authorization.operations.controlling import ControlOutcome
 from nodes.authorization.operations.offline import KeyOutcome, ReserveOutcome
 from nodes.authorization.operations.own import LoadOutcome, TransferOutcome
@@ -40,6 +41,7 @@ def _kinds() -> set[str]:
         AccountOutcome,
         AdjustmentOutcome,
         ControlOutcome,
+        TermsOutcome,
         KeyOutcome,
         ReserveOutcome,
         SignatureFault,
