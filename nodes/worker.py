@@ -71,8 +71,8 @@ EVENTS_S = 15.0
 CHECKS_S = 5.0
 #: How often claims of omission are looked for; there is a day to answer.
 CLAIMS_S = 10.0
-#: How often cases and statements are looked for that others have brought further.
-CASES_S = 4.0
+#: How often statements are looked for that others have brought further.
+STATEMENTS_S = 4.0
 #: Days end once a day: looking for them more often would only cost.
 CLOSE_S = 10.0
 #: How old an acquirer's copy of the hotlist gets, while all issuers are there.
@@ -321,10 +321,10 @@ def make_rounds(node: Node, jobs: Jobs) -> Rounds:
         made += [
             Job("close_days", jobs.close_days, CLOSE_S, then="post_closes"),
             Job("post_closes", jobs.post_closes, SWEEP_S, then="reconcile"),
-            Job("reconcile", jobs.reconcile, CASES_S, then="close_days"),
+            Job("reconcile", jobs.reconcile, SWEEP_S, then="close_days"),
         ]
         if settings.settlement_registry is not None:
-            made.append(Job("settle", jobs.settle, CASES_S, then="settle"))
+            made.append(Job("settle", jobs.settle, STATEMENTS_S, then="settle"))
     return Rounds([replace(job, work=partial(_ring, job.name, job.work)) for job in made])
 
 

@@ -39,7 +39,7 @@ def days_since(
 ) -> list[tuple[DayKey, int]]:
     """Days of this member with rows that were written from `first` up to `below` (xact)."""
     rows = connection.execute(
-        "SELECT acquirer, issuer, currency, business_date, max(xact::text::numeric)::text"
+        "SELECT acquirer, issuer, currency, business_date, max(xact)::text"
         " FROM transactions WHERE xact >= %s::text::xid8 AND xact < %s::text::xid8"
         " AND pair_seq > 0 AND acquirer <> issuer AND kind = ANY(%s)"
         " AND ((side = 'acquirer' AND acquirer = %s) OR (side = 'issuer' AND issuer = %s))"
