@@ -43,10 +43,12 @@ class BadQuestion(Exception):
 class NotDone(Exception):
     """The node didn't do what was asked of it: `kind` is the problem's name."""
 
-    def __init__(self, kind: str, detail: str) -> None:
+    def __init__(self, kind: str, detail: str, places: Mapping[str, str] | None = None) -> None:
         super().__init__(f"{kind}: {detail}")
         self.kind = kind
         self.detail = detail
+        #: What is wrong in the body, by place.
+        self.places = dict(places or {})
 
 
 class NodeRefusal(Exception):
@@ -98,7 +100,7 @@ class Institution:
             kind = str(error.problem.get("type", "")).rpartition(":")[2]
             detail = str(error.problem.get("detail") or "")
             if error.status in (403, 404, 409, 422) or kind in _NAMED_OUTAGES:
-                raise NotDone(kind, detail) from error
+                raise NotDone(kind, detail, _places(error.problem)) from error
             raise self._reason(error) from error
         return answer
 
@@ -195,6 +197,14 @@ class Institution:
     async def broken(self, ref: str) -> Json:
         """One break with both versions and its case's history."""
         return await self._json(f"/v1/breaks/{ref}")
+
+    async def offline_alarms(self, filters: Mapping[str, Any]) -> Json:
+        """A page of alarms about offline payments, the newest first."""
+        return await self._json("/v1/offline/alarms", **filters)
+
+    async def offline_chains(self, filters: Mapping[str, Any]) -> Json:
+        """A page of terminals' chains of offline records, with what is lacking."""
+        return await self._json("/v1/offline/chains", **filters)
 
     async def terminals(self, filters: Mapping[str, Any]) -> Json:
         """A page of the acquirer's terminals, by their ids."""
@@ -314,3 +324,14 @@ class Institutions:
         """Close them all."""
         for institution in self:
             await institution.close()
+
+
+def _places(problem: Mapping[str, Any]) -> dict[str, str]:
+    found = problem.get("errors")
+    if not isinstance(found, list):
+        return {}
+    return {
+        str(one.get("at", "")): str(one.get("message", ""))[:200]
+        for one in found[:10]
+        if isinstance(one, dict)
+    }

@@ -148,6 +148,13 @@ NOT_DONE = {
     "role-too-small": "Your key at this node isn't an operator's.",
     "subject-unknown": "The card, account or product of this rule isn't known any more.",
     "already-so": "The terminal is so already.",
+    "terminal-retired": "The terminal is retired: nothing of it changes any more.",
+    "terminal-in-use": "It must have been disabled for 75 seconds before it goes to another"
+    " merchant.",
+    "batch-open": "It has payments that stand in no batch close: close its batch first.",
+    "currency-differs": "That merchant's currency is another one than the terminal's.",
+    "merchant-unknown": "There is no such merchant.",
+    "taken": "There is a terminal of that number.",
     "parameters-moved-on": "Somebody has changed the parameters meanwhile: look at them again.",
     "parameters-invalid": "These parameters contradict each other: a payment's limit is at most a"
     " card's, a card's at most the terminal's, and a floor limit needs a chip and offline.",
@@ -300,7 +307,25 @@ def words(table: dict[str, str], code: object) -> str:
 
 
 #: Terminal standing -> words and colour.
-TERMINAL_STATES = {"active": "Active", "disabled": "Disabled"}
+TERMINAL_STATES = {"active": "Active", "disabled": "Disabled", "retired": "Retired"}
+#: A terminal's algorithms, the ways to get its keys, and what it can do, as forms name them.
+SUITES = {"SM": "SM (national)", "AES": "AES", "LEGACY": "3DES (legacy)"}
+KEY_WAYS = {
+    "tmk": "Terminal master key",
+    "sm2": "SM2 certificate",
+    "dukpt": "AES DUKPT",
+}
+CAPABILITIES = {
+    "chip": "Chip",
+    "contactless": "Contactless",
+    "stripe": "Stripe",
+    "qr": "QR codes",
+    "manual": "Manual entry",
+    "pin_pad": "PIN pad",
+    "printer": "Printer",
+    "offline": "Offline",
+    "partial": "Partial approval",
+}
 #: What happened to a terminal -> words.
 TERMINAL_CHANGES = {
     "enrolled": "Enrolled",
@@ -308,6 +333,10 @@ TERMINAL_CHANGES = {
     "keys": "Next key",
     "disabled": "Disabled",
     "enabled": "Enabled",
+    "details": "New details",
+    "suite": "Other algorithms",
+    "moved": "Another merchant",
+    "retired": "Retired",
 }
 #: A terminal's parameters in the order of the form; "amount", "count", "hours" or "choice".
 PARAMETERS = {

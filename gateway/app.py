@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import structlog
 
 from gateway.fleet import Fleet
+from gateway.hsm import open_hsm
 from gateway.http.receipts import ReceiptService
 from gateway.http.status import StatusServer
 from gateway.iso8583.dialect import BCD_TPDU
@@ -23,14 +24,16 @@ from gateway.pos.translate import FINGERPRINT_KEY, FINGERPRINT_LABEL, Policy
 from gateway.settings import GatewaySettings
 from gateway.terminal_keys.enrolment import enrol
 from gateway.terminal_keys.model import KeyManagement, TerminalRecord
-from gateway.terminal_keys.ring import ALGORITHMS, MASTER_KEY, ZONE_KEY, KeyRing, tmk_name
+from gateway.terminal_keys.periods import PeriodFileUnusable, PeriodKeys
+from gateway.terminal_keys.ring import ALGORITHMS, MASTER_KEY, KeyRing, tmk_name
 from nodes.api.client import NodeClient, NodePeer, NodeRefused, NodeUnreachable
 from nodes.clock import Clock, SystemClock
-from nodes.crypto.hsm import Algorithm, SoftwareHsm
 from nodes.crypto.http_signatures import MessageSigner
 from nodes.crypto.keystore import Keystore
 
 _log = structlog.get_logger("gateway")
+
+_ERASE_EVERY_S = 20.0
 
 
 class Gateway:
@@ -58,8 +61,8 @@ class Gateway:
         self.ports: dict[str, int] = {}
         receipts = ReceiptService(settings.node_url)
         self._status = StatusServer(self.metrics, self._health, receipts.routes())
-        self.session, self.ring, self.fleet = _session(settings, keystore)
-        self._follower: asyncio.Task[None] | None = None
+        self.session, self.ring, self.fleet = _session(settings, keystore, self._clock.now_ms())
+        self._tasks: list[asyncio.Task[None]] = []
         self._fleet_link: NodeClient | None = None
 
     async def start(self) -> None:
@@ -101,6 +104,7 @@ class Gateway:
         )
         if self._http_link is not None:
             await self._follow_fleet()
+        self._tasks.append(asyncio.create_task(self._erase()))
         # In this order: whoever finds /health there, finds the POS ports open.
         listeners = [(settings.port, BCD_TPDU)]
         listeners += [(listener.port, listener.load()) for listener in settings.listeners]
@@ -137,14 +141,23 @@ class Gateway:
         with contextlib.suppress(NodeUnreachable, NodeRefused):
             await self.fleet.follow(link)
         following = self.fleet.run(link, settings.fleet_poll_s, settings.fleet_report_s)
-        self._follower = asyncio.create_task(following)
+        self._tasks.append(asyncio.create_task(following))
+
+    async def _erase(self) -> None:
+        """Erase keys of periods when they are over, also while no message comes."""
+        while True:
+            await asyncio.sleep(_ERASE_EVERY_S)
+            try:
+                self.ring.advance(self._clock.now_ms())
+            except PeriodFileUnusable as error:
+                _log.error("periods_not_advanced", reason=str(error))
 
     async def close(self) -> None:
         """Refuse what waits, close the connections and the way to the node."""
-        if self._follower is not None:
-            self._follower.cancel()
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._follower
+                await task
         if self._fleet_link is not None:
             await self._fleet_link.close()
         for server in self._servers:
@@ -163,28 +176,18 @@ class Gateway:
         }
 
 
-def _hsm(
-    settings: GatewaySettings, keystore: Keystore, kinds: Mapping[str, Algorithm]
-) -> SoftwareHsm:
-    """The HSM with the gateway's own keys and the imported ones (`kinds`)."""
-    others = {name: kind for name, kind in kinds.items() if kind is not Algorithm.SM4}
-    secrets = {name: keystore.secret(name) for name in (ZONE_KEY, *kinds)}
-    if settings.pkcs11 is None:
-        return SoftwareHsm({MASTER_KEY: keystore.secret(MASTER_KEY), **secrets}, others)
-    from nodes.crypto.hsm.pkcs11 import Pkcs11Hsm, open_session  # loads a library, so only here
-
-    token = settings.pkcs11
-    pin = token.pin_file.read_text(encoding="utf-8").strip()
-    return Pkcs11Hsm(open_session(token.library, token.token, pin), secrets, others, MASTER_KEY)
-
-
-def _session(settings: GatewaySettings, keystore: Keystore) -> tuple[Session, KeyRing, Fleet]:
+def _session(
+    settings: GatewaySettings, keystore: Keystore, now_ms: int
+) -> tuple[Session, KeyRing, Fleet]:
     records = [terminal.record() for terminal in settings.terminals]
     imported = [record for record in records if tmk_name(record.terminal_id) in keystore.names()]
     kinds = {tmk_name(record.terminal_id): ALGORITHMS[record.suite] for record in imported}
-    hsm = _hsm(settings, keystore, kinds)
+    hsm = open_hsm(settings, keystore, kinds)
     hsm.derive(MASTER_KEY, FINGERPRINT_LABEL, FINGERPRINT_KEY)
-    ring = KeyRing(hsm, records, settings.key_period_s, settings.key_uses)
+    periods = None
+    if settings.period_file is not None:
+        periods = PeriodKeys(hsm, settings.period_file, settings.key_period_s, now_ms)
+    ring = KeyRing(hsm, records, settings.key_period_s, settings.key_uses, periods)
     policy = Policy(frozenset(settings.currencies), settings.max_amount, settings.deadline_ms)
 
     def check_value(record: TerminalRecord) -> bytes:

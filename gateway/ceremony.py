@@ -18,6 +18,7 @@ import msgspec
 import pydantic
 
 from gateway.fleet import CHANGES, as_record
+from gateway.hsm import open_hsm
 from gateway.settings import GatewaySettings
 from gateway.terminal_keys.enrolment import enrol, transport_block
 from gateway.terminal_keys.model import TerminalRecord
@@ -67,7 +68,7 @@ def _run(chosen: argparse.Namespace) -> list[str]:
     passphrase = settings.passphrase_file.read_text(encoding="utf-8").strip()
     keystore = Keystore.open(settings.key_file, passphrase)
     record = asyncio.run(_record(settings, keystore, chosen.terminal))
-    hsm = SoftwareHsm({MASTER_KEY: keystore.secret(MASTER_KEY)})
+    hsm = open_hsm(settings, keystore, {})
     made = enrol(hsm, record)
     if chosen.components is not None:
         for path, component in zip(chosen.components, made.components, strict=True):

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from gateway.iso8583.spec import Suite
-from gateway.terminal_keys.model import KeyManagement, TerminalRecord
+from gateway.terminal_keys.model import ALWAYS, KeyManagement, TerminalRecord
 from nodes.acquiring.fleet.model import MAX_SIGHTINGS, ChangePage, FleetRecord, Sighting
 from nodes.api.client import NodeRefused, NodeUnreachable
 from nodes.crypto.hsm import KeyUnavailable
@@ -229,6 +229,9 @@ def as_record(record: FleetRecord) -> TerminalRecord | None:
             generation=record.key_generation,
             certificate=bytes.fromhex(record.certificate),
             sm2_public_key=bytes.fromhex(record.sm2_public_key),
+            valid_ms=(record.valid_from_ms, record.valid_until_ms)
+            if record.valid_until_ms
+            else ALWAYS,
         )
     except ValueError as error:
         _log.warning("terminal_record_unfit", terminal_id=record.terminal_id, why=str(error))

@@ -119,6 +119,9 @@ class GatewaySettings(_Strict):
     idle_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     #: How long working keys last, and for how many messages.
     key_period_s: Annotated[int, Field(ge=1)] = 86_400
+    #: Where the key of the present period is (gateway/terminal_keys/periods.py); without it working
+    #: keys follow from the master key, and whoever gets that can read what was recorded before.
+    period_file: Path | None = None
     key_uses: Annotated[int, Field(ge=1)] = USES
     max_amount: Annotated[int, Field(ge=1, le=MAX_TRANSACTION_AMOUNT)] = 10_000_000_000
     #: How often the acquirer's fleet is asked for changes, and is told who was heard.

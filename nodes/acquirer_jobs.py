@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from nodes.acquiring.online.delivering import collect, deliver_due
+from nodes.acquiring.online.delivering import collect, deliver_due, forget_jtis
 from nodes.anchoring.store import transaction
 from nodes.api.client import HotlistEntry, NodeClient, NodeRefused, NodeUnreachable
 from nodes.authorization.batching import LedgerUnavailable
@@ -26,6 +26,7 @@ from nodes.authorization.operations.forwarding import (
     take_forwards,
     take_reversals,
 )
+from nodes.authorization.operations.ordering import end_orders
 from nodes.authorization.service import IssuerUnreachable
 from nodes.authorization.store import hotlist
 from nodes.authorization.store.acquirer import QueuedReversal
@@ -171,7 +172,10 @@ class AcquirerJobs:
         """Make messages of what has been recorded since; and see that what is due is sent."""
         if self._acquirer is None:
             return 0
-        made = collect(self._node.engine, self._node.clock.now_ms())
+        now_ms = self._node.clock.now_ms()
+        end_orders(self._node.engine, self._node.member_id, now_ms)
+        forget_jtis(self._node.engine, now_ms)
+        made = collect(self._node.engine, now_ms)
         if self._sending is None or not self._sending.is_alive():
             # Endpoints may be slow, and nothing else here shall wait for them.
             self._sending = threading.Thread(target=self._send_webhooks, daemon=True)

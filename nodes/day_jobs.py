@@ -27,6 +27,7 @@ from nodes.clearing.operations.closing import ClosingTerms, close_days
 from nodes.clearing.operations.correcting import correct_cases
 from nodes.clearing.operations.posting import (
     PostingContext,
+    Watch,
     post_closes,
     watch_closes,
 )
@@ -58,6 +59,7 @@ class DayJobs:
         )
         self._settlement = self._settling(node)
         self._posting: PostingContext | None = None
+        self._watch = Watch()
         if settings.close_registry:
             self._posting = PostingContext(
                 node.engine,
@@ -107,7 +109,7 @@ class DayJobs:
 
     def post(self) -> int:
         """Bring closes further on the chain; how many steps."""
-        return post_closes(self._posting) if self._posting is not None else 0
+        return post_closes(self._posting, self._watch) if self._posting is not None else 0
 
     def settle(self) -> int:
         """Bring settlement statements further; how many things were done."""

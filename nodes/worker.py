@@ -2,8 +2,8 @@
 
 A task is only a doorbell. What there is to do stands in the node's database, each operation does
 all of it and can be repeated, so a lost, doubled or late message costs nothing but time. The clock
-(Celery beat, as a thread of the worker: it must not outlive it) rings every job again and again,
-which makes it the sweeper too.
+(Celery beat, as a thread of the worker: it must not outlive it) rings again and again, one task for
+all jobs that are due (nodes/rounds.py), which makes it the sweeper too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -56,6 +58,7 @@ from nodes.crypto.http_signatures import MessageSigner
 from nodes.day_jobs import DayJobs
 from nodes.reconciliation.comparing import ComparisonFailed
 from nodes.reconciliation.protocol import MessageRefused
+from nodes.rounds import RING_S, Job, Rounds
 
 log = structlog.get_logger(__name__)
 
@@ -68,8 +71,10 @@ EVENTS_S = 15.0
 CHECKS_S = 5.0
 #: How often claims of omission are looked for; there is a day to answer.
 CLAIMS_S = 10.0
+#: How often cases and statements are looked for that others have brought further.
+CASES_S = 4.0
 #: Days end once a day: looking for them more often would only cost.
-_CLOSE_S = 10.0
+CLOSE_S = 10.0
 #: How old an acquirer's copy of the hotlist gets, while all issuers are there.
 _HOTLIST_S = 30.0
 _FEED_PAGE = 200
@@ -107,6 +112,8 @@ class Jobs:
         self._note_signer = NoteSigner(node.keystore.secret("note"))
         self._message_signer = MessageSigner(node.member_id, node.keystore.secret("message"))
         self._context: AnchorContext | None = None
+        #: The chain's block at which there was nothing to publish.
+        self._quiet_at: bytes | None = None
         self._claims = ClaimWatch()
         self._noted_keys: list[tuple[str, bytes, int, int | None]] = []
         self._days = DayJobs(node, self._runner)
@@ -177,8 +184,18 @@ class Jobs:
             self._noted_keys = periods
 
     def publish(self) -> int:
-        """Send sealed batches to the chain; how many."""
-        return publish(self.context())
+        """Send sealed batches to the chain; how many.
+
+        The chain isn't asked where all is anchored and it has no other block than at the last look.
+        """
+        context, newest = self.context(), self._node.directory.block
+        if newest is not None and newest.hash == self._quiet_at:
+            with context.engine.connect() as connection:
+                if queries.is_all_anchored(connection):
+                    return 0
+        sent = publish(context)
+        self._quiet_at = newest.hash if newest is not None and not sent else None
+        return sent
 
     def confirm(self) -> int:
         """Note which anchors are final; how many."""
@@ -272,61 +289,69 @@ def _ring(name: str, job: Callable[[], Any]) -> Any:
     return None
 
 
-def make_celery(node: Node, jobs: Jobs) -> Celery:
-    """The Celery application of one node: its tasks and their clock."""
-    app = Celery("countersign", set_as_current=False)
-    app.conf.update(_configuration(node))
+def make_rounds(node: Node, jobs: Jobs) -> Rounds:
+    """A node's jobs in the order of a round: terminals' first, and each before what follows from
+    it. What was sent to the chain is looked for in the next round: a block takes a moment.
+    """
+    settings, acquirer = node.settings, jobs.acquirer
+    made = [Job("seal_events", jobs.seal_events, EVENTS_S, then="publish")]
+    if "acquirer" in settings.roles:
+        made = [
+            Job("forward_reversals", acquirer.forward_reversals, RING_S),
+            Job("forward_advices", acquirer.forward_advices, RING_S),
+            Job("collect_webhooks", acquirer.collect_webhooks, RING_S),
+            Job("recover_pending", acquirer.recover_pending, SWEEP_S),
+            Job("roll_batches", acquirer.roll_batches, SWEEP_S),
+            Job("copy_hotlists", acquirer.copy_hotlists, _HOTLIST_S),
+            *made,
+            Job("check_answers", jobs.check_answers, CHECKS_S),
+        ]
+    if "issuer" in settings.roles:
+        made.append(Job("expire_holds", jobs.expire_holds, SWEEP_S))
+    if "merchant" in settings.roles:
+        made.append(Job("pull_feed", jobs.pull_feed, SWEEP_S))
+    made += [
+        Job("confirm", jobs.confirm, SWEEP_S),
+        Job("seal", jobs.seal, settings.seal_interval_s, then="publish"),
+        Job("publish", jobs.publish, SWEEP_S, then="confirm"),
+    ]
+    if settings.omission_registry is not None:
+        made.append(Job("answer_claims", jobs.answer_claims, CLAIMS_S))
+    if {"acquirer", "issuer"} & set(settings.roles):
+        made += [
+            Job("close_days", jobs.close_days, CLOSE_S, then="post_closes"),
+            Job("post_closes", jobs.post_closes, SWEEP_S, then="reconcile"),
+            Job("reconcile", jobs.reconcile, CASES_S, then="close_days"),
+        ]
+        if settings.settlement_registry is not None:
+            made.append(Job("settle", jobs.settle, CASES_S, then="settle"))
+    return Rounds([replace(job, work=partial(_ring, job.name, job.work)) for job in made])
 
-    _add_task(app, "seal", jobs.seal, then="publish")
-    _add_task(app, "seal_events", jobs.seal_events, then="publish")
-    _add_task(app, "publish", jobs.publish, then="confirm")
-    _add_task(app, "confirm", jobs.confirm)
-    _add_task(app, "answer_claims", jobs.answer_claims)
-    _add_task(app, "forward_reversals", jobs.acquirer.forward_reversals)
-    _add_task(app, "recover_pending", jobs.acquirer.recover_pending)
-    _add_task(app, "forward_advices", jobs.acquirer.forward_advices)
-    _add_task(app, "roll_batches", jobs.acquirer.roll_batches)
-    _add_task(app, "copy_hotlists", jobs.acquirer.copy_hotlists)
-    _add_task(app, "check_answers", jobs.check_answers)
-    _add_task(app, "collect_webhooks", jobs.acquirer.collect_webhooks)
-    _add_task(app, "expire_holds", jobs.expire_holds)
-    _add_task(app, "pull_feed", jobs.pull_feed)
-    _add_task(app, "close_days", jobs.close_days, then="post_closes")
-    _add_task(app, "post_closes", jobs.post_closes, then="reconcile")
-    _add_task(app, "reconcile", jobs.reconcile, then="close_days")
-    _add_task(app, "settle", jobs.settle, then="settle")
+
+def make_celery(node: Node, rounds: Rounds) -> Celery:
+    """The Celery application of one node: a task for each job, and one that the clock rings."""
+    app = Celery("countersign", set_as_current=False)
+    app.conf.update(_configuration(node, rounds))
+
+    for name in rounds.jobs:
+        _add_task(app, rounds, name)
+
+    def ring() -> None:
+        rounds.ring(time.monotonic())
+
+    app.task(ring, name="ring")
     return app
 
 
-def _add_task(app: Celery, name: str, job: Callable[[], Any], then: str | None = None) -> None:
-    """A task that does a job; where there was something to do, the bell of `then` is rung."""
-
+def _add_task(app: Celery, rounds: Rounds, name: str) -> None:
     def task() -> None:
-        if _ring(name, job) and then:
-            app.send_task(then, expires=SWEEP_S)
+        rounds.do(name, time.monotonic())
 
     app.task(task, name=name)
 
 
-def _configuration(node: Node) -> dict[str, Any]:
+def _configuration(node: Node, rounds: Rounds) -> dict[str, Any]:
     settings = node.settings
-    periods = {"seal": settings.seal_interval_s, "publish": SWEEP_S, "confirm": SWEEP_S}
-    periods |= {"seal_events": EVENTS_S}
-    if settings.omission_registry is not None:
-        periods |= {"answer_claims": CLAIMS_S}
-    if "acquirer" in settings.roles:
-        periods |= {"forward_reversals": 1.0, "recover_pending": SWEEP_S}
-        periods |= {"forward_advices": 1.0, "roll_batches": SWEEP_S, "copy_hotlists": _HOTLIST_S}
-        periods |= {"check_answers": CHECKS_S}
-        periods |= {"collect_webhooks": 1.0}
-    if "issuer" in settings.roles:
-        periods |= {"expire_holds": SWEEP_S}
-    if "merchant" in settings.roles:
-        periods |= {"pull_feed": SWEEP_S}
-    if {"acquirer", "issuer"} & set(settings.roles):
-        periods |= {"close_days": _CLOSE_S, "post_closes": SWEEP_S, "reconcile": SWEEP_S}
-        if settings.settlement_registry is not None:
-            periods |= {"settle": SWEEP_S}
     return {
         "broker_url": settings.jobs_url,
         "broker_transport_options": _transport_options(settings.jobs_url),
@@ -344,8 +369,11 @@ def _configuration(node: Node) -> dict[str, Any]:
         "beat_max_loop_interval": 1,
         "beat_schedule": {
             # A ring that waited for several periods is superseded by later ones.
-            name: {"task": name, "schedule": period, "options": {"expires": 5 * period}}
-            for name, period in periods.items()
+            "ring": {
+                "task": "ring",
+                "schedule": rounds.period_s,
+                "options": {"expires": 5 * rounds.period_s},
+            }
         },
     }
 
@@ -361,7 +389,7 @@ def _transport_options(jobs_url: str) -> dict[str, Any]:
         "pool_timeout": 5,
         "visibility_timeout": 60,
         "wait_time_seconds": 0,
-        "polling_interval": 0.2,
+        "polling_interval": 0.5,
     }
 
 
@@ -397,7 +425,7 @@ def run(node: Node) -> None:
     os.setpriority(os.PRIO_PROCESS, 0, node.settings.worker_niceness)
     prepare_queue(node.settings.jobs_url)
     jobs = Jobs(node)
-    app = make_celery(node, jobs)
+    app = make_celery(node, make_rounds(node, jobs))
     clock = EmbeddedService(app, thread=True, scheduler_cls=Scheduler)
     clock.start()
     try:

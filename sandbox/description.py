@@ -50,6 +50,11 @@ def describe(network: Network) -> dict[str, Any]:
             {
                 "acquirer": ACQUIRER,
                 "iso8583": {"host": HOST, "port": state.ports["gateway"]},
+                "ports": {
+                    "bcd-tpdu": state.ports["gateway"],
+                    "ascii": state.ports["gateway-ascii"],
+                    "ebcdic": state.ports["gateway-ebcdic"],
+                },
                 "http": network.gateway_url,
                 "api": network.front_url,
                 # What simulated terminals' keys are derived from.

@@ -107,6 +107,8 @@ def port_names(members: Sequence[MemberPlan]) -> tuple[str, ...]:
         "chain",
         *nodes,
         "gateway",
+        "gateway-ascii",
+        "gateway-ebcdic",
         "gateway-http",
         "gateway-api",
         "simulator",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,7 +14,10 @@ from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from gateway.terminal_keys.periods import PeriodKeys
+from gateway.terminal_keys.ring import MASTER_KEY
 from nodes.chain.signer import LocalSigner
+from nodes.crypto.hsm import SoftwareHsm
 from nodes.db.provision import dsn_for
 from sandbox.network import (
     ACQUIRER,
@@ -30,6 +34,8 @@ from sandbox.network import (
 from sandbox.postgres import HOST, EmbeddedPostgres
 from sandbox.supervisor import Order, Service
 
+#: How long the terminals' working keys last.
+KEY_PERIOD_S = 86_400
 #: What the forkserver imports for all processes; none of these starts a thread on import.
 PRELOAD = (
     "asyncio",
@@ -151,12 +157,20 @@ class Network:
         }
 
     def write_gateway_config(self) -> None:
-        """The gateway's JSON file."""
+        """The gateway's JSON file; and the file of its periods' keys, the first time."""
+        periods = self.directory.keys / "gateway" / "periods.json"
+        if not periods.exists():
+            hsm = SoftwareHsm({MASTER_KEY: self.directory.keystore("gateway").secret(MASTER_KEY)})
+            PeriodKeys.create(hsm, periods, KEY_PERIOD_S, time.time_ns() // 1_000_000)
         write_json(
             self._config("gateway"),
             {
                 "host": HOST,
                 "port": self.state.ports["gateway"],
+                "listeners": [
+                    {"port": self.state.ports[f"gateway-{name}"], "dialect": name}
+                    for name in ("ascii", "ebcdic")
+                ],
                 "http_port": self.state.ports["gateway-http"],
                 "api_port": self.state.ports["gateway-api"],
                 "api_url": self.front_url,
@@ -166,6 +180,8 @@ class Network:
                 "key_file": str(self.directory.keystore_file("gateway")),
                 "passphrase_file": str(self.directory.passphrase_file("gateway")),
                 "key_id": GATEWAY_KEY_ID,
+                "key_period_s": KEY_PERIOD_S,
+                "period_file": str(periods),
                 "terminals": [
                     {
                         "terminal_id": terminal["terminal_id"],

@@ -31,9 +31,13 @@ __all__ = ["Card", "NoAnswer", "NotAuthentic", "Reply", "Terminal"]
 
 DEFAULT_TPDU = bytes.fromhex("6000010002")
 PURCHASE, VOID, REFUND, BALANCE = "000000", "020000", "200000", "310000"
+TOP_UP = "210000"
 #: DE25: at the counter, a pre-authorized amount, an incremental authorization.
 NORMAL, PREAUTHORIZED, INCREMENTAL = "00", "06", "60"
 SIGN_ON, ECHO = "990000", "990001"
+HOTLIST, PARAMETERS, CLOSE = "990002", "990003", "920000"
+#: Elements of a message that its upload (0320) repeats.
+_UPLOADED = frozenset({2, 3, 4, 7, 11, 12, 13, 14, 22, 25, 35, 37, 41, 42, 49, 60})
 #: Local time of the simulated shops: China Standard Time.
 _LOCAL = timedelta(hours=8)
 
@@ -277,8 +281,9 @@ class Terminal:
         track: str | None = None,
         chip: tuple[str, bytes] | None = None,
         partial_ok: bool = False,
+        stan: str | None = None,
     ) -> Message:
-        """A financial message with the next trace number, without DE64.
+        """A financial message with the next trace number (or `stan`), without DE64.
 
         `condition`: DE25. `original`: DE37 of the answer to what this message follows up. `mode`:
         first two digits of DE22. `track`: DE35 as it was read. `chip`: sequence number and DE55.
@@ -289,7 +294,7 @@ class Terminal:
             3: processing_code,
             4: f"{amount:012d}",
             7: f"{moment:%m%d%H%M%S}",
-            11: self._next_stan(),
+            11: stan or self.next_stan(),
             12: f"{local:%H%M%S}",
             13: f"{local:%m%d}",
             22: f"{'02' if track2 else '01'}{'1' if pin else '2'}",
@@ -326,6 +331,33 @@ class Terminal:
         if amount is not None:
             text[4] = f"{amount:012d}"
         message = Message("0400", text)
+        self.module.protect(message, cover=self.cover)
+        return message
+
+    def download_of(self, code: str, version: int | None = None) -> Message:
+        """The 0800 that asks for a page: HOTLIST (with the version that the terminal has) or
+        PARAMETERS."""
+        message = self._management(code)
+        if version is not None:
+            message.text[63] = f"{version:010d}"
+        self.module.protect(message)
+        return message
+
+    def close_of(self, totals: str) -> Message:
+        """The 0500 of the present batch; `totals`: DE63."""
+        message = self._management(CLOSE)
+        message.mti = "0500"
+        local = datetime.now(UTC) + _LOCAL + self.day_shift
+        message.text |= {13: f"{local:%m%d}", 60: self.batch, 63: totals}
+        self.module.protect(message)
+        return message
+
+    def upload_of(self, original: bytes, amount: int) -> Message:
+        """The 0320 of a request frame; `amount`: what is left of it, minor units."""
+        sent = self.module.open(original, self.dialect)
+        text = {number: value for number, value in sent.text.items() if number in _UPLOADED}
+        binary = {57: sent.binary[57]} if 57 in sent.binary else {}
+        message = Message.of("0320", text | {4: f"{amount:012d}", 63: sent.mti}, binary)
         self.module.protect(message, cover=self.cover)
         return message
 
@@ -399,13 +431,14 @@ class Terminal:
             {
                 3: processing_code,
                 7: f"{datetime.now(UTC):%m%d%H%M%S}",
-                11: self._next_stan(),
+                11: self.next_stan(),
                 41: self.terminal_id,
                 42: self.merchant_id,
             },
         )
 
-    def _next_stan(self) -> str:
+    def next_stan(self) -> str:
+        """The next trace number, six digits."""
         self.stan = self.stan % 999_999 + 1
         return f"{self.stan:06d}"
 

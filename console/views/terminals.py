@@ -24,6 +24,7 @@ PAGE_SIZE = 25
 async def terminals(
     request: Request,
     institution: Chosen,
+    user: SignedIn,
     status: Annotated[str, Query(max_length=16)] = "",
     merchant_id: Annotated[str, Query(max_length=15)] = "",
     store: Annotated[str, Query(max_length=60)] = "",
@@ -44,6 +45,7 @@ async def terminals(
         "items": page["items"],
         "next_cursor": page["next"],
         "cursor": cursor,
+        "acts": institution.lets_act(user.username),
     }
     if is_for(request, "results"):
         address = f"{request.url.path}{presentation.query({**filters, 'cursor': cursor})}"
@@ -61,7 +63,7 @@ async def terminal(
     cursor: Annotated[str, Query(max_length=400)] = "",
 ) -> Response:
     """One terminal."""
-    return await _one(request, institution, user.username, terminal_id, cursor=cursor)
+    return await one_terminal(request, institution, user.username, terminal_id, cursor=cursor)
 
 
 @router.post("/{terminal_id}/{what}")
@@ -70,7 +72,7 @@ async def change(
     institution: Chosen,
     user: SignedIn,
     terminal_id: TerminalId,
-    what: Annotated[str, Path(pattern="^(disable|enable|keys)$")],
+    what: Annotated[str, Path(pattern="^(disable|enable|keys|retire)$")],
     reason: Typed = "",
     confirmed: Typed = "",
     key: Typed = "",
@@ -84,14 +86,14 @@ async def change(
         wrong["confirmed"] = f"Type {terminal_id} to confirm."
     typed = {"what": what, "reason": reason.strip(), "confirmed": confirmed.strip(), "key": key}
     if wrong:
-        return await _one(request, institution, user.username, terminal_id, typed, wrong)
+        return await one_terminal(request, institution, user.username, terminal_id, typed, wrong)
     path = f"/v1/terminals/{terminal_id}/{what}"
     document = {"reason": reason.strip()}
     try:
         await institution.act(user.username, path, document, key or secrets.token_hex(16))
     except NotDone as error:
         wrong = {"form": wording.not_done(error.kind, error.detail)}
-        return await _one(request, institution, user.username, terminal_id, typed, wrong)
+        return await one_terminal(request, institution, user.username, terminal_id, typed, wrong)
     return RedirectResponse(f"/i/{institution.member_id}/terminals/{terminal_id}", 303)
 
 
@@ -122,7 +124,7 @@ async def set_parameters(
         else:
             address = f"/i/{institution.member_id}/terminals/{terminal_id}"
             return RedirectResponse(address, 303)
-    return await _one(request, institution, user.username, terminal_id, typed, wrong)
+    return await one_terminal(request, institution, user.username, terminal_id, typed, wrong)
 
 
 def _parsed(sent: dict[str, str], known: Json) -> tuple[Json, dict[str, str]]:
@@ -147,7 +149,7 @@ def _parsed(sent: dict[str, str], known: Json) -> tuple[Json, dict[str, str]]:
     return parameters, wrong
 
 
-async def _one(
+async def one_terminal(
     request: Request,
     institution: Institution,
     username: str,
@@ -157,6 +159,7 @@ async def _one(
     *,
     cursor: str = "",
 ) -> Response:
+    """The page, with what was typed into one of its forms and what is wrong with that."""
     acquirers_only(institution)
     item = await institution.terminal(terminal_id)
     history = await institution.terminal_history(terminal_id, cursor or None)

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from gateway.http import openapi, page, requests, signatures
+from gateway.http import openapi, page, pins, requests, signatures
 from gateway.http.bodies import (
     FollowUpBody,
     OrderAnswer,
@@ -26,6 +26,7 @@ from gateway.http.bodies import (
     OrderPaymentBody,
     PaymentAnswer,
     PaymentBody,
+    PinKeyBody,
     ReversalBody,
 )
 from gateway.http.front_link import FrontLink
@@ -78,13 +79,14 @@ class FrontApi:
         self._accepting = accepting
         self._clock = clock
         self._public_url = public_url.rstrip("/")
-        self._seen = NonceMemory(time.monotonic)
+        self._seen = NonceMemory(time.monotonic, per_key=signatures.JTIS_OF_A_KEY)
         self._under_way: Counter[str] = Counter()
         self._all = 0
 
     def application(self) -> web.Application:
         """The routes."""
         app = web.Application(client_max_size=MAX_BODY, middlewares=[self._guarded])
+        app.router.add_post("/v1/pin-keys", self._pin_key)
         app.router.add_post("/v1/payments", self._payment)
         for path, kind in (
             ("/v1/refunds", Kind.REFUND),
@@ -156,6 +158,8 @@ class FrontApi:
             now_s=self._clock.now_ms() / 1_000,
             seen=self._seen,
         )
+        if not await self._link.is_new(signed.claims.kid, signed.claims.jti):
+            raise signatures.replayed()
         return key, body, idempotency_key
 
     async def _posted(self, request: web.Request, of: type[B]) -> tuple[FrontKey, B, str]:
@@ -199,6 +203,11 @@ class FrontApi:
 
     # --- payments ----------------------------------------------------------------------------
 
+    async def _pin_key(self, request: web.Request) -> web.Response:
+        caller, body, _ = await self._posted(request, PinKeyBody)
+        now_s = self._clock.now_ms() // 1_000
+        return _json(pins.grant(body, caller, self._accepting.hsm, now_s), 201)
+
     async def _payment(self, request: web.Request) -> web.Response:
         caller, body, idempotency_key = await self._posted(request, PaymentBody)
         made = requests.payment(
@@ -226,7 +235,8 @@ class FrontApi:
     async def _new_order(self, request: web.Request) -> web.Response:
         caller, body, idempotency_key = await self._posted(request, OrderBody)
         wanted = {
-            "terminal_id": caller.terminal_id,
+            "terminal_id": requests.terminal_of(body.terminal_id, caller),
+            "merchant_id": caller.merchant_id,
             "amount": body.amount,
             "currency": body.currency,
             "reference": body.reference,
@@ -241,7 +251,8 @@ class FrontApi:
     async def _order(self, request: web.Request) -> web.Response:
         caller, _, _ = await self._signed(request)
         order = await self._found(request)
-        if order.terminal_id != caller.terminal_id:
+        own = order.terminal_id if caller.terminal_id is not None else order.merchant_id
+        if own != (caller.terminal_id or caller.merchant_id):
             raise ApiProblem(404, "order-unknown", "There is no such order.")
         return _json(self._shown(order))
 

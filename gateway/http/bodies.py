@@ -18,11 +18,51 @@ LocalTime = Annotated[
     ),
 ]
 Digits = Annotated[str, Meta(pattern=r"^[0-9]{13,19}$")]
+Terminal = Annotated[
+    str,
+    Meta(
+        pattern=r"^[ -~]{8}$",
+        description="One of the merchant's terminals, for a key that is the merchant's.",
+    ),
+]
 Rrn = Annotated[str, Meta(pattern=r"^[0-9A-Za-z]{12}$")]
 
 
+Session = Annotated[str, Meta(pattern=r"^[0-9a-f]{48}$")]
+
+
+class PinKeyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A fresh SM2 public key of the PIN pad, x and y in hex, for this one answer."""
+
+    public_key: Annotated[str, Meta(pattern=r"^[0-9a-f]{128}$")]
+
+
+class PinKeyAnswer(msgspec.Struct, frozen=True):
+    """`key`: 16 bytes of SM4, encrypted to the ephemeral key (C1, C3, C2); `check_value` in hex;
+    `signature`: of the gateway's SM2 key over what `granted` says. Bytes are base64."""
+
+    session: str
+    expires_at: str
+    key: bytes
+    check_value: str
+    signature: bytes
+
+    def __repr__(self) -> str:
+        return f"PinKeyAnswer({self.session})"
+
+
+class PinBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A PIN: 16 bytes under the session's key (base64), the SM block of docs/iso8583.md."""
+
+    session: Session
+    block: Annotated[bytes, Meta(min_length=16, max_length=16)]
+
+    def __repr__(self) -> str:
+        return "PinBody()"
+
+
 class CardBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How a card was read. PINs don't come this way: they need a PIN pad on the POS link."""
+    """How a card was read; with its PIN, if there is a PIN pad (POST /v1/pin-keys)."""
 
     entry: Literal["ecommerce", "manual", "stripe", "fallback", "chip", "contactless"]
     pan: Digits | None = None
@@ -31,6 +71,7 @@ class CardBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     track2: Annotated[str, Meta(pattern=r"^[0-9]{13,19}D[0-9]{7,16}$", max_length=37)] | None = None
     icc: Annotated[bytes, Meta(max_length=255)] | None = None
     sequence: Annotated[str, Meta(pattern=r"^[0-9]{2,3}$")] | None = None
+    pin: PinBody | None = None
 
     def __repr__(self) -> str:
         return f"CardBody({self.entry})"
@@ -46,6 +87,7 @@ class PaymentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     code: Annotated[str, Meta(min_length=8, max_length=512)] | None = None
     capture: bool = True  # false: an authorization, whose amount is held
     partial: bool = False
+    terminal_id: Terminal | None = None
 
     def __repr__(self) -> str:
         return "PaymentBody()"
@@ -60,6 +102,7 @@ class FollowUpBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     local_time: LocalTime
     pan: Digits
     final: bool = True
+    terminal_id: Terminal | None = None
 
     def __repr__(self) -> str:
         return "FollowUpBody()"
@@ -73,6 +116,7 @@ class ReversalBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     currency: Currency
     local_time: LocalTime
     pan: Digits
+    terminal_id: Terminal | None = None
 
     def __repr__(self) -> str:
         return "ReversalBody()"
@@ -86,6 +130,7 @@ class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     local_time: LocalTime
     reference: Annotated[str, Meta(max_length=64, pattern=r"^[ -~]*$")] = ""
     lifetime_s: Annotated[int, Meta(ge=30, le=86_400)] = 900
+    terminal_id: Terminal | None = None
 
 
 class OrderPaymentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

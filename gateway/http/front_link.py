@@ -59,6 +59,11 @@ class FrontLink:
         self._keys[key_id] = (now, found)
         return found
 
+    async def is_new(self, key_id: str, jti: str) -> bool:
+        """Whether no front of this acquirer has taken this jti of a key; this one has now."""
+        found = await self._ask("/v1/front/jtis", {"key_id": key_id, "jti": jti}, dict[str, bool])
+        return found["new"]
+
     async def make_order(self, wanted: dict[str, Any]) -> Order:
         """A new order, or the one of this idempotency key."""
         return await self._ask("/v1/front/orders", wanted, Order)

@@ -14,12 +14,19 @@ from gateway.http.bodies import (
     OrderPaymentBody,
     PaymentAnswer,
     PaymentBody,
+    PinKeyAnswer,
+    PinKeyBody,
     ReversalBody,
 )
 from gateway.http.problems import MEDIA_TYPE
 
 _REF = "#/components/schemas/{name}"
 _PAN, _TIME = "6223001000001236", "2026-11-23T10:15:00"
+#: A point of the SM2 curve: five times its base point.
+_POINT = (
+    "c749061668652e26040e008fdd5eb77a344a417b7fce19dba575da57cc372a9e"
+    "f2df5db2d144e9454504c622b51cf38f5006206eb579ff7da6976eff5fbe6480"
+)
 _PROBLEMS = {
     "400": "Not a well-formed request, or a header is missing.",
     "401": "The signature is missing, wrong, too old or was used before.",
@@ -53,6 +60,14 @@ _POSTS: dict[str, tuple[str, type, type, str, dict[str, Any], bool]] = {
             "local_time": _TIME,
             "card": {"entry": "ecommerce", "pan": _PAN, "expiry": "3012", "cvv2": "123"},
         },
+        True,
+    ),
+    "/v1/pin-keys": (
+        "A key for a PIN pad, encrypted to a fresh SM2 key of the pad.",
+        PinKeyBody,
+        PinKeyAnswer,
+        "201",
+        {"public_key": _POINT},
         True,
     ),
     "/v1/refunds": ("Give back.", FollowUpBody, PaymentAnswer, "200", _FOLLOW_UP, True),
@@ -95,6 +110,11 @@ _POSTS: dict[str, tuple[str, type, type, str, dict[str, Any], bool]] = {
         {"code": "hQVDUFYwMWEYTwbwQ1NHTgFXDmIjABCYdlQyEE0wEiAf"},
         False,
     ),
+}
+_ANSWERS: dict[type, str] = {
+    PaymentAnswer: "The decision, approved or not.",
+    OrderAnswer: "The order.",
+    PinKeyAnswer: "The key.",
 }
 _PROBLEM = {
     "type": "object",
@@ -187,7 +207,7 @@ def _operation(
                 }
             },
         },
-        "responses": {status: _content("The decision.", answer), **_refusals()},
+        "responses": {status: _content(_ANSWERS[answer], answer), **_refusals()},
     }
 
 

@@ -11,6 +11,7 @@ import hashlib
 
 import msgspec
 
+from gateway.http import pins
 from gateway.http.bodies import (
     CardBody,
     FollowUpBody,
@@ -29,7 +30,7 @@ from nodes.crypto.hsm import Hsm
 from nodes.crypto.pan import is_valid_pan
 from nodes.emv.qr import ConsumerCode, QrMalformed, decode_consumer
 
-#: DE22 of each way to read a card; no PIN comes by HTTP.
+#: DE22 of each way to read a card, its last digit without a PIN.
 _ENTRY_MODES = {
     "ecommerce": "812",
     "manual": "012",
@@ -38,6 +39,8 @@ _ENTRY_MODES = {
     "chip": "052",
     "contactless": "072",
 }
+#: Ways with a PIN pad beside the reader; the last digit of DE22 with a PIN.
+_WITH_PIN_PAD, _PIN_GIVEN = ("stripe", "fallback", "chip", "contactless"), "1"
 _SCANNED, _ORDER_PAID = "032", "042"
 _TRACK_FIXED = 7
 
@@ -58,7 +61,7 @@ def payment(
     if (body.card is None) is (body.code is None):
         raise ApiProblem(422, "card-or-code", "Give either card or code.", at="$")
     kind = Kind.PURCHASE if body.capture else Kind.AUTHORIZATION
-    fields = _common(body.amount, body.currency, body.local_time, caller, front, now_ms) | {
+    fields = _common(body, caller, front, now_ms) | {
         "kind": kind,
         "stan": trace_number(idempotency_key),
         "partial_ok": body.partial,
@@ -66,7 +69,7 @@ def payment(
     if body.code is not None:
         return _finished(fields | _of_code(body.code, _SCANNED), front)
     assert body.card is not None
-    return _finished(fields | _of_card(body.card), front)
+    return _finished(fields | _of_card(body.card, caller, front, now_ms), front)
 
 
 def order_payment(
@@ -97,7 +100,7 @@ def follow_up(
     now_ms: int,
 ) -> TerminalRequest:
     """A refund, capture or void."""
-    fields = _common(body.amount, body.currency, body.local_time, caller, front, now_ms) | {
+    fields = _common(body, caller, front, now_ms) | {
         "kind": kind,
         "stan": trace_number(idempotency_key),
         "rrn": body.rrn,
@@ -113,7 +116,7 @@ def reversal(
     body: ReversalBody, caller: FrontKey, front: Accepting, now_ms: int
 ) -> TerminalRequest:
     """The reversal has the trace number of what it reverses."""
-    fields = _common(body.amount, body.currency, body.local_time, caller, front, now_ms) | {
+    fields = _common(body, caller, front, now_ms) | {
         "kind": Kind.REVERSAL,
         "stan": trace_number(body.idempotency_key),
         "pan": _checked(body.pan, "$.pan"),
@@ -154,20 +157,35 @@ def answer(request: TerminalRequest, told: TerminalAnswer) -> PaymentAnswer:
 # --- parts ---------------------------------------------------------------------------------------
 
 
+def terminal_of(named: str | None, caller: FrontKey) -> str:
+    """The terminal that a request is of: the key's own, or the one that it names."""
+    if caller.terminal_id is None and named is None:
+        raise ApiProblem(
+            422,
+            "terminal-missing",
+            "This key is a merchant's: name a terminal.",
+            at="$.terminal_id",
+        )
+    if caller.terminal_id is not None and named not in (None, caller.terminal_id):
+        raise ApiProblem(
+            422, "terminal-of-another", "This key is another terminal's.", at="$.terminal_id"
+        )
+    return caller.terminal_id or named or ""
+
+
 def _common(
-    amount: int,
-    currency: str,
-    local_time: str,
+    body: PaymentBody | FollowUpBody | ReversalBody,
     caller: FrontKey,
     front: Accepting,
     now_ms: int,
 ) -> dict[str, object]:
+    amount, currency, local_time = body.amount, body.currency, body.local_time
     if currency not in money.CURRENCIES or currency not in front.currencies:
         raise ApiProblem(422, "currency-not-permitted", "Not a currency here.", at="$.currency")
     if amount > front.max_amount:
         raise ApiProblem(422, "amount-too-large", "Over this front's maximum.", at="$.amount")
     return {
-        "terminal_id": caller.terminal_id,
+        "terminal_id": terminal_of(body.terminal_id, caller),
         "merchant_id": caller.merchant_id,
         "business_date": local_time[:10],
         "local_time": local_time,
@@ -178,7 +196,7 @@ def _common(
     }
 
 
-def _of_card(card: CardBody) -> dict[str, object]:
+def _of_card(card: CardBody, caller: FrontKey, front: Accepting, now_ms: int) -> dict[str, object]:
     pan, expiry, service_code = card.pan, card.expiry, None
     if card.track2 is not None:
         track_pan, _, rest = card.track2.partition("D")
@@ -193,11 +211,18 @@ def _of_card(card: CardBody) -> dict[str, object]:
         raise ApiProblem(422, "card-incomplete", "A stripe has a track.", at="$.card.track2")
     if card.icc is not None and card.entry not in ("chip", "contactless"):
         raise ApiProblem(422, "card-contradicts-itself", "No chip was read.", at="$.card.icc")
+    pan, mode, pin_block = _checked(pan, "$.card.pan"), _ENTRY_MODES[card.entry], None
+    if card.pin is not None:
+        if card.entry not in _WITH_PIN_PAD:
+            raise ApiProblem(422, "card-contradicts-itself", "No PIN pad.", at="$.card.pin")
+        pin_block = pins.translated(card.pin, caller, pan, front.hsm, now_ms // 1_000)
+        mode = mode[:2] + _PIN_GIVEN
     return {
-        "pan": _checked(pan, "$.card.pan"),
+        "pan": pan,
         "expiry": expiry,
         "service_code": service_code,
-        "entry_mode": _ENTRY_MODES[card.entry],
+        "pin_block": pin_block,
+        "entry_mode": mode,
         "channel": "ecommerce" if card.entry == "ecommerce" else "pos",
         "icc": card.icc,
         "card_sequence": card.sequence if card.icc is not None else None,
@@ -229,11 +254,14 @@ def _finished(fields: dict[str, object], front: Accepting) -> TerminalRequest:
     """With the fingerprint of its content; card data enters as a keyed tag, as on the POS link."""
     secret = ("pan", "expiry", "service_code", "track2", "cvv2")
     card = "\x1f".join(str(fields.get(name) or "") for name in secret)
-    tag = front.hsm.mac(FINGERPRINT_KEY, card.encode("ascii"))
+    # The PIN block is the translated one: a retry under another session's key is the same.
+    pin_block = fields.get("pin_block")
+    sealed = pin_block if isinstance(pin_block, bytes) else b""
+    tag = front.hsm.mac(FINGERPRINT_KEY, card.encode("ascii") + sealed)
     plain = [
         str(fields.get(name) or "")
         for name in sorted(fields)
-        if name not in (*secret, "deadline_ms", "icc")
+        if name not in (*secret, "pin_block", "deadline_ms", "icc")
     ]
     icc = fields.get("icc")
     content = "\x1f".join(["http", *plain]).encode() + tag

@@ -13,6 +13,7 @@ import socket
 import structlog
 from aiohttp import web
 
+from gateway.hsm import open_hsm
 from gateway.http.api import FrontApi
 from gateway.http.front_link import FrontLink
 from gateway.http.requests import Accepting
@@ -21,9 +22,8 @@ from gateway.node_link import HttpNodeLink
 from gateway.pos.dispatch import Dispatcher
 from gateway.pos.translate import FINGERPRINT_KEY, FINGERPRINT_LABEL
 from gateway.settings import GatewaySettings
-from gateway.terminal_keys.ring import MASTER_KEY
+from gateway.terminal_keys.ring import MASTER_KEY, SIGNING_KEY, SIGNING_LABEL
 from nodes.clock import Clock, SystemClock
-from nodes.crypto.hsm import SoftwareHsm
 from nodes.crypto.keystore import Keystore
 
 log = structlog.get_logger("gateway.http")
@@ -112,8 +112,9 @@ class HttpFront:
 
     def _accepting(self) -> Accepting:
         settings = self._settings
-        hsm = SoftwareHsm({MASTER_KEY: self._keystore.secret(MASTER_KEY)})
+        hsm = open_hsm(settings, self._keystore, {})
         hsm.derive(MASTER_KEY, FINGERPRINT_LABEL, FINGERPRINT_KEY)
+        hsm.derive_sm2(MASTER_KEY, SIGNING_LABEL, SIGNING_KEY)
         return Accepting(
             hsm, frozenset(settings.currencies), settings.max_amount, settings.deadline_ms
         )

@@ -27,6 +27,8 @@ from nodes.crypto.sm2 import provider
 HEADER = "JWS-Signature"
 #: Seconds by which iat may lie in the past or in the future.
 WINDOW_S = 60
+#: So many jtis of one key a front remembers, over two to three windows; then it takes no more.
+JTIS_OF_A_KEY = 100_000
 _MAX_LENGTH = 2_048
 _SIGNATURE_BYTES = 64
 
@@ -96,7 +98,7 @@ def check(
         raise refused("signature-wrong", "The signature doesn't fit the request and the key.")
     # Last, so that nobody uses up another's jti.
     if not seen.is_new(claims.kid, claims.jti):
-        raise refused("signature-replayed", "This jti was used before.")
+        raise replayed()
 
 
 def sign(claims: Claims, body: bytes, signer: Callable[[bytes], bytes]) -> str:
@@ -105,6 +107,11 @@ def sign(claims: Claims, body: bytes, signer: Callable[[bytes], bytes]) -> str:
     content = protected + b"." + base64.urlsafe_b64encode(body).rstrip(b"=")
     signature = base64.urlsafe_b64encode(signer(content)).rstrip(b"=")
     return f"{protected.decode()}..{signature.decode()}"
+
+
+def replayed() -> ApiProblem:
+    """401: this very signature was taken before, here or by another front."""
+    return refused("signature-replayed", "This jti was used before.")
 
 
 def refused(kind: str, detail: str) -> ApiProblem:

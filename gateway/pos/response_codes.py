@@ -94,6 +94,8 @@ class Refusal(Enum):
     CARD_NUMBER = "card_number"
     PIN_BLOCK = "pin_block"
     OVERLOADED = "overloaded"
+    #: The gateway's clock stands before a period whose key is erased: it can't tell which key.
+    KEYS_UNAVAILABLE = "keys_unavailable"
     NODE_UNAVAILABLE = "node_unavailable"
 
 
@@ -111,5 +113,6 @@ CODE_OF_REFUSAL: Mapping[Refusal, str] = {
     Refusal.CARD_NUMBER: "14",
     Refusal.PIN_BLOCK: "55",
     Refusal.OVERLOADED: "96",
+    Refusal.KEYS_UNAVAILABLE: "96",
     Refusal.NODE_UNAVAILABLE: "96",
 }

@@ -27,7 +27,7 @@ from gateway.terminal_keys.ring import STATIC_EPOCH, KeyRing, WorkingKeys
 from gateway.terminal_keys.sign_on import SignOnFlaw
 from nodes.authorization.model import TerminalAnswer, TerminalRequest
 from nodes.authorization.services import ServiceAnswer, ServiceRequest
-from nodes.crypto.hsm import Hsm
+from nodes.crypto.hsm import Hsm, KeyUnavailable
 
 _NO_MAC = bytes(MAC_LENGTH)
 
@@ -196,7 +196,10 @@ class Session:
         if route is translate.ECHO:
             return self._reply(address, APPROVED, None)
         stan, material = message.text[11], message.binary[62]
-        grant = sign_on.grant(self._ring, self._hsm, terminal, stan, material, now_ms)
+        try:
+            grant = sign_on.grant(self._ring, self._hsm, terminal, stan, material, now_ms)
+        except KeyUnavailable:
+            raise Refused(Refusal.KEYS_UNAVAILABLE) from None
         if grant is SignOnFlaw.SIGNATURE:
             raise Refused(Refusal.MAC, 62)
         if isinstance(grant, SignOnFlaw):

@@ -13,7 +13,15 @@ from gateway.receipts.model import (
     check,
     cvm_of,
 )
-from gateway.receipts.wording import COPIES, CVMS, ENTRIES, GIVEN_BACK, kind_name, label
+from gateway.receipts.wording import (
+    COPIES,
+    CVMS,
+    ENTRIES,
+    GIVEN_BACK,
+    kind_name,
+    label,
+    reason_name,
+)
 from nodes.authorization.entry_modes import entry_mode_of
 from nodes.money import Money
 
@@ -115,7 +123,8 @@ def _amounts(content: ReceiptContent, wanted: Wanted) -> list[Part]:
         parts.append(Pair(label("requested", language), asked))
     parts.append(Pair(label("amount", language), money, bold=True, large=True))
     if not content.approved:
-        parts.append(Text(f"{label('declined', language)}: {content.outcome}", bold=True))
+        why = reason_name(content.outcome, language)
+        parts.append(Text(f"{label('declined', language)}: {why}", bold=True))
     else:
         parts.append(Text(label("partial" if partial else "approved", language), bold=True))
     if content.offline:

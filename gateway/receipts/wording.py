@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from gateway.receipts.model import Copy, Cvm, Language
 from nodes.authorization.entry_modes import EntryMode
+from nodes.authorization.model import Outcome
 
 EN, ZH = Language.ENGLISH, Language.CHINESE
 
@@ -38,6 +39,7 @@ KINDS: Mapping[str, Mapping[Language, str]] = {
     "refund": {EN: "REFUND", ZH: "退货"},
     "reversal": {EN: "REVERSAL", ZH: "冲正"},
     "advice": {EN: "OFFLINE SALE", ZH: "脱机消费"},
+    "top_up": {EN: "TOP-UP", ZH: "充值"},
     "load": {EN: "TOP-UP", ZH: "充值"},
     "balance_inquiry": {EN: "BALANCE INQUIRY", ZH: "余额查询"},
 }
@@ -88,3 +90,66 @@ def label(name: str, language: Language) -> str:
 def kind_name(kind: str, language: Language) -> str:
     """What the transaction is called; its own name where there is no word for it."""
     return KINDS.get(kind, {language: kind.upper()})[language]
+
+
+_ASK_ISSUER = {EN: "ask the card's issuer", ZH: "请联系发卡机构"}
+_TRY_AGAIN = {EN: "try again later", ZH: "请稍后再试"}
+_CARD_NUMBER = {EN: "card number not valid", ZH: "卡号无效"}
+_CARD_READ = {EN: "the card could not be read", ZH: "读卡失败"}
+_MERCHANT = {EN: "not permitted here", ZH: "此商户或终端不允许"}
+_NOT_PERMITTED = {EN: "not permitted with this card", ZH: "此卡不允许该交易"}
+_ORIGINAL = {EN: "the original doesn't fit", ZH: "原交易不符"}
+_LIMIT = {EN: "over a limit", ZH: "超出限额或次数"}
+_AMOUNT = {EN: "amount or currency not valid", ZH: "金额或币种无效"}
+#: Why a payment was declined, for whoever holds the paper. That a card was reported lost or stolen,
+#: or is taken for a copy, no paper says.
+REASONS: Mapping[Outcome, Mapping[Language, str]] = {
+    **dict.fromkeys(
+        (Outcome.OVERLOADED, Outcome.SYSTEM_ERROR, Outcome.DEADLINE_PASSED), _TRY_AGAIN
+    ),
+    **dict.fromkeys(
+        (
+            *(Outcome.CARD_LOST, Outcome.CARD_STOLEN, Outcome.CARD_BLOCKED),
+            *(Outcome.ACCOUNT_FROZEN, Outcome.OFFLINE_CLONE, Outcome.OFFLINE_RECORD_INVALID),
+            *(Outcome.CRYPTOGRAM_WRONG, Outcome.CHECK_VALUE_WRONG, Outcome.RULE_DECLINED),
+        ),
+        _ASK_ISSUER,
+    ),
+    **dict.fromkeys(
+        (Outcome.CARD_NUMBER_INVALID, Outcome.CARD_UNKNOWN, Outcome.ISSUER_UNKNOWN), _CARD_NUMBER
+    ),
+    **dict.fromkeys((Outcome.MALFORMED, Outcome.KEY_REUSED, Outcome.CHIP_DATA_INVALID), _CARD_READ),
+    **dict.fromkeys((Outcome.TERMINAL_NOT_PERMITTED, Outcome.MERCHANT_NOT_PERMITTED), _MERCHANT),
+    **dict.fromkeys(
+        (
+            *(Outcome.TRANSACTION_NOT_SUPPORTED, Outcome.CARD_NOT_PERMITTED),
+            *(Outcome.ENTRY_NOT_PERMITTED, Outcome.FALLBACK_NOT_PERMITTED),
+        ),
+        _NOT_PERMITTED,
+    ),
+    **dict.fromkeys(
+        (
+            *(Outcome.ORIGINAL_NOT_FOUND, Outcome.ORIGINAL_MISMATCH, Outcome.ALREADY_REVERSED),
+            *(Outcome.HOLD_ENDED, Outcome.OVER_ORIGINAL_AMOUNT, Outcome.REVERSED_BEFORE_ARRIVAL),
+        ),
+        _ORIGINAL,
+    ),
+    **dict.fromkeys((Outcome.AMOUNT_LIMIT, Outcome.COUNT_LIMIT, Outcome.USES_EXHAUSTED), _LIMIT),
+    **dict.fromkeys((Outcome.AMOUNT_INVALID, Outcome.CURRENCY_NOT_PERMITTED), _AMOUNT),
+    Outcome.CARD_EXPIRED: {EN: "the card has expired", ZH: "卡已过期"},
+    Outcome.CODE_NOT_VALID: {EN: "the code is used or expired", ZH: "付款码已使用或过期"},
+    Outcome.PIN_TRIES_EXCEEDED: {EN: "too many wrong PINs", ZH: "密码错误次数超限"},
+    Outcome.PIN_REQUIRED: {EN: "PIN needed", ZH: "需要输入密码"},
+    Outcome.PIN_WRONG: {EN: "wrong PIN", ZH: "密码错误"},
+    Outcome.CVM_REQUIRED: {EN: "PIN or signature needed", ZH: "需要密码或签名"},
+    Outcome.INSUFFICIENT_FUNDS: {EN: "not enough funds", ZH: "余额不足"},
+    Outcome.ISSUER_UNAVAILABLE: {EN: "issuer not reached", ZH: "发卡机构无应答"},
+}
+
+
+def reason_name(outcome: str, language: Language) -> str:
+    """Why it was declined; an answer that is no outcome of the books' stands as it is."""
+    try:
+        return REASONS[Outcome(outcome)][language]
+    except (ValueError, KeyError):
+        return outcome

@@ -7,6 +7,9 @@ from enum import StrEnum
 
 from gateway.iso8583.spec import Suite
 
+#: The time of a certificate of which none is known: the gateway's settings name key and serial.
+ALWAYS = (0, 1 << 62)
+
 
 class KeyManagement(StrEnum):
     """How a terminal gets its working keys (docs/keys.md)."""
@@ -27,8 +30,8 @@ class TerminalRecord:
     are accepted for financial messages (sandbox and tests).
     `generation`: which terminal master key it holds; a new one makes the old one useless.
     `certificate`, `sm2_public_key`: serial number (1 to 20 bytes) and SM2 key (x and y, 64 bytes)
-    of the certificate that signs its sign-on; with KeyManagement.SM2 only. ValueError for a record
-    that fits no suite.
+    of the certificate that signs its sign-on; with KeyManagement.SM2 only. `valid_ms`: from when
+    until when that holds (ms since 1970). ValueError for a record that fits no suite.
     """
 
     terminal_id: str  # DE41
@@ -39,6 +42,7 @@ class TerminalRecord:
     generation: int = 1
     certificate: bytes = b""
     sm2_public_key: bytes = b""
+    valid_ms: tuple[int, int] = ALWAYS
 
     def __post_init__(self) -> None:
         if self.management is KeyManagement.SM2:

@@ -2,8 +2,9 @@
 
 Epoch 0 are the static keys of a terminal, from its master key (TMK): they carry the sign-on itself,
 and financial messages where the terminal's record permits it. Every other epoch is a part of a
-period of time: its keys follow from the gateway's own master key, the terminal and the numbers of
-period and part, so a restarted gateway, or the one next to it, knows them without any state. A
+period of time: its keys follow from the period's key (gateway.terminal_keys.periods), the terminal
+and the numbers of period and part, so a restarted gateway, or the one next to it, knows them
+without having been told. A
 terminal gets them by sign-on (gateway.terminal_keys.sign_on). A period's first part lasts until
 the period ends, or until its keys were used for as many messages as they may be: then the next
 sign-on gives those of the next part. A DUKPT terminal needs no sign-on: every message names its
@@ -19,6 +20,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from gateway.iso8583.spec import Suite
 from gateway.terminal_keys.model import KeyManagement, TerminalRecord
@@ -111,17 +113,34 @@ class _Held:
     last_sign_on_ms: int | None = None
 
 
+class Periods(Protocol):
+    """Where the keys of periods come from (gateway.terminal_keys.periods.PeriodKeys)."""
+
+    def key(self, period: int) -> str: ...
+
+    def advance(self, now_ms: int) -> int: ...
+
+
 class KeyRing:
-    """Working keys by terminal and epoch. Holds names; the keys stay in the HSM."""
+    """Working keys by terminal and epoch. Holds names; the keys stay in the HSM.
+
+    `periods`: None, and working keys follow from the master key itself: no forward secrecy then.
+    """
 
     def __init__(
-        self, hsm: Hsm, terminals: Iterable[TerminalRecord], period_s: int, uses: int = USES
+        self,
+        hsm: Hsm,
+        terminals: Iterable[TerminalRecord],
+        period_s: int,
+        uses: int = USES,
+        periods: Periods | None = None,
     ) -> None:
         if period_s < 1 or uses < 1:
             raise ValueError("a key period lasts at least a second and one message")
         self._hsm = hsm
         self._period_s = period_s
         self._uses = uses
+        self._periods = periods
         self._held: dict[str, _Held] = {}
         self._records: dict[str, TerminalRecord] = {}
         self._transactions: OrderedDict[tuple[str, bytes], WorkingKeys] = OrderedDict()
@@ -177,6 +196,19 @@ class KeyRing:
             self._hsm.forget(name)
         self._left, self._leaving = self._leaving, set()
 
+    def advance(self, now_ms: int) -> None:
+        """Forget the working keys of periods that are over, and what they follow from.
+
+        To be called again and again: a key is erased by this, or not at all. See
+        PeriodKeys.advance for what it raises.
+        """
+        if self._periods is None:
+            return
+        oldest = self._periods.advance(now_ms)
+        for held in self._held.values():
+            for number in [number for number in held.epochs if number // PARTS < oldest]:
+                self._forget(held.epochs.pop(number))
+
     def terminal(self, terminal_id: str) -> TerminalRecord | None:
         """The record of a terminal, or None if it isn't one of this gateway's."""
         return self._records.get(terminal_id)
@@ -210,9 +242,10 @@ class KeyRing:
             part, apart = divmod((epoch - 1 - period) % _LAST_EPOCH, _PART)
             if apart or part >= PARTS or into >= GRACE_S:
                 return None
-        keys = held.epochs.get(period * PARTS + part)
-        if keys is None:
-            keys = self._make(held, period, part)
+        try:
+            keys = self._keys_of(held, period, part)
+        except KeyUnavailable:
+            return None  # the clock was set back: that period's key is erased
         return keys if keys.used < self._uses else None
 
     def transaction_keys(self, terminal: TerminalRecord, serial: bytes) -> WorkingKeys | None:
@@ -261,6 +294,7 @@ class KeyRing:
     ) -> tuple[int, int, WorkingKeys]:
         """What a sign-on gives: epoch, seconds until the next period, and the epoch's keys.
 
+        KeyUnavailable if the clock was set back before a period whose key is erased.
         `claim`: the epoch that the terminal has keys of, and how often it used them.
         """
         held = self._held[terminal.terminal_id]
@@ -293,7 +327,8 @@ class KeyRing:
             context += bytes((part,))
         labels = [f"countersign/{use}/1".encode("ascii") + context for use in _USES]
         name = f"{terminal_id}:p{period}.{part}"
-        keys = self._derive(MASTER_KEY, name, labels, held.record.suite)
+        parent = MASTER_KEY if self._periods is None else self._periods.key(period)
+        keys = self._derive(parent, name, labels, held.record.suite)
         keys.period, keys.part = period, part
         held.epochs[period * PARTS + part] = keys
         return keys

@@ -27,7 +27,7 @@ class SignOnFlaw(Enum):
     """Why there are no keys."""
 
     FORMAT = "format"
-    #: Not the certificate of this terminal, or not its signature.
+    #: Not the certificate of this terminal, not its signature, or the certificate's time is over.
     SIGNATURE = "signature"
 
 
@@ -56,7 +56,7 @@ def grant(
     if isinstance(claim, SignOnFlaw):
         return claim
     if terminal.management is KeyManagement.SM2:
-        flaw = _certified(terminal, stan, request, values)
+        flaw = _certified(terminal, stan, request, values, now_ms)
         if flaw is not None:
             return flaw
     epoch, left, keys = ring.present(terminal, now_ms, claim)
@@ -80,14 +80,15 @@ def _claim(value: bytes | None) -> tuple[int, int] | SignOnFlaw | None:
 
 
 def _certified(
-    terminal: TerminalRecord, stan: str, request: bytes, values: dict[int, bytes]
+    terminal: TerminalRecord, stan: str, request: bytes, values: dict[int, bytes], now_ms: int
 ) -> SignOnFlaw | None:
     """What is wrong with a sign-on by certificate; None: the terminal's, and a usable key."""
     ephemeral = values.get(tlv.EPHEMERAL, b"")
     signature = values.get(tlv.TERMINAL_SIGNATURE, b"")
     if len(signature) != sm2.SIGNATURE_LENGTH or [*values][-1] != tlv.TERMINAL_SIGNATURE:
         return SignOnFlaw.FORMAT
-    if values.get(tlv.CERTIFICATE) != terminal.certificate:
+    first_ms, last_ms = terminal.valid_ms
+    if values.get(tlv.CERTIFICATE) != terminal.certificate or not first_ms <= now_ms <= last_ms:
         return SignOnFlaw.SIGNATURE
     signed = request[: -(3 + sm2.SIGNATURE_LENGTH)]
     text = signed_request(terminal.terminal_id, stan, signed)

@@ -126,20 +126,18 @@ def _ledger_rows(
 ) -> list[LedgerRow]:
     cursor = connection.cursor(binary=True)
     records = cursor.execute(_ROWS + condition, parameters).fetchall()
-    found = [
-        LedgerRow(dict(zip(ROW_COLUMNS, (*record[:-1], int(record[-1])), strict=True)))
-        for record in records
-    ]
-    numbers = [record[0] for record in records]
-    transfers: dict[int, list[Mapping[str, Value]]] = {}
-    for number, *record in cursor.execute(_TRANSFERS, (numbers,)).fetchall():
-        transfers.setdefault(number, []).append(dict(zip(TRANSFER_COLUMNS, record, strict=True)))
-    return [
-        LedgerRow(row.values, tuple(transfers[row.transaction_id]))
-        if row.transaction_id in transfers
-        else row
-        for row in found
-    ]
+    transfers: dict[int, tuple[Mapping[str, Value], ...]] = {}
+    numbers = ([record[0] for record in records],)
+    for number, *record in cursor.execute(_TRANSFERS, numbers).fetchall():
+        # Most transactions have one: to append is the exception.
+        one = dict(zip(TRANSFER_COLUMNS, record, strict=True))
+        transfers[number] = (*transfers[number], one) if number in transfers else (one,)
+    found = []
+    for record in records:
+        values = dict(zip(ROW_COLUMNS, record, strict=True))
+        values["xact"] = int(values["xact"])
+        found.append(LedgerRow(values, transfers.get(record[0], ())))
+    return found
 
 
 def transfers_of(connection: AnyConnection, transaction_id: int) -> tuple[Mapping[str, Value], ...]:
@@ -312,6 +310,21 @@ def last_anchored_seq(connection: AnyConnection) -> int:
         .fetchone()
     )
     return int(row[0]) if row and row[0] is not None else 0
+
+
+def is_all_anchored(connection: AnyConnection) -> bool:
+    """Whether the newest batch is anchored, or there is none: then all are, for they follow each
+    other on the chain."""
+    row = (
+        driver(connection)
+        .execute(
+            "SELECT coalesce((SELECT max(seq) FROM batches) ="
+            " (SELECT max(seq) FROM anchor_submissions WHERE state = 'ANCHORED'),"
+            " NOT EXISTS (SELECT FROM batches))"
+        )
+        .fetchone()
+    )
+    return bool(row and row[0])
 
 
 def outbox_nonces(connection: AnyConnection) -> list[int]:

@@ -8,6 +8,7 @@ said twice here, the first is the quick way.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
@@ -240,13 +241,14 @@ def row_evidence(member_id: str, row: LedgerRow) -> RowEvidence:
     """
     number, values = row.transaction_id, row.values
     txid = values["txid"]
-    kind = _SIDES.get(str(values["side"]))
+    kind = _SIDES.get(values["side"])  # type: ignore[arg-type]
     if not isinstance(txid, bytes) or len(txid) != 32:
         raise RowUnsound(number, "txid", "is not 32 bytes")
     if kind is None:
         raise RowUnsound(number, "side", "is none of the three")
-    if any(transfer["line"] != line for line, transfer in enumerate(row.transfers, start=1)):
-        raise RowUnsound(number, "transfers", "lines are not numbered from 1 without gaps")
+    for line, transfer in enumerate(row.transfers, start=1):
+        if transfer["line"] != line:
+            raise RowUnsound(number, "transfers", "lines are not numbered from 1 without gaps")
     shared = _all_shared_fields(values, txid)
     if shared is None:
         lacking = shared_fields(row, txid).index(None)
@@ -287,11 +289,12 @@ def may_wait(oldest_s: float, recent_s: float, patience_s: float) -> bool:
 
 def batch_totals(rows: Sequence[LedgerRow]) -> tuple[Totals, ...]:
     """The sums over a batch's rows, by currency in alphabetic order."""
-    sums: dict[str, list[int]] = {}
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    approved = Outcome.APPROVED.value
     for row in rows:
-        entry = sums.setdefault(str(row.values["currency"]), [0, 0, 0])
-        amount = row.values["amount"]
-        if row.values["outcome"] == Outcome.APPROVED.value:
+        values = row.values
+        entry, amount = sums[values["currency"]], values["amount"]  # type: ignore[index]
+        if values["outcome"] == approved:
             entry[0] += 1
             entry[1] += amount if isinstance(amount, int) else 0
         else:
@@ -303,7 +306,7 @@ def pair_word(values: Mapping[str, Value]) -> bytes:
     """The leaf's pairId: zero where the issuer took no part (pair_seq 0)."""
     if values["pair_seq"] == 0:
         return ZERO_WORD
-    return _pair_id(str(values["acquirer"]), str(values["issuer"]))
+    return _pair_id(values["acquirer"], values["issuer"])  # type: ignore[arg-type]
 
 
 _pair_id = lru_cache(maxsize=4096)(ids.pair_id)

@@ -91,7 +91,7 @@ def card_account_item(connection: Connection, account: Account, now_ms: int) -> 
     """A card account with all that counts on it now."""
     own_cards = cards.cards_of(connection, [account.account_id])
     product_id = own_cards[0]["product_id"] if own_cards else "standard"
-    product = authorization.product(connection, product_id)
+    product = authorization.product(connection, product_id, now_ms)
     terms: Terms = product["terms"] if product is not None else Terms()
     rules = [row["rule"] for row in authorization.rules_on(connection, account.account_id)]
     return CardAccountItem(

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from nodes import clock
 from nodes.api.account_views import reason_item
 from nodes.api.auth import Principal, operator, reader
-from nodes.api.dependencies import Cursor, Limit, TheNode, moment, require_role
+from nodes.api.dependencies import Cursor, Limit, OptionalKey, TheNode, moment, require_role
 from nodes.api.issuing_schemas import (
     BacktestItem,
     ConditionsBody,
@@ -33,6 +33,7 @@ from nodes.authorization.operations.control_checks import faults_of_rule
 from nodes.authorization.operations.controlling import (
     ControlOutcome,
     ControlResult,
+    Once,
     Scope,
     backtest_rule,
     create_product,
@@ -45,8 +46,10 @@ rules = APIRouter(prefix="/v1/rules", tags=["controls"])
 
 S = TypeVar("S", bound=msgspec.Struct)
 Operator = Annotated[Principal, Depends(operator)]
+ProductName = Annotated[str, Path(max_length=40, pattern=r"^[a-z0-9-]+$")]
 _Name = Annotated[str | None, Query(max_length=40, pattern=r"^[a-z0-9-]+$")]
 _STATUS_OF = {
+    ControlOutcome.KEY_REUSED: 409,
     ControlOutcome.PRODUCT_TAKEN: 409,
     ControlOutcome.RULE_UNKNOWN: 404,
     ControlOutcome.RULE_ENDED: 409,
@@ -58,34 +61,49 @@ def list_products(node: TheNode, limit: Limit = 50, cursor: Cursor = None) -> Pa
     """Products in the order of their ids."""
     after = text_of_cursor(cursor)
     with snapshot(node.engine) as connection:
-        rows = queries.find_products(connection, limit=limit + 1, after=after)
+        rows = queries.find_products(connection, node.clock.now_ms(), limit=limit + 1, after=after)
     items = [_product(row) for row in rows[:limit]]
     return Page(items=items, next=cursor_of(items[-1].product_id) if len(rows) > limit else None)
 
 
 @products.post("", status_code=201, dependencies=[Depends(operator)])
-def add_product(node: TheNode, body: NewProduct) -> ProductItem:
+def add_product(
+    node: TheNode, body: NewProduct, idempotency_key: OptionalKey = None
+) -> ProductItem:
     """Make a product: cards are issued of it, and their accounts have its purses."""
     require_role(node, "issuer")
-    terms = _struct(Terms, body.terms.model_dump(), "terms-invalid")
+    terms = struct_of(Terms, body.terms.model_dump(), "terms-invalid")
     now = clock.to_datetime(node.clock.now_ms())
     _require_done(
         create_product(
-            node.engine, product_id=body.product_id, name=body.name, terms=terms, now=now
+            node.engine,
+            product_id=body.product_id,
+            name=body.name,
+            terms=terms,
+            now=now,
+            under=_under(node, idempotency_key),
         )
     )
+    return get_product(node, body.product_id)
+
+
+@products.get("/{product_id}", dependencies=[Depends(reader)])
+def get_product(node: TheNode, product_id: ProductName) -> ProductItem:
+    """One product with the terms in force."""
     with snapshot(node.engine) as connection:
-        row = queries.product(connection, body.product_id)
+        row = queries.product(connection, product_id, node.clock.now_ms())
     if row is None:
-        raise Problem(404, "not-found")
+        raise Problem(404, "product-unknown")
     return _product(row)
 
 
 def _product(row: queries.Row) -> ProductItem:
-    terms = TermsBody.model_validate_json(msgspec.json.encode(row["terms"]))
-    return ProductItem(
-        product_id=row["product_id"], name=row["name"], terms=terms, created_at=row["created_at"]
-    )
+    return ProductItem(**dict(row) | {"terms": terms_body(row["terms"])})
+
+
+def terms_body(terms: Terms) -> TermsBody:
+    """Terms as JSON has them."""
+    return TermsBody.model_validate_json(msgspec.json.encode(terms))
 
 
 @rules.get("", dependencies=[Depends(reader)])
@@ -111,7 +129,9 @@ def list_rules(
 
 
 @rules.post("", status_code=201)
-def add_rule(node: TheNode, caller: Operator, body: NewRule) -> RuleItem:
+def add_rule(
+    node: TheNode, caller: Operator, body: NewRule, idempotency_key: OptionalKey = None
+) -> RuleItem:
     """Make a rule. The answer says from when it is in force: of an account or a card at once, of a
     product a second later, when every process of the node has it."""
     require_role(node, "issuer")
@@ -128,18 +148,24 @@ def add_rule(node: TheNode, caller: Operator, body: NewRule) -> RuleItem:
         rule,
         created_by=caller.name,
         now=clock.to_datetime(node.clock.now_ms()),
+        under=_under(node, idempotency_key),
     )
     return _stored(node, _require_done(done).rule_id)
 
 
 @rules.post("/{rule_id}/end")
 def stop_rule(
-    node: TheNode, caller: Operator, rule_id: Annotated[str, Path(max_length=40)], body: Nothing
+    node: TheNode,
+    caller: Operator,
+    rule_id: Annotated[str, Path(max_length=40)],
+    body: Nothing,
+    idempotency_key: OptionalKey = None,
 ) -> RuleItem:
     """End a rule; the answer says from when. 409 if it has been ended before."""
     require_role(node, "issuer")
     now = clock.to_datetime(node.clock.now_ms())
-    done = end_rule(node.engine, rule_id, ended_by=caller.name, now=now)
+    under = _under(node, idempotency_key)
+    done = end_rule(node.engine, rule_id, ended_by=caller.name, now=now, under=under)
     return _stored(node, _require_done(done).rule_id)
 
 
@@ -151,7 +177,7 @@ def try_rule(node: TheNode, body: NewBacktest) -> BacktestItem:
     rule = _rule_of(body)
     faults = faults_of_rule(rule)
     if faults:
-        raise _faulty("rule-invalid", [(fault.at, fault.message) for fault in faults])
+        raise faulty("rule-invalid", [(fault.at, fault.message) for fault in faults])
     _require_subject(body)
     tried = backtest_rule(
         lambda: snapshot(node.engine),
@@ -183,6 +209,10 @@ def try_rule(node: TheNode, body: NewBacktest) -> BacktestItem:
     )
 
 
+def _under(node: TheNode, idempotency_key: str | None) -> Once | None:
+    return Once(node.settings.member_id, idempotency_key) if idempotency_key is not None else None
+
+
 def _require_subject(body: RuleBody) -> None:
     """Problem 422 for a subject that can't be one of its scope."""
     subject = body.subject
@@ -197,10 +227,10 @@ def _require_subject(body: RuleBody) -> None:
 
 def _rule_of(body: RuleBody) -> Rule:
     members = body.model_dump(include={"name", "when", "unless", "limit"})
-    return _struct(Rule, members | {"rule_id": "rule"}, "rule-invalid")
+    return struct_of(Rule, members | {"rule_id": "rule"}, "rule-invalid")
 
 
-def _struct(of: type[S], members: dict[str, Any], kind: str) -> S:
+def struct_of(of: type[S], members: dict[str, Any], kind: str) -> S:
     """A struct of checked members; what Pydantic let through is refused with its place."""
     try:
         return msgspec.convert(members, of)
@@ -249,10 +279,11 @@ def _require_done(result: ControlResult) -> Rule:
         return result.rule or Rule("", "")
     kind = result.outcome.value.replace("_", "-")
     if result.faults:
-        raise _faulty(kind, [(fault.at, fault.message) for fault in result.faults])
+        raise faulty(kind, [(fault.at, fault.message) for fault in result.faults])
     raise Problem(_STATUS_OF.get(result.outcome, 422), kind)
 
 
-def _faulty(kind: str, faults: list[tuple[str, str]]) -> Problem:
+def faulty(kind: str, faults: list[tuple[str, str]]) -> Problem:
+    """422 that names each value that is wrong."""
     errors = [{"at": at, "message": message} for at, message in faults]
     return Problem(422, kind, "A value is missing or wrong.", errors=errors)

@@ -40,6 +40,19 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+#: Where a repeat without a key is told what stands (its id is the caller's, or nothing changes).
+OptionalKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=8,
+        max_length=128,
+        pattern=r"^[!-~]+$",
+        description="Made by the caller. With one, a repeat gets the same answer and makes nothing"
+        " again; the key with other content is refused.",
+    ),
+]
+
 
 def moment(milliseconds: int) -> datetime:
     """An aware UTC datetime of a millisecond time stamp, exactly."""

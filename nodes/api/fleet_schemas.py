@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from nodes.acquiring.fleet.model import MAX_SIGHTINGS, Capability, TerminalKeys
 from nodes.acquiring.fleet.rules import MAX_COUNT, MAX_HOURS
 from nodes.api.schemas import Currency, Sent
+from nodes.crypto.certificates import MAX_TEXT
 from nodes.money import MAX_TRANSACTION_AMOUNT
 
 TerminalId = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{8}$", examples=["T0000001"])]
@@ -18,6 +19,8 @@ CapabilityName = Annotated[Capability, Field(strict=False)]
 _Limit = Annotated[int, Field(ge=0, le=MAX_TRANSACTION_AMOUNT, examples=[20_000])]
 _Hours = Annotated[int, Field(ge=0, le=MAX_HOURS, examples=[24])]
 _Moment = Annotated[int | None, Field(default=None, ge=0, lt=1 << 53)]
+#: Of an SM2 terminal: its X.509 certificate, DER in base64 (PEM without first and last line).
+CertificateText = Annotated[str, Field(max_length=MAX_TEXT)]
 Reason = Annotated[str, Field(min_length=1, max_length=200, examples=["reported stolen"])]
 
 
@@ -50,9 +53,51 @@ class NewTerminal(Sent):
     #: Whether its master key is derived at the gateway; without, the gateway's settings hold it.
     with_key: bool = False
     management: Annotated[TerminalKeys, Field(strict=False)] = TerminalKeys.TMK
-    #: Of an SM2 terminal's certificate: serial number, and public key (x and y).
-    certificate: str = Field(default="", pattern=r"^([0-9a-f]{2}){0,20}$")
-    sm2_public_key: str = Field(default="", pattern=r"^([0-9a-f]{128})?$")
+    certificate: CertificateText = ""
+
+
+class NewDetails(Sent):
+    """Where a terminal stands, its name, and what the device can do; as a whole."""
+
+    store: str = Field(max_length=60, examples=["Pier 3"])
+    label: str = Field(max_length=60, examples=["Till 2"])
+    capabilities: list[CapabilityName] = Field(max_length=len(Capability))
+    reason: Reason
+
+
+class NewSuite(Sent):
+    """Other algorithms, or another way to have keys: with it comes the next key generation."""
+
+    suite: SuiteName
+    management: Annotated[TerminalKeys, Field(strict=False)] = TerminalKeys.TMK
+    certificate: CertificateText = ""
+    reason: Reason
+
+
+class NewMerchant(Sent):
+    """The merchant that a terminal goes to, and where it stands there."""
+
+    merchant_id: str = Field(pattern=r"^[A-Za-z0-9]{15}$", examples=["HARBOR000000001"])
+    store: str = Field(default="", max_length=60)
+    label: str = Field(default="", max_length=60)
+    reason: Reason
+
+
+class NewAuthority(Sent):
+    """The certificate of one who certifies terminals, self-signed; base64."""
+
+    certificate: str = Field(max_length=MAX_TEXT)
+
+
+class AuthorityItem(BaseModel):
+    """One who certifies terminals; `fingerprint`: SHA-256 of the certificate, hex."""
+
+    fingerprint: str
+    subject: str
+    status: str
+    not_after: datetime
+    created_by: str
+    created_at: datetime
 
 
 class TerminalReason(Sent):
@@ -98,19 +143,40 @@ class KeyCheck(BaseModel):
     reported_at: datetime
 
 
+class CertificateShown(BaseModel):
+    """A terminal's certificate: serial number (hex), who signed it, and when it holds."""
+
+    serial: str
+    issuer: str
+    not_before: datetime
+    not_after: datetime
+
+
 class TerminalDetail(TerminalItem):
     """`keys_differ`: two gateways derive different keys of one generation; one is set up wrong."""
 
     parameters: TerminalParameters
     key_checks: list[KeyCheck]
     keys_differ: bool
+    #: Of an SM2 terminal; null for others.
+    certificate: CertificateShown | None
 
 
 class TerminalChange(BaseModel):
     """One change of a terminal, with who and why, and what it led to."""
 
     change_id: int
-    kind: Literal["enrolled", "parameters", "keys", "disabled", "enabled"]
+    kind: Literal[
+        "enrolled",
+        "parameters",
+        "keys",
+        "disabled",
+        "enabled",
+        "details",
+        "suite",
+        "moved",
+        "retired",
+    ]
     actor: str
     reason: str
     changed_at: datetime
@@ -136,6 +202,10 @@ class FleetRecordItem(BaseModel):
     management: TerminalKeys
     certificate: str
     sm2_public_key: str
+    valid_from_ms: int
+    valid_until_ms: int
+    certified_by: str
+    retired: bool
     change_id: int
 
 

@@ -236,10 +236,38 @@ class NewProduct(Sent):
 
 
 class ProductItem(BaseModel):
+    """A product with the version of its terms that is in force."""
+
     product_id: str
     name: str
+    version: int
     terms: TermsBody
     created_at: datetime
+
+
+class NewTerms(Sent):
+    """Other terms of a product; left out members are as with the plain reloadable card."""
+
+    terms: TermsBody
+    effective_from: Moment | None = Field(
+        default=None, description="None, or past: a second after the approval."
+    )
+    reason: str = Field(min_length=1, max_length=200, examples=["holds of hotels last 14 days"])
+
+
+class TermsItem(BaseModel):
+    """Terms of a product beside its first ones; in force from `effective_from` on once approved."""
+
+    product_id: str
+    version: int
+    terms: TermsBody
+    effective_from: datetime
+    reason: str
+    made_by: str
+    made_at: datetime
+    state: Literal["proposed", "approved", "rejected"]
+    checked_by: str | None
+    checked_at: datetime | None
 
 
 class ConditionsBody(Sent):

@@ -229,7 +229,7 @@ def list_gaps(
 @router.get("/alarms", dependencies=[Depends(reader)])
 def list_alarms(
     node: TheNode,
-    kind: Literal["clone", "invalid", "fork", "cap", "refused"] | None = None,
+    kind: Literal["clone", "invalid", "fork", "cap", "refused", "cryptogram"] | None = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[OfflineAlarmItem]:

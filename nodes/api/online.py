@@ -32,6 +32,8 @@ endpoints = APIRouter(prefix="/v1/webhook-endpoints", tags=["online"])
 deliveries = APIRouter(prefix="/v1/webhook-deliveries", tags=["online"])
 
 Operator = Annotated[Principal, Depends(operator)]
+#: Longer than any front takes a signature: 60 s before and after its iat, and clocks that differ.
+JTI_KEPT_MS = 240_000
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _STATUS_OF = {
     OnlineOutcome.TERMINAL_UNKNOWN: 422,
@@ -51,17 +53,21 @@ _Url = Annotated[str, Field(max_length=87, pattern=r"^https?://[!-~]+$")]
 
 
 class NewFrontKey(Sent):
-    """A caller's public key: x and y, 32 bytes each, in hex."""
+    """A caller's public key: x and y, 32 bytes each, in hex. Of one terminal, or of a merchant."""
 
     key_id: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", examples=["lantern-shop-1"])
-    terminal_id: str = Field(pattern=r"^[ -~]{8}$")
+    terminal_id: str | None = Field(default=None, pattern=r"^[ -~]{8}$", examples=["T0000001"])
+    merchant_id: str | None = Field(default=None, pattern=r"^[ -~]{15}$")
     algorithm: Literal["ES256", "SM2"]
     public_key: str = Field(pattern=r"^[0-9a-f]{128}$")
 
 
 class FrontKeyItem(BaseModel):
+    """A caller's key: a terminal's, or a merchant's for all its terminals."""
+
     key_id: str
-    terminal_id: str
+    terminal_id: str | None
+    merchant_id: str | None
     algorithm: str
     status: str
     created_by: str
@@ -104,6 +110,11 @@ class KeyAsked(Sent):
     key_id: str = Field(max_length=64)
 
 
+class JtiAsked(Sent):
+    key_id: str = Field(max_length=64)
+    jti: str = Field(min_length=8, max_length=64)
+
+
 class OrderAsked(Sent):
     order_id: _OrderId
     pay_url: _Url
@@ -113,6 +124,7 @@ class OrderWanted(Sent):
     """An order as the front hands it over; see model.NewOrder."""
 
     terminal_id: str = Field(pattern=r"^[ -~]{8}$")
+    merchant_id: str = Field(pattern=r"^[ -~]{15}$")
     amount: int = Field(ge=1, le=999_999_999_999)
     currency: str = Field(pattern=r"^[A-Z]{3}$")
     reference: str = Field(max_length=64)
@@ -135,15 +147,14 @@ def create_key(node: TheNode, caller: Operator, body: NewFrontKey) -> FrontKeyIt
         raise refused(422, OnlineOutcome.KEY_INVALID.value)
     now = to_datetime(node.clock.now_ms())
     with transaction(node.engine) as connection:
-        terminal = store.terminal_of(connection, body.terminal_id)
-        if terminal is None:
-            raise refused(422, OnlineOutcome.TERMINAL_UNKNOWN.value)
-        key = FrontKey(body.key_id, body.terminal_id, terminal[0], body.algorithm, public)
+        merchant = _merchant_of(connection, body)
+        key = FrontKey(body.key_id, body.terminal_id, merchant, body.algorithm, public)
         if not store.insert_key(connection, key, caller.name, now):
             raise refused(409, OnlineOutcome.KEY_TAKEN.value)
     return FrontKeyItem(
         key_id=body.key_id,
         terminal_id=body.terminal_id,
+        merchant_id=body.merchant_id,
         algorithm=body.algorithm,
         status="active",
         created_by=caller.name,
@@ -151,10 +162,28 @@ def create_key(node: TheNode, caller: Operator, body: NewFrontKey) -> FrontKeyIt
     )
 
 
+def _merchant_of(connection: store.Connection, body: NewFrontKey) -> str:
+    """Whose key it is to be; refuses one of nobody's, or of two."""
+    if (body.terminal_id is None) is (body.merchant_id is None):
+        raise Problem(422, "terminal-or-merchant", "Give either terminal_id or merchant_id.")
+    if body.terminal_id is not None:
+        terminal = store.terminal_of(connection, body.terminal_id)
+        if terminal is None:
+            raise refused(422, OnlineOutcome.TERMINAL_UNKNOWN.value)
+        return terminal[0]
+    merchant_id = body.merchant_id or ""
+    if not merchant_exists(connection, merchant_id):
+        raise refused(422, OnlineOutcome.MERCHANT_UNKNOWN.value)
+    return merchant_id
+
+
 @keys.get("", dependencies=[Depends(reader)])
 def list_keys(node: TheNode) -> list[FrontKeyItem]:
     """All keys, at most 500."""
-    names = ("key_id", "terminal_id", "algorithm", "status", "created_by", "created_at")
+    names = (
+        *("key_id", "terminal_id", "merchant_id", "algorithm", "status", "created_by"),
+        "created_at",
+    )
     with transaction(node.engine) as connection:
         rows = store.keys(connection)
     return [FrontKeyItem(**dict(zip(names, row, strict=True))) for row in rows]
@@ -258,6 +287,15 @@ def front_key(node: TheNode, body: KeyAsked) -> Response:
     if key is None:
         raise refused(404, OnlineOutcome.KEY_UNKNOWN.value)
     return _json(key)
+
+
+@front.post("/jtis", response_class=Response)
+def front_jti(node: TheNode, body: JtiAsked) -> Response:
+    """Take a signature's jti for a front: `new` is false if any front has had it already."""
+    forget_ms = node.clock.now_ms() + JTI_KEPT_MS
+    with transaction(node.engine) as connection:
+        new = store.take_jti(connection, body.key_id, body.jti, forget_ms)
+    return _json({"new": new})
 
 
 @front.post("/orders", response_class=Response)

@@ -15,6 +15,7 @@ import psycopg
 import sqlalchemy.exc
 import structlog
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from nodes.authorization.batching import LedgerUnavailable, Overloaded
 from nodes.authorization.operations.booking import AccountBusy
@@ -94,6 +95,9 @@ def problem_of(error: Exception) -> Problem:
             return unauthenticated(error.fault.value.replace("_", "-"), "The signature is refused.")
         case HTTPException():
             return _of_http(error)
+        case ClientDisconnect():
+            # Nobody reads this; that a caller hangs up amid its request is no defect here.
+            return Problem(400, "request-incomplete", "The connection ended amid the request.")
         case Overloaded():
             return unavailable("overloaded", "More requests wait than can be answered in time.")
         case AccountBusy():

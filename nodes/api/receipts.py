@@ -25,8 +25,10 @@ from nodes.api.problems import Problem
 from nodes.api.promises import may_print, promise_item, promiser_of
 from nodes.api.reads import bytes_of_hex, snapshot
 from nodes.api.schemas import Currency, Hex32, Nothing
-from nodes.authorization.model import Outcome
+from nodes.authorization.model import Kind, Outcome
+from nodes.authorization.queries import chip_slip
 from nodes.clock import to_datetime
+from nodes.emv.chip_data import ChipSlip, signed_for
 from nodes.ledger import queries as ledger
 
 router = APIRouter(tags=["receipts"])
@@ -34,9 +36,20 @@ router = APIRouter(tags=["receipts"])
 Txid = Annotated[str, Path(description="32 bytes in lower-case hex.", max_length=128)]
 
 
+class ReceiptChip(BaseModel):
+    """What the chip said. `aid` and `cryptogram` in hex; `aid` and `label` may be empty."""
+
+    aid: str
+    label: str
+    kind: Literal["AAC", "TC", "ARQC"]
+    cryptogram: str
+    atc: int
+
+
 class ReceiptItem(BaseModel):
-    """One transaction as its receipt shows it. `entry_mode`: DE22. `proof_url`: the promise's link;
-    null where this node promises nothing."""
+    """One transaction as its receipt shows it. `entry_mode`: DE22. `cvm`, `chip`: null where no
+    chip was read; the verification is then what DE22 tells. `offline`: it was paid before anybody
+    was asked. `proof_url`: the promise's link; null where this node promises nothing."""
 
     txid: Hex32
     kind: str
@@ -55,6 +68,9 @@ class ReceiptItem(BaseModel):
     issuer: str
     pan_masked: str
     entry_mode: str
+    cvm: Literal["pin", "signature", "none"] | None
+    chip: ReceiptChip | None
+    offline: bool
     batch: str
     stan: str
     rrn: str
@@ -75,6 +91,7 @@ def make_receipt(node: TheNode, request: Request, txid: Txid, body: Nothing) -> 
             raise Problem(404, "transaction-unknown", "The acquirer's books have none of that id.")
         row = rows[0]
         original = _original_rrn(connection, row)
+        slip = chip_slip(connection, key)
         terminal = fleet.terminal(connection, row["terminal_id"])
         parameters = fleet.terminal_parameters(connection, row["terminal_id"])
     promise = _promise(node, request, key)
@@ -87,6 +104,9 @@ def make_receipt(node: TheNode, request: Request, txid: Txid, body: Nothing) -> 
         acquirer=_name(node, row["acquirer"]),
         issuer=_name(node, row["issuer"]),
         pan_masked=row["pan_masked"] or "***",
+        cvm=None if slip is None else _cvm(slip, row["entry_mode"]),
+        chip=None if slip is None else _chip(slip),
+        offline=row["kind"] == Kind.ADVICE.value,
         store=_store(terminal),
         language="en" if printed and printed.receipt_language == "en" else "zh",
         width_mm=80 if printed and printed.receipt_width_mm == 80 else 58,
@@ -114,6 +134,22 @@ def _promise(node: ApiNode, request: Request, txid: bytes) -> Promise | None:
             return None
         raise
     return promise_transaction(node.engine, promiser, txid)
+
+
+def _cvm(slip: ChipSlip, entry_mode: str) -> Literal["pin", "signature", "none"]:
+    if entry_mode[2:3] == "1":
+        return "pin"
+    return "signature" if signed_for(slip.cvm_results) else "none"
+
+
+def _chip(slip: ChipSlip) -> ReceiptChip:
+    return ReceiptChip(
+        aid=slip.aid.hex(),
+        label=slip.label,
+        kind=slip.kind.name,
+        cryptogram=slip.cryptogram.hex(),
+        atc=slip.atc,
+    )
 
 
 def _original_rrn(connection: Connection, row: ledger.Row) -> str | None:

@@ -10,8 +10,12 @@ from fastapi import APIRouter, Depends, Header, Path, Query
 from nodes.acquiring.fleet import queries
 from nodes.acquiring.fleet.model import (
     ChangeKind,
+    Content,
+    Details,
     FleetOutcome,
     FleetRecord,
+    KeysAsked,
+    Move,
     Parameters,
     Report,
     Sighting,
@@ -28,11 +32,15 @@ from nodes.acquiring.fleet.store import bare_record
 from nodes.api.auth import Principal, admitted, operator, reader
 from nodes.api.dependencies import Cursor, IdempotencyKey, Limit, TheNode, moment, require_role
 from nodes.api.fleet_schemas import (
+    CertificateShown,
     FleetChanges,
     FleetRecordItem,
     FleetReport,
     KeyCheck,
+    NewDetails,
+    NewMerchant,
     NewParameters,
+    NewSuite,
     NewTerminal,
     ReportTaken,
     TerminalChange,
@@ -55,6 +63,10 @@ _STATUS_OF = {
     FleetOutcome.TAKEN: 409,
     FleetOutcome.ALREADY_SO: 409,
     FleetOutcome.PARAMETERS_MOVED_ON: 409,
+    FleetOutcome.TERMINAL_RETIRED: 409,
+    FleetOutcome.CURRENCY_DIFFERS: 409,
+    FleetOutcome.TERMINAL_IN_USE: 409,
+    FleetOutcome.BATCH_OPEN: 409,
     FleetOutcome.TERMINAL_UNKNOWN: 404,
 }
 
@@ -100,7 +112,7 @@ def take_sightings(node: TheNode, caller: Gateway, body: FleetReport) -> ReportT
 def list_terminals(
     node: TheNode,
     merchant_id: Annotated[str | None, Query(max_length=15, pattern=r"^[ -~]+$")] = None,
-    status: Literal["active", "disabled"] | None = None,
+    status: Literal["active", "disabled", "retired"] | None = None,
     store: Annotated[str | None, Query(max_length=60)] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -134,15 +146,10 @@ def enrol(
         node.engine,
         terminal_id=body.terminal_id,
         merchant_id=body.merchant_id,
-        store_label=body.store,
-        label=body.label,
-        suite=TerminalSuite[body.suite],
-        capabilities=body.capabilities,
+        details=Details(store=body.store, label=body.label, capabilities=body.capabilities),
+        keys=_keys_asked(body),
         parameters=None if body.parameters is None else Parameters(**body.parameters.model_dump()),
         with_key=body.with_key,
-        management=body.management,
-        certificate=body.certificate,
-        sm2_public_key=body.sm2_public_key,
         order=Ordered(caller.name, "enrolment", node.clock.now_ms(), idempotency_key),
     )
     return _done(node, body.terminal_id, result)
@@ -227,17 +234,78 @@ def enable(
     return _changed(node, terminal_id, ChangeKind.ENABLED, order)
 
 
+@router.post("/{terminal_id}/details")
+def set_details(
+    node: TheNode,
+    caller: Operator,
+    terminal_id: TerminalPath,
+    body: NewDetails,
+    idempotency_key: IdempotencyKey,
+) -> TerminalDetail:
+    """Another store, label or set of abilities."""
+    order = Ordered(caller.name, body.reason, node.clock.now_ms(), idempotency_key)
+    content = Details(store=body.store, label=body.label, capabilities=body.capabilities)
+    return _changed(node, terminal_id, ChangeKind.DETAILS, order, content)
+
+
+@router.post("/{terminal_id}/suite")
+def set_suite(
+    node: TheNode,
+    caller: Operator,
+    terminal_id: TerminalPath,
+    body: NewSuite,
+    idempotency_key: IdempotencyKey,
+) -> TerminalDetail:
+    """Other algorithms, another way to have keys, or another certificate; and the next key."""
+    order = Ordered(caller.name, body.reason, node.clock.now_ms(), idempotency_key)
+    return _changed(node, terminal_id, ChangeKind.SUITE, order, _keys_asked(body))
+
+
+@router.post("/{terminal_id}/merchant")
+def set_merchant(
+    node: TheNode,
+    caller: Operator,
+    terminal_id: TerminalPath,
+    body: NewMerchant,
+    idempotency_key: IdempotencyKey,
+) -> TerminalDetail:
+    """Give a terminal to another merchant; it must have been disabled for 75 seconds, and its
+    batch closed. Its keys of the HTTP API are revoked."""
+    order = Ordered(caller.name, body.reason, node.clock.now_ms(), idempotency_key)
+    content = Move(merchant_id=body.merchant_id, store=body.store, label=body.label)
+    return _changed(node, terminal_id, ChangeKind.MOVED, order, content)
+
+
+@router.post("/{terminal_id}/retire")
+def retire(
+    node: TheNode,
+    caller: Operator,
+    terminal_id: TerminalPath,
+    body: TerminalReason,
+    idempotency_key: IdempotencyKey,
+) -> TerminalDetail:
+    """Take it out of use for good; its history stays, and its id isn't given again."""
+    order = Ordered(caller.name, body.reason, node.clock.now_ms(), idempotency_key)
+    return _changed(node, terminal_id, ChangeKind.RETIRED, order)
+
+
+def _keys_asked(body: NewTerminal | NewSuite) -> KeysAsked:
+    return KeysAsked(
+        suite=TerminalSuite[body.suite], management=body.management, certificate=body.certificate
+    )
+
+
 def _changed(
     node: ApiNode,
     terminal_id: str,
     kind: ChangeKind,
     order: Ordered,
-    parameters: Parameters | None = None,
+    content: Content | None = None,
     based_on: int | None = None,
 ) -> TerminalDetail:
     require_role(node, "acquirer")
     result = change_terminal(
-        node.engine, terminal_id, kind, order=order, parameters=parameters, based_on=based_on
+        node.engine, terminal_id, kind, order=order, content=content, based_on=based_on
     )
     return _done(node, terminal_id, result)
 
@@ -272,6 +340,18 @@ def _shown(node: ApiNode, terminal_id: str) -> TerminalDetail:
             for check in checks
         ],
         keys_differ=len(generations) != len(set(generations)),
+        certificate=_certificate(_record(row)),
+    )
+
+
+def _certificate(record: FleetRecord) -> CertificateShown | None:
+    if not record.certificate:
+        return None
+    return CertificateShown(
+        serial=record.certificate,
+        issuer=record.certified_by,
+        not_before=moment(record.valid_from_ms),
+        not_after=moment(record.valid_until_ms),
     )
 
 
@@ -295,6 +375,8 @@ def _members(row: queries.Row) -> dict[str, Any]:
             *("gateway", "batch"),
         )
     }
+    if record.retired:
+        plain["status"] = "retired"
     return plain | {
         "store": record.store,
         "label": record.label,

@@ -124,7 +124,7 @@ class Outcome(StrEnum):
     HOLD_ENDED = "hold_ended"
     OVER_ORIGINAL_AMOUNT = "over_original_amount"
     ACCOUNT_FROZEN = "account_frozen"
-    OFFLINE_CLONE = "offline_clone"  # the card's counter was used for another payment
+    OFFLINE_CLONE = "offline_clone"  # in old books: such a payment is posted now (rules/offline)
     OFFLINE_RECORD_INVALID = "offline_record_invalid"  # not what this card has signed
     CARD_NOT_PERMITTED = "card_not_permitted"  # this card isn't for this merchant or service
     USES_EXHAUSTED = "uses_exhausted"

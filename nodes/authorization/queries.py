@@ -16,10 +16,12 @@ from nodes.authorization.rules import Past
 from nodes.authorization.state import Account, Detail, Progress, Purse
 from nodes.authorization.tables import (
     adjustments,
-    products,
+    product_columns,
+    product_terms,
     reversal_queue,
     spend_rules,
 )
+from nodes.emv.chip_data import ChipSlip, CryptogramType
 
 Row = Mapping[str, Any]
 
@@ -54,6 +56,27 @@ def queued_reversal(connection: Connection, original_txid: bytes) -> Row | None:
     """The store-and-forward entry that reverses a transaction; None if there is none."""
     return _first(
         connection, select(*reversal_queue.c).where(reversal_queue.c.original_txid == original_txid)
+    )
+
+
+def chip_slip(connection: Connection, txid: bytes) -> ChipSlip | None:
+    """What the receipt of a chip's transaction tells; None if no chip was read."""
+    row = connection.execute(
+        text(
+            "SELECT aid, label, kind, cryptogram, atc, cvm_results FROM chip_slips"
+            " WHERE txid = :txid"
+        ),
+        {"txid": txid},
+    ).first()
+    if row is None:
+        return None
+    return ChipSlip(
+        bytes(row.aid),
+        row.label,
+        CryptogramType(row.kind),
+        bytes(row.cryptogram),
+        row.atc,
+        bytes(row.cvm_results),
     )
 
 
@@ -180,20 +203,42 @@ def progress_of(connection: Connection, txid: bytes) -> Progress | None:
 # -- products, rules, adjustments
 
 
-def find_products(connection: Connection, *, limit: int, after: str | None = None) -> list[Row]:
-    """Products in the order of their ids; `terms` is controls.Terms."""
-    query = select(*products.c).order_by(products.c.product_id).limit(limit)
+def find_products(
+    connection: Connection, now_ms: int, *, limit: int, after: str | None = None
+) -> list[Row]:
+    """Products in the order of their ids, with the version in force; `terms` is controls.Terms."""
+    found = func.products_at(now_ms).table_valued(*product_columns)
+    query = select(*found.c).order_by(found.c.product_id).limit(limit)
     if after is not None:
-        query = query.where(products.c.product_id > after)
+        query = query.where(found.c.product_id > after)
     return [
         row | {"terms": msgspec.convert(row["terms"], Terms)} for row in _rows(connection, query)
     ]
 
 
-def product(connection: Connection, product_id: str) -> Row | None:
-    """One product."""
-    row = _first(connection, select(*products.c).where(products.c.product_id == product_id))
+def product(connection: Connection, product_id: str, now_ms: int) -> Row | None:
+    """One product, with the version in force."""
+    found = func.products_at(now_ms).table_valued(*product_columns)
+    row = _first(connection, select(*found.c).where(found.c.product_id == product_id))
     return None if row is None else row | {"terms": msgspec.convert(row["terms"], Terms)}
+
+
+def find_terms(
+    connection: Connection, product_id: str, *, limit: int, before: int | None = None
+) -> list[Row]:
+    """A product's later terms, the newest first; `terms` is controls.Terms."""
+    columns = product_terms.c
+    query = (
+        select(*columns)
+        .where(columns.product_id == product_id)
+        .order_by(columns.version.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(columns.version < before)
+    return [
+        row | {"terms": msgspec.convert(row["terms"], Terms)} for row in _rows(connection, query)
+    ]
 
 
 def find_rules(
@@ -270,11 +315,20 @@ def adjustment(connection: Connection, adjustment_id: int) -> Row | None:
 # -- history for back-tests
 
 
+class _Channel(msgspec.Struct, frozen=True):
+    """Of a version's detail only the channel."""
+
+    channel: str = "pos"
+
+
+_CHANNEL = msgspec.msgpack.Decoder(_Channel)
 _PAST = (
     "SELECT t.transaction_id, t.decided_ms, t.account_id, t.txid, t.kind, t.amount, t.mcc,"
-    " t.merchant_id, t.country, t.entry_mode FROM transactions AS t"
-    " WHERE t.side = 'issuer' AND t.outcome = 'approved' AND t.account_id IS NOT NULL"
-    " AND t.transaction_id > :after AND t.kind = ANY(:kinds) AND t.decided_ms >= :from_ms"
+    " t.merchant_id, t.country, t.entry_mode, v.detail FROM transactions AS t"
+    " LEFT JOIN account_versions AS v ON v.account_id = t.shard AND v.version = t.account_version"
+    " AND v.line = 0 WHERE t.side = 'issuer' AND t.outcome = 'approved'"
+    " AND t.account_id IS NOT NULL AND t.transaction_id > :after AND t.kind = ANY(:kinds)"
+    " AND t.decided_ms >= :from_ms"
 )
 _PAST_OF_PRODUCT = (
     " AND EXISTS (SELECT FROM cards AS c WHERE c.account_id = t.account_id"
@@ -323,6 +377,7 @@ def past_payments(
                 mcc=row.mcc,
                 merchant_id=row.merchant_id,
                 country=row.country,
+                channel=_CHANNEL.decode(row.detail).channel if row.detail else "pos",
                 entry_mode=row.entry_mode,
             ),
         )

@@ -209,8 +209,8 @@ class OfflineFacts(msgspec.Struct, frozen=True):
     #: The card that the key belongs to; None: no such key.
     card_token: bytes | None = None
     genuine: bool = False  # the key has signed this record
-    #: Hash of the record that was posted under this (card, ATC).
-    posted: bytes | None = None
+    #: Hashes of the records that were posted under this (card, ATC), the first one's first.
+    posted: tuple[bytes, ...] = ()
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -289,6 +289,8 @@ class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
     expired: tuple[tuple[bytes, int], ...] = ()
     #: Paid out of what was reserved for offline payments.
     reserve: int = 0
+    #: Where the message came from, as rules look at it: a back-test sees what the decision saw.
+    channel: str = "pos"
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, DateTime, LargeBinary, Table, Text
+from sqlalchemy import BigInteger, Column, DateTime, LargeBinary, Table, Text, column
 from sqlalchemy.dialects.postgresql import JSONB
 
 from nodes.ledger.tables import metadata
@@ -18,13 +18,28 @@ reversal_queue = Table(
     Column("done_ms", BigInteger),
 )
 
-products = Table(
-    "products",
+#: Of the function products_at: products with the terms in force.
+product_columns = (
+    column("product_id", Text),
+    column("name", Text),
+    column("terms", JSONB),
+    column("version", BigInteger),
+    column("created_at", DateTime(timezone=True)),
+)
+
+product_terms = Table(
+    "product_terms",
     metadata,
     Column("product_id", Text, primary_key=True),
-    Column("name", Text),
+    Column("version", BigInteger, primary_key=True),
     Column("terms", JSONB),
-    Column("created_at", DateTime(timezone=True)),
+    Column("effective_from_ms", BigInteger),
+    Column("reason", Text),
+    Column("made_by", Text),
+    Column("made_at", DateTime(timezone=True)),
+    Column("state", Text),
+    Column("checked_by", Text),
+    Column("checked_at", DateTime(timezone=True)),
 )
 
 spend_rules = Table(

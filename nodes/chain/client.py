@@ -108,7 +108,12 @@ class ChainClient:
         # A contract must not be able to send this process to a URL of its choice (EIP-3668).
         provider.global_ccip_read_enabled = False
         self._web3 = Web3(provider)
-        self._web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
+        onion = self._web3.middleware_onion
+        onion.inject(ExtraDataToPOAMiddleware, layer=0)
+        # It asks for the chain's id before each call. Ours name theirs, and the chain refuses
+        # transactions of another one; names (ENS), gas and prices are given, not looked up.
+        for name in ("validation", "ens_name_to_address", "gas_estimate", "gas_price_strategy"):
+            onion.remove(name)
 
     # -- the chain
 

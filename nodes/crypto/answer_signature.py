@@ -26,8 +26,6 @@ from typing import Protocol
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from nodes.crypto.merkle import root_from_inclusion
-
 #: Answers in one signature at most.
 MAX_BATCH = 0xFFFF
 #: Bytes of the longest encoding: that of a place in a batch of MAX_BATCH.
@@ -163,19 +161,61 @@ def verify_answers(
 ) -> list[bool]:
     """`verify_answer` for each (txid, C, pair_seq, encoding); one signature check a batch.
 
-    A whole batch in its order is checked by building its tree once, anything else by the paths.
+    A whole batch in its order is checked by building its tree once, anything else by the paths;
+    what several of them share is hashed once.
     """
     whole = _whole_batch(public_key, answers)
     if whole:
         return [True] * len(answers)
-    known: dict[tuple[bytes, bytes, int], bool] = {}
-    return [_holds(public_key, answer, known) for answer in answers]
+    trees: dict[tuple[bytes, int], _SignedTree] = {}
+    return [_holds(public_key, answer, trees) for answer in answers]
+
+
+class _SignedTree:
+    """What is known of one batch's tree while parts of it are checked.
+
+    `nodes`: by level and index, the hash of a node and the path above it, for nodes that the
+    signature is known to cover. A share that meets one of them needs no hashing beyond.
+    """
+
+    def __init__(self, public_key: bytes, signature: bytes, size: int) -> None:
+        self._claim = (public_key, signature, size)
+        self._nodes: dict[tuple[int, int], tuple[bytes, bytes]] = {}
+        self._roots: dict[bytes, bool] = {}
+
+    def covers(self, leaf: bytes, index: int, path: bytes) -> bool:
+        """Whether this leaf at this place leads to the signed root by exactly this path."""
+        met: list[tuple[tuple[int, int], tuple[bytes, bytes]]] = []
+        level, last, node = 0, self._claim[2] - 1, leaf
+        while (known := self._nodes.get((level, index))) is None:
+            met.append(((level, index), (node, path)))
+            if not last:
+                if not self._is_signed(node):
+                    return False
+                break
+            if index & 1 or index != last:
+                sibling, above = path[:32], path[32:]
+                # It is covered if this node is, by the path that leads over this node.
+                met.append(((level, index ^ 1), (sibling, node + above)))
+                pair = sibling + node if index & 1 else node + sibling
+                node, path = sha256(b"\x01" + pair).digest(), above
+            level, index, last = level + 1, index >> 1, last >> 1
+        if known is not None and known != (node, path):
+            return False
+        self._nodes.update(met)
+        return True
+
+    def _is_signed(self, root: bytes) -> bool:
+        if root not in self._roots:
+            public_key, signature, size = self._claim
+            self._roots[root] = _signed(public_key, signature, root, size)
+        return self._roots[root]
 
 
 def _whole_batch(public_key: bytes, answers: Sequence[tuple[bytes, bytes, int, bytes]]) -> bool:
     """Whether these are all answers of one batch, in order, and all of them hold."""
     size = len(answers)
-    if size < 2 or size > MAX_BATCH:
+    if size < 2 or size > MAX_BATCH or answers[0][3][64:_PLACE_END] != _PLACE.pack(0, size):
         return False
     try:
         leaves = [answer_leaf(txid, c, pair_seq) for txid, c, pair_seq, _ in answers]
@@ -192,7 +232,7 @@ def _whole_batch(public_key: bytes, answers: Sequence[tuple[bytes, bytes, int, b
 def _holds(
     public_key: bytes,
     answer: tuple[bytes, bytes, int, bytes],
-    known: dict[tuple[bytes, bytes, int], bool],
+    trees: dict[tuple[bytes, int], _SignedTree],
 ) -> bool:
     txid, commitment, pair_seq, encoded = answer
     try:
@@ -200,14 +240,11 @@ def _holds(
         leaf = answer_leaf(txid, commitment, pair_seq)
     except ValueError:
         return False
-    nodes = [part.path[start : start + 32] for start in range(0, len(part.path), 32)]
-    root = root_from_inclusion(part.index, part.size, leaf, nodes)
-    if root is None:
-        return False
-    claim = (part.signature, root, part.size)
-    if claim not in known:
-        known[claim] = _signed(public_key, *claim)
-    return known[claim]
+    tree = trees.get((part.signature, part.size))
+    if tree is None:
+        tree = _SignedTree(public_key, part.signature, part.size)
+        trees[part.signature, part.size] = tree
+    return tree.covers(leaf, part.index, part.path)
 
 
 def _signed(public_key: bytes, signature: bytes, root: bytes, size: int) -> bool:

@@ -8,8 +8,9 @@ Mode). A commit is the implicit transaction that the pipeline's Sync ends: all o
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
+from itertools import chain
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -137,11 +138,24 @@ def array(kind: str, values: Sequence[Any]) -> bytes:
     return _ARRAY(1, 0, _OIDS[kind], len(values), 1) + elements
 
 
-def _records(types: Any, columns: Sequence[Sequence[Any]]) -> bytes:
-    head = _INT(len(columns))
-    pieces = [_ENCODERS[kind](values) for kind, values in zip(types, columns, strict=True)]
-    rows = [head + b"".join(row) for row in zip(*pieces, strict=True)]
-    return b"".join([_length(row) + row for row in rows])
+def _records(types: Iterable[str], columns: Sequence[Sequence[Any]]) -> bytes:
+    count = len(columns[0])
+    pieces: list[list[bytes]] = []
+    # Half of a batch's columns are the same in all rows: those are encoded once.
+    same = _INT(len(columns))
+    for kind, values in zip(types, columns, strict=True):
+        if values.count(values[0]) == count:
+            first = values[0]
+            same += _NULLS[kind] if first is None else _CELLS[kind](first)
+        else:
+            if same:
+                pieces.append([same] * count)
+                same = b""
+            pieces.append(_ENCODERS[kind](values))
+    if same:
+        pieces.append([same] * count)
+    rows = list(map(b"".join, zip(*pieces, strict=True)))
+    return b"".join(chain.from_iterable(zip(map(_length, rows), rows, strict=True)))
 
 
 def _length(value: bytes) -> bytes:
@@ -160,13 +174,12 @@ def _bytea(values: Sequence[bytes | None]) -> list[bytes]:
 def _sized(kind: str, value: bytes | None) -> bytes:
     if value is None:
         return _NULLS[kind]
-    return struct.pack(">Ii", _OIDS[kind], len(value)) + value
+    size = len(value)
+    head = _PREFIXES[kind][size] if size < 1024 else struct.pack(">Ii", _OIDS[kind], size)
+    return head + value
 
 
 def _text(values: Sequence[str | None]) -> list[bytes]:
-    first = values[0]
-    if values.count(first) == len(values):
-        return [_sized("text", None if first is None else first.encode())] * len(values)
     prefixes = _PREFIXES["text"]
     try:
         encoded = [value.encode() for value in values]  # type: ignore[union-attr]
@@ -205,6 +218,17 @@ _ENCODERS: Mapping[str, Callable[[Sequence[Any]], list[bytes]]] = {
     "smallint": _smallint,
     "boolean": _boolean,
     "date": _date,
+}
+
+
+#: The same for one value, which isn't NULL.
+_CELLS: Mapping[str, Callable[[Any], bytes]] = {
+    "bytea": lambda value: _sized("bytea", value),
+    "text": lambda value: _sized("text", value.encode()),
+    "bigint": lambda value: _INT8(20, 8, value),
+    "smallint": lambda value: _INT2(21, 2, value),
+    "boolean": lambda value: _BOOL(16, 1, value),
+    "date": lambda value: _INT4(1082, 4, value.toordinal() - _EPOCH),
 }
 
 

@@ -76,8 +76,50 @@ class ChipData(msgspec.Struct, frozen=True):
 
     @property
     def signed_for(self) -> bool:
-        """Whether the cardholder verified himself by signature (EMV 4.3 Book 3, annex C3)."""
-        return self.cvm_results[:1] in (b"\x1e", b"\x5e")
+        """Whether the cardholder verified himself by signature."""
+        return signed_for(self.cvm_results)
+
+
+class ChipSlip(msgspec.Struct, frozen=True):
+    """What a receipt tells of a chip: nothing that is a secret or names the holder."""
+
+    aid: bytes  # 5 to 16 bytes; empty where the terminal didn't send it
+    label: str
+    kind: CryptogramType
+    cryptogram: bytes
+    atc: int
+    cvm_results: bytes
+
+
+def slip(icc: bytes) -> ChipSlip | None:
+    """Of DE55 what a receipt prints; None if it can't be read. Whether it is right, its issuer
+    says."""
+    try:
+        found = tlv.unique(tlv.decode(icc))
+    except TlvMalformed:
+        return None
+    cryptogram, counter = found.get("9F26", b""), found.get("9F36", b"")
+    information = found.get("9F27", b"")
+    if (len(cryptogram), len(counter), len(information)) != (8, 2, 1):
+        return None
+    if information[0] >> 6 > CryptogramType.ARQC:
+        return None
+    aid = found.get("84") or found.get("9F06") or b""
+    label = found.get("50", b"").decode("ascii", errors="replace")
+    cvm = found.get(_CVM_RESULTS, b"")
+    return ChipSlip(
+        aid=aid if 5 <= len(aid) <= 16 else b"",
+        label=label if label.isprintable() and len(label) <= 16 and label.isascii() else "",
+        kind=CryptogramType(information[0] >> 6),
+        cryptogram=cryptogram,
+        atc=int.from_bytes(counter, "big"),
+        cvm_results=cvm if len(cvm) == _CVM_LENGTH else b"",
+    )
+
+
+def signed_for(cvm_results: bytes) -> bool:
+    """Whether tag 9F34 says that the cardholder has signed (EMV 4.3 Book 3, annex C3)."""
+    return cvm_results[:1] in (b"\x1e", b"\x5e")
 
 
 def parse(icc: bytes) -> ChipData:

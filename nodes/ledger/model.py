@@ -42,6 +42,12 @@ class Transfer(msgspec.Struct, frozen=True):
     balance_after: int | None = None
 
 
+def shard_of(account_id: int | None, txid: bytes) -> int:
+    """By what a transaction and all that belongs to it are sharded: the card account, or where no
+    account takes part the first 8 bytes of the txid (SQL: coalesce(account_id, shard_of(txid)))."""
+    return account_id if account_id is not None else int.from_bytes(txid[:8], "big", signed=True)
+
+
 class TransactionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One row of `transactions` and its transfers, as it is written; columns as in the schema."""
 

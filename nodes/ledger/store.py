@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import msgspec
 import psycopg
 
 from nodes.db.writes import Writes, append_columns, append_rows
-from nodes.ledger.model import AccountKey, TransactionRecord
+from nodes.ledger.model import AccountKey, TransactionRecord, shard_of
 
 Connection = psycopg.Connection[Any]
 
@@ -53,7 +54,10 @@ _COLUMNS: dict[str, str] = {
     "salt_private": "bytea",
     "commitment": "bytea",
 }
-_GETTERS = [attrgetter(name) for name in _COLUMNS]
+if TransactionRecord.__struct_fields__ != (*_COLUMNS, "transfers"):
+    raise RuntimeError("a transaction's columns aren't its record's fields")
+_SHARD = {"shard": "bigint"}
+_TRANSACTIONS = _COLUMNS | _SHARD
 _TRANSFERS: dict[str, str] = {
     "transaction_id": "bigint",
     "line": "smallint",
@@ -62,11 +66,14 @@ _TRANSFERS: dict[str, str] = {
     "amount": "bigint",
     "currency": "text",
     "balance_after": "bigint",
+    **_SHARD,
 }
 #: The increment of the sequence transaction_ids, which numbers the writers.
 _IDS_A_CALL = 1000
 #: 2020-01-01, in milliseconds since 1970.
 _IDS_SINCE_MS = 1_577_836_800_000
+_COUNTING = 6
+_A_MILLISECOND = 1 << _COUNTING
 
 
 def find_or_open_accounts(
@@ -99,13 +106,13 @@ def find_or_open_accounts(
 class TransactionIds:
     """Ids of transactions for one writer: in the order of time, without asking the database.
 
-    Milliseconds since 2020, twelve bits of the writer's number, ten that count; who needs more in a
-    millisecond borrows from the next. A writer whose number comes round after 4,096 others would
-    have to meet the same millisecond: then the primary key refuses it.
+    Milliseconds since 2020, 16 bits of the writer's number, six that count; who needs more in a
+    millisecond borrows from the next. A writer is a connection or an engine: numbers come round
+    after 65,536 of them, and a new one would have to meet the millisecond of one that still writes.
     """
 
     def __init__(self, writer: int) -> None:
-        self._writer = (writer & 0xFFF) << 10
+        self._writer = (writer & 0xFFFF) << _COUNTING
         self._ms = 0
         self._count = 0
 
@@ -117,10 +124,10 @@ class TransactionIds:
         taken: list[int] = []
         while len(taken) < count:
             first = self._ms << 22 | self._writer | self._count
-            room = min(1024 - self._count, count - len(taken))
+            room = min(_A_MILLISECOND - self._count, count - len(taken))
             taken += range(first, first + room)
             self._count += room
-            if self._count == 1024:
+            if self._count == _A_MILLISECOND:
                 self._ms, self._count = self._ms + 1, 0
         return taken
 
@@ -128,6 +135,9 @@ class TransactionIds:
 def first_id_at(ms: int) -> int:
     """Ids that are given out at this moment (milliseconds since 1970) or later aren't smaller."""
     return max(0, ms - _IDS_SINCE_MS) << 22
+
+
+_WRITERS: WeakKeyDictionary[Connection, TransactionIds] = WeakKeyDictionary()
 
 
 def open_transaction_ids(connection: Connection) -> TransactionIds:
@@ -138,9 +148,17 @@ def open_transaction_ids(connection: Connection) -> TransactionIds:
     return TransactionIds(row[0] // _IDS_A_CALL)
 
 
+def transaction_ids_of(connection: Connection) -> TransactionIds:
+    """The ids of this connection as a writer: its number is asked for once."""
+    known = _WRITERS.get(connection)
+    if known is None:
+        known = _WRITERS[connection] = open_transaction_ids(connection)
+    return known
+
+
 def take_transaction_ids(connection: Connection, count: int) -> list[int]:
     """Ids for `count` transactions, ascending; those not used are never given again."""
-    return open_transaction_ids(connection).take(count)
+    return transaction_ids_of(connection).take(count)
 
 
 def record_transactions(into: Connection | Writes, records: Sequence[TransactionRecord]) -> None:
@@ -151,8 +169,9 @@ def record_transactions(into: Connection | Writes, records: Sequence[Transaction
     """
     if not records:
         return
-    columns = [list(map(getter, records)) for getter in _GETTERS]
-    append_columns(into, "transactions", _COLUMNS, columns)
+    *columns, _ = zip(*map(msgspec.structs.astuple, records), strict=True)
+    shards = [shard_of(record.account_id, record.txid) for record in records]
+    append_columns(into, "transactions", _TRANSACTIONS, [*columns, shards])
     lines = [
         (
             record.transaction_id,
@@ -162,8 +181,9 @@ def record_transactions(into: Connection | Writes, records: Sequence[Transaction
             t.amount,
             record.currency,
             t.balance_after,
+            shard,
         )
-        for record in records
+        for record, shard in zip(records, shards, strict=True)
         for line, t in enumerate(record.transfers, start=1)
     ]
     append_rows(into, "transfers", _TRANSFERS, lines)

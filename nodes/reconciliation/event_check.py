@@ -31,12 +31,19 @@ class EventCheck:
         self._report = report
         self._member_id = member_id
         self._erased = reads.erased_rows(connection, "events")
+        #: Events whose leaves are there, under another number.
+        self._misnumbered: set[int] = set()
 
     def check(self, entries: Sequence[LogEntry]) -> None:
         """Name the events behind these entries that were changed or taken out."""
         numbers = [_number(entry) for entry in entries]
         rows = event_store.events_by_id(self._connection, numbers)
         for entry, number in zip(entries, numbers, strict=True):
+            if entry.transaction_id != -number:
+                # The leaf says whose it is, and the root proves the leaf.
+                place = {"log_index": entry.log_index}
+                self._report.add("log_leaves", place, Change.ALTERED, "transaction_id")
+                self._misnumbered.add(number)
             row = rows.get(number)
             key: dict[str, object] = {"event_id": number}
             if row is None:
@@ -48,7 +55,7 @@ class EventCheck:
         """Name the events that were put in behind sealing's back; `leafless`: those (negative)
         that only lost their leaves."""
         for number in reads.unlogged_events(self._connection):
-            if -number in leafless:
+            if -number in leafless or number in self._misnumbered:
                 continue
             detail = "it is older than the last sealed event and in no batch"
             self._report.add("events", {"event_id": number}, Change.INSERTED, None, detail)

@@ -25,6 +25,7 @@ from nodes.crypto.merkle import EMPTY_ROOT
 from nodes.reconciliation.account_states import broken_states
 from nodes.reconciliation.log_statements import ANSWERS, GUARDS, LEDGER_TABLES, LOG
 from nodes.reconciliation.offline_statements import OFFLINE
+from nodes.reconciliation.shard_statements import SHARDS
 from nodes.reconciliation.statements import MONEY, ONCE, SEQUENCES
 
 #: So many violations of one statement are listed.
@@ -32,7 +33,7 @@ _LISTED = 20
 #: Joins of millions of rows are hashed in memory.
 _WORK_MEMORY = "128MB"
 _LEAVES = "SELECT leaf FROM log_leaves WHERE log_index >= %s AND log_index < %s ORDER BY log_index"
-_STATEMENTS = (*MONEY, *ONCE, *SEQUENCES, *LOG, *ANSWERS, *GUARDS, *OFFLINE)
+_STATEMENTS = (*MONEY, *ONCE, *SEQUENCES, *LOG, *ANSWERS, *GUARDS, *OFFLINE, *SHARDS)
 
 
 @dataclass(frozen=True, slots=True)

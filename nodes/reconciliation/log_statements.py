@@ -39,6 +39,8 @@ LEDGER_TABLES = (
     "batch_closes",
     "batch_findings",
     "offline_records",
+    "offline_clones",
+    "chip_slips",
     "offline_alarms",
     "hotlist_entries",
 )

@@ -22,6 +22,22 @@ OFFLINE: tuple[tuple[int, str, str], ...] = (
         " FROM offline_records GROUP BY txid, side HAVING count(*) > 1",
     ),
     (
+        19,
+        "a copied card's record is posted once, as what is owed, with an alarm",
+        "SELECT format('terminal %s, epoch %s, seq %s', c.terminal_id, c.epoch, c.seq)"
+        " FROM offline_clones AS c LEFT JOIN transactions AS t ON t.txid = c.txid"
+        " AND t.side = 'issuer' WHERE t.outcome IS DISTINCT FROM 'approved'"
+        " OR t.kind <> 'advice' OR t.amount <> c.amount OR t.currency <> c.currency"
+        " OR NOT EXISTS (SELECT FROM offline_alarms AS a WHERE a.txid = c.txid"
+        "  AND a.kind = 'clone')"
+        " OR NOT EXISTS (SELECT FROM offline_records AS r WHERE r.side = 'issuer'"
+        "  AND r.card_key_id = c.card_key_id AND r.atc = c.atc"
+        "  AND r.record_hash <> c.record_hash)"
+        " OR EXISTS (SELECT FROM transfers AS f JOIN accounts AS d"
+        "  ON d.account_id = f.debit_account WHERE f.transaction_id = t.transaction_id"
+        "  AND d.kind <> 'receivable')",
+    ),
+    (
         20,
         "a transaction is in one close at most, of its own terminal and batch",
         "SELECT format('close %s, transaction %s', l.close_id, l.transaction_id)"

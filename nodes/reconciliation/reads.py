@@ -28,6 +28,18 @@ def orphaned_transfers(
     ]
 
 
+def misplaced(connection: Connection) -> list[tuple[int, int | None]]:
+    """Rows whose shard isn't the one that follows from them: (transaction_id, None), and their
+    transfers: (transaction_id, line)."""
+    rows = connection.execute(
+        "SELECT transaction_id, NULL FROM transactions WHERE shard <> coalesce(account_id,"
+        " shard_of(txid)) UNION ALL SELECT f.transaction_id, f.line FROM transfers AS f"
+        " JOIN transactions AS t ON t.transaction_id = f.transaction_id"
+        " WHERE f.shard <> coalesce(t.account_id, shard_of(t.txid)) ORDER BY 1, 2"
+    )
+    return [(number, line) for number, line in rows]
+
+
 def stored_leaf_count(connection: Connection, seq: int) -> int | None:
     """The column leaf_count of a batch, as it stands."""
     row = connection.execute("SELECT leaf_count FROM batches WHERE seq = %s", (seq,)).fetchone()

@@ -88,6 +88,20 @@ class RowCheck:
             self._report.add("transfers", key, Change.ALTERED, "transaction_id", detail)
         for number, transfer in self._extra:
             self._report.add("transfers", _key(number, transfer["line"]), Change.INSERTED)
+        self._check_shards()
+
+    def _check_shards(self) -> None:
+        """The shard follows from a row, so the log says nothing of it; what was found to be another
+        row or another transaction's transfer follows from nothing."""
+        found = {(finding.table, finding.key) for finding in self._report.findings}
+        for number, line in reads.misplaced(self._connection):
+            row, transfer = {"transaction_id": number}, _key(number, line)
+            if ("transactions", tuple(row.items())) in found:
+                continue
+            if line is None:
+                self._report.add("transactions", row, Change.ALTERED, "shard")
+            elif ("transfers", tuple(transfer.items())) not in found:
+                self._report.add("transfers", transfer, Change.ALTERED, "shard")
 
     def _check_one(self, entry: LogEntry, candidates: Sequence[LedgerRow]) -> None:
         leaf = entry.leaf

@@ -15,10 +15,11 @@ from nodes import ids
 from nodes.anchoring.model import ROW_COLUMNS, LedgerRow
 from nodes.anchoring.rules import row_evidence
 from nodes.authorization.model import Kind, Outcome
-from nodes.authorization.operations.deciding import approval_code
+from nodes.authorization.operations.answering import approval_code
 from nodes.authorization.operations.pending import Pending, encode_pending
 from nodes.authorization.state import Account, Detail
 from nodes.crypto.commitment import SharedFacts, shared_commitment
+from nodes.ledger.model import shard_of
 
 #: Rows of a chunk, which is also a batch of the log.
 CHUNK = 20_000
@@ -169,14 +170,15 @@ class Maker:
         transfer, account = self._money(number, row)
         if account is not None:
             chunk.versions.append(_version(plot, row, account))
-        chunk.transfers.append(tuple(transfer.values()))
+        shard = shard_of(row["account_id"], row["txid"])
+        chunk.transfers.append((*transfer.values(), shard))
         self._stored(row, chunk, number)
         read = row | {
             "business_date": row["business_date"].isoformat(),
             "recorded_at": row["recorded_at"] + _PG_EPOCH_US,
         }
         evidence = row_evidence(plot.member_id, LedgerRow(read, (transfer,)))
-        chunk.transactions.append([row[name] for name in ROW_COLUMNS])
+        chunk.transactions.append([*(row[name] for name in ROW_COLUMNS), shard])
         chunk.leaves.append(
             (
                 plot.first_leaf + number,

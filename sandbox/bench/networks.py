@@ -164,6 +164,10 @@ def _make(shape: Shape, kept: Path, say: Say) -> None:
             registry = state.contracts["AnchorRegistry"]
         if shape.rows:
             _write_histories(shape, demo, state, registry, say)
+            with running(demo, state, lambda _: None, console=False) as network:
+                say("letting the workers finish what the history left them")
+                for member in {*shape.issuers, ACQUIRER}:
+                    _await_quiet(network, member)
     seconds = round(time.monotonic() - began)
     write_private(kept / "ready.json", json.dumps({"rows": shape.rows, "seconds": seconds}))
     say(f"made and checked in {seconds} s")
@@ -435,6 +439,34 @@ def await_sealed(network: Running, member: str) -> None:
             if time.monotonic() > deadline:
                 raise BenchError(f"{member} has not sealed its rows after {DRAIN_S:.0f} s")
             time.sleep(0.5)
+
+
+#: What a worker has not done yet: anchors, batches of terminals, closes of days that are over.
+_UNDONE = (
+    "SELECT (SELECT count(*) FROM batches WHERE seq > (SELECT coalesce(max(seq), 0)"
+    " FROM anchor_submissions WHERE state = 'ANCHORED'))"
+    " + (SELECT count(*) FROM transactions AS t, terminal_batch_scan AS s WHERE t.side = 'acquirer'"
+    " AND (t.xact, t.transaction_id) > (s.last_xact, s.last_transaction_id))"
+    " + (SELECT count(*) FROM close_days AS d WHERE d.business_date < current_date - 1"
+    " AND NOT EXISTS (SELECT FROM closes AS c JOIN close_stages AS g USING (close_id)"
+    " WHERE (c.acquirer, c.issuer, c.currency, c.business_date)"
+    " = (d.acquirer, d.issuer, d.currency, d.business_date)"
+    " AND g.stage IN ('CONFIRMED', 'BROKEN', 'EXPIRED')))"
+)
+
+
+def _await_quiet(network: Running, member: str) -> None:
+    """Let a member's worker do all that a history leaves it: what it does later is of the runs."""
+    await_sealed(network, member)
+    deadline = time.monotonic() + DRAIN_S
+    quiet = 0
+    with psycopg.connect(network.network.dsn(member, "worker"), autocommit=True) as connection:
+        # Twice in a row: the days are noted every ten seconds.
+        while quiet < 2:
+            quiet = quiet + 1 if connection.execute(_UNDONE).fetchone() == (0,) else 0
+            if time.monotonic() > deadline:
+                raise BenchError(f"{member}'s worker has work left after {DRAIN_S:.0f} s")
+            time.sleep(12.0 if quiet else 2.0)
 
 
 def check_books(dsn: str, member: str) -> None:

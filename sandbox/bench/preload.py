@@ -70,6 +70,7 @@ _TRANSFERS = {
     "amount": "bigint",
     "currency": "text",
     "balance_after": "bigint",
+    "shard": "bigint",
 }
 _VERSIONS = {
     "account_id": "bigint",
@@ -271,7 +272,7 @@ def _write_chunk(plot: Plot, start: int) -> list[bytes]:
     with psycopg.connect(plot.dsn) as connection:
         connection.execute("SET session_replication_role = replica")
         connection.execute("SET synchronous_commit = off")
-        types = {name: _TRANSACTIONS[name] for name in ROW_COLUMNS}
+        types = {name: _TRANSACTIONS[name] for name in ROW_COLUMNS} | {"shard": "bigint"}
         copy_rows(connection, "transactions", types, chunk.transactions)
         copy_rows(connection, "transfers", _TRANSFERS, chunk.transfers)
         copy_rows(connection, "account_versions", _VERSIONS, chunk.versions)

@@ -30,7 +30,7 @@ _BULK = """
         outcome, amount, currency, approval_code, merchant_id, merchant_name, mcc, country,
         terminal_id, terminal_seq, pair_seq, business_date, batch, stan, rrn, entry_mode,
         pan_masked, card_token, transmitted_ms, decided_ms, salt_fin, salt_pii, salt_private,
-        commitment)
+        commitment, shard)
     SELECT n, sha256(convert_to('t' || n, 'UTF8')), %(side)s,
         substr(sha256(convert_to('r' || n, 'UTF8')), 1, 16), %(acquirer)s, %(issuer)s,
         CASE WHEN n %% 9 = 0 THEN 'refund' ELSE 'purchase' END,
@@ -40,7 +40,8 @@ _BULK = """
         lpad((n %% 1000)::text, 6, '0'), lpad(n::text, 12, '0'), '051', '622300******1234',
         substr(sha256(convert_to('k' || n, 'UTF8')), 1, 16), %(start)s + n, %(start)s + n + 9,
         sha256(convert_to('s' || n, 'UTF8')), sha256(convert_to('p' || n, 'UTF8')),
-        sha256(convert_to('v' || n, 'UTF8')), sha256(convert_to('c' || n, 'UTF8'))
+        sha256(convert_to('v' || n, 'UTF8')), sha256(convert_to('c' || n, 'UTF8')),
+        shard_of(sha256(convert_to('t' || n, 'UTF8')))
     FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n WHERE n <> ALL(%(without)s)
 """
 

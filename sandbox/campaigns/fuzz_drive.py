@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -102,17 +103,20 @@ class _Link:
 class Probe:
     """An honest terminal at work beside the fuzz."""
 
+    refused: Counter[str]
     asked: int = 0
     hangs: int = 0
-    seconds: list[float] = field(default_factory=list)
 
 
 @asynccontextmanager
 async def probing(
-    terminal: Terminal, ask: Callable[[Terminal], object], every_s: float
+    terminal: Terminal, ask: Callable[[Terminal], object], every_s: float, refused: Counter[str]
 ) -> AsyncIterator[Probe]:
-    """Ask again and again while the block runs, and once more after it."""
-    probe = Probe()
+    """Ask again and again while the block runs, and once more after it.
+
+    `refused` counts what was answered, but with another code than 00.
+    """
+    probe = Probe(refused)
     stop = asyncio.Event()
 
     async def loop() -> None:
@@ -132,14 +136,14 @@ async def probing(
 
 
 async def _ask(terminal: Terminal, ask: Callable[[Terminal], object], probe: Probe) -> None:
-    started = time.perf_counter()
     probe.asked += 1
     try:
         async with asyncio.timeout(PROBE_S):
             reply = await ask(terminal)  # type: ignore[misc]
-        if not (isinstance(reply, Reply) and reply.approved and reply.authentic):
-            probe.hangs += 1
-        probe.seconds.append(time.perf_counter() - started)
+        assert isinstance(reply, Reply)
+        probe.hangs += not reply.authentic
+        if not reply.approved:
+            probe.refused[reply.code] += 1
     except (NoAnswer, NotAuthentic, OSError, TimeoutError):
         probe.hangs += 1
         with contextlib.suppress(OSError):
@@ -152,8 +156,10 @@ def purchase(target: Target, number: int) -> Callable[[Terminal], object]:
     return lambda terminal: terminal.purchase(card, 100, PIN)
 
 
-async def split_everywhere(sender: Sender, target: Target, tick: Callable[[], None]) -> int:
-    """An echo and a purchase, cut at every byte: how many weren't answered as they should."""
+async def split_everywhere(
+    sender: Sender, target: Target, tick: Callable[[], None], refused: Counter[str]
+) -> int:
+    """A purchase, cut at every byte: how many weren't answered. `refused`: see probing."""
     terminal, wrong = sender.terminal, 0
     await terminal.connect()
     size = len(terminal.seal(terminal.request("0200", "000000", target.card(0), 100, PIN)))
@@ -164,7 +170,9 @@ async def split_everywhere(sender: Sender, target: Target, tick: Callable[[], No
             await asyncio.sleep(0)
             await terminal.send(frame[place:])
             reply = await terminal.receive(frame)
-            wrong += not reply.approved
+            wrong += not reply.authentic
+            if not reply.approved:
+                refused[reply.code] += 1
         except (NoAnswer, NotAuthentic, OSError):
             wrong += 1
             await terminal.connect()

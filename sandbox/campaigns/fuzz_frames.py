@@ -38,6 +38,8 @@ class Sender:
     terminal: Terminal
     dialect: Dialect
     bases: list[bytes] = field(default_factory=list)
+    #: Just before it signed on, ms since 1970; None: it doesn't.
+    signed_on_ms: int | None = None
 
 
 def make_message(

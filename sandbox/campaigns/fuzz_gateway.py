@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from gateway.iso8583.dialect import DIALECTS, Dialect
 from gateway.terminal_keys.ring import MASTER_KEY
 from nodes.crypto.hsm import SoftwareHsm
 from nodes.crypto.pan import random_pan
+from sandbox.campaigns.fuzz_routes import OfflineCard
 from sandbox.enrolled import MERCHANT, Enrolled, enrolled, ways
 from sandbox.founding import NodeAdministration
 from sandbox.launcher import Running
@@ -36,6 +38,9 @@ from sandbox.terminal import Terminal
 
 #: On each of the campaign's cards, minor units: more than it can spend.
 CARD_LOAD = 10_000_000_000
+#: The issuer of all of them, and what it sets aside on each that pays offline.
+ISSUER = "aurora"
+OFFLINE_RESERVE = 20_000
 #: As long as a PIN may be: no other number in a log looks like it by accident.
 PIN = "904817263554"
 _START_S = 60.0
@@ -72,8 +77,23 @@ class Target:
 
     def card(self, number: int) -> TerminalCard:
         """One of the campaign's cards as a terminal reads it."""
-        card = self.cards[number % len(self.cards)]
-        return TerminalCard(card["pan"], card["expiry"], card["service_code"], card["currency"])
+        return _plastic(self.cards[number % len(self.cards)])
+
+    def offline_cards(self) -> list[OfflineCard]:
+        """Cards of the issuer that may pay offline, with something set aside for it: two for each
+        way of keys."""
+        made = _issue(self.network, 2 * len(ways()))
+        found = [OfflineCard(_plastic(card)) for card in made]
+        with NodeAdministration(self.network.network.state, ISSUER) as issuer:
+            for card, one in zip(made, found, strict=True):
+                path = f"/v1/cards/{issuer.issue(card)}"
+                issuer.post(f"{path}/offline-key", {"public_key": one.public.hex()})
+                issuer.post(
+                    f"{path}/offline-reserve",
+                    {"amount": OFFLINE_RESERVE, "currency": card["currency"]},
+                    headers={"Idempotency-Key": secrets.token_hex(8)},
+                )
+        return found
 
     def metrics(self) -> str:
         """GET /metrics."""
@@ -142,6 +162,10 @@ def _register(terminals: list[Enrolled], network: Running) -> None:
             )
 
 
+def _plastic(card: Card) -> TerminalCard:
+    return TerminalCard(card["pan"], card["expiry"], card["service_code"], card["currency"])
+
+
 def _issue(network: Running, count: int) -> list[Card]:
     cards = [
         Card(
@@ -150,11 +174,11 @@ def _issue(network: Running, count: int) -> list[Card]:
             service_code="201",
             pin=PIN,
             currency=CURRENCY,
-            member="aurora",
+            member=ISSUER,
         )
         for _ in range(count)
     ]
-    with NodeAdministration(network.network.state, "aurora") as issuer:
+    with NodeAdministration(network.network.state, ISSUER) as issuer:
         for card in cards:
             token = issuer.issue(card)
             issuer.load(token, CARD_LOAD, "fuzz", f"fuzz-{token}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Mapping
 
 import psycopg
 
@@ -10,13 +12,15 @@ from nodes.db.engine import make_engine
 from nodes.reconciliation.invariants import check_invariants
 from sandbox.enrolled import MERCHANT
 from sandbox.launcher import Running
-from sandbox.network import MEMBERS
+from sandbox.network import ACQUIRER, MEMBERS
 
 #: Who holds what a message could change.
 HOLDERS = ("meridian", "aurora", "borealis")
 
-#: How far the worker has looked for days to close: it looks whether anything comes or not.
-_WORKERS_OWN = ("close_scan", "settlement_scan")
+#: How far the worker has looked for days to close, and when it last asked for the hotlists: it does
+#: both whether anything comes or not. What is on a hotlist stands in a table of its own.
+_WORKERS_OWN = ("close_scan", "settlement_scan", "hotlist_copies")
+_SIGHTED_WITHIN_S = 60.0
 
 #: A terminal's message that was recorded more than once, and one that moved money twice.
 _DOUBLES = (
@@ -31,6 +35,25 @@ _DOUBLES = (
     " AND r.side = %(side)s AND r.kind = 'reversal' AND r.outcome = 'approved' AND r.amount > 0"
     " GROUP BY r.original_txid HAVING count(*) > 1) AS twice",
 )
+
+
+def await_sighted(network: Running, sign_ons: Mapping[str, int]) -> None:
+    """Until the gateway has told its acquirer of these sign-ons, by terminal (ms since 1970).
+
+    It tells some seconds later: a sign-on before the campaign is no change by the campaign.
+    """
+    deadline = time.monotonic() + _SIGHTED_WITHIN_S
+    with psycopg.connect(network.network.postgres.superuser_dsn(ACQUIRER), autocommit=True) as link:
+        while True:
+            rows = link.execute(
+                "SELECT terminal_id, coalesce(last_sign_on_ms, 0) FROM terminal_sightings"
+            ).fetchall()
+            told: dict[str, int] = dict(rows)
+            if all(told.get(name, 0) >= moment for name, moment in sign_ons.items()):
+                return
+            if time.monotonic() > deadline:
+                raise RuntimeError("the gateway hasn't told its acquirer who signed on")
+            time.sleep(0.5)
 
 
 def state_of(network: Running) -> dict[str, str]:

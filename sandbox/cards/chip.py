@@ -15,6 +15,8 @@ import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from nodes.crypto.emv import (
     ChipProfile,
     Personalization,
@@ -22,14 +24,19 @@ from nodes.crypto.emv import (
     response_cryptogram,
     script_mac,
 )
+from nodes.crypto.offline_record import key_id_of, public_key_of, sign_as_card
 from nodes.emv import tlv
 from nodes.emv.chip_data import COVERED, CryptogramType
 
 #: Application interchange profile: issuer authentication supported, CVM supported.
 _AIP = bytes.fromhex("1C00")
 _COUNTRY = bytes.fromhex("0156")
-#: Issuer application data: length, key index 01, version 01, card verification results.
+#: Issuer application data: length, key index 01, version 01, card verification results (first
+#: cryptogram: ARQC; TC).
 _ISSUER_DATA = bytes.fromhex("06010103A00000")
+_ISSUER_DATA_OFFLINE = bytes.fromhex("06010103900000")
+#: The application's name, which goes on receipts: a registered one's form, of this sandbox.
+AID = bytes.fromhex("A000000333010101")
 _MAC_LENGTH = 8
 #: CVM results (EMV 4.3 Book 3, annex C3): online PIN, signature, none; and that it worked.
 CVM_RESULTS = {
@@ -74,6 +81,16 @@ class Completed:
     scripts_done: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class OfflineLimits:
+    """What a card lets through without its issuer, in minor units: a payment, all together since
+    the issuer was last heard, and how many. The defaults are pos-link.md's starting caps."""
+
+    payment: int = 20_000
+    amount: int = 100_000
+    count: int = 10
+
+
 @dataclass
 class OfflineSpending:
     """What the card has approved by itself since an authentic online answer."""
@@ -100,6 +117,9 @@ class ChipCard:
     card_blocked: bool = False
     application_blocked: bool = False
     offline: OfflineSpending = field(default_factory=OfflineSpending)
+    limits: OfflineLimits = field(default_factory=OfflineLimits)
+    #: Signs offline payments, once the issuer has registered its public key.
+    _offline_key: ec.EllipticCurvePrivateKey | None = field(default=None, repr=False)
     _arqc: bytes = field(default=b"", repr=False)
     _covered: bytes = field(default=b"", repr=False)
     _script_results: bytes = field(default=b"", repr=False)
@@ -133,16 +153,60 @@ class ChipCard:
 
     def first_cryptogram(self, purchase: Purchase, unpredictable: bytes | None = None) -> bytes:
         """DE55 of an online request: the counter goes up, an ARQC is made. CardRefuses."""
+        self._next()
+        values = self._values(purchase, unpredictable or secrets.token_bytes(4))
+        self._covered = b"".join([values[tag] for tag in COVERED])
+        self._arqc = self._cryptogram(CryptogramType.ARQC)
+        return self._told(values, CryptogramType.ARQC, self._arqc, purchase.cvm)
+
+    def make_offline_key(self) -> bytes:
+        """Make the key that signs offline payments; its public half (65 bytes) for the issuer."""
+        self._offline_key = ec.generate_private_key(ec.SECP256R1())
+        return public_key_of(self._offline_key)
+
+    @property
+    def offline_key_id(self) -> bytes:
+        """The name of that key (8 bytes), as records and the hotlist have it. CardRefuses."""
+        return key_id_of(public_key_of(self._key()))
+
+    def approve_offline(self, purchase: Purchase) -> bytes:
+        """DE55 of a payment that the card approves by itself: TC. CardRefuses beyond its limits."""
+        self._key()
+        spent = self.offline
+        if purchase.amount > self.limits.payment:
+            raise CardRefuses("too much without its issuer")
+        if spent.count >= self.limits.count or (
+            spent.amount + purchase.amount > self.limits.amount
+        ):
+            raise CardRefuses("its offline limit is reached: it must be online first")
+        self._next()
+        self.offline = OfflineSpending(spent.amount + purchase.amount, spent.count + 1)
+        values = self._values(purchase, secrets.token_bytes(4)) | {"9F10": _ISSUER_DATA_OFFLINE}
+        covered = b"".join([values[tag] for tag in COVERED])
+        made = application_cryptogram(self._cryptogram_key, self.profile, self.atc, covered)
+        return self._told(values, CryptogramType.TC, made, purchase.cvm)
+
+    def sign_offline(self, message: bytes) -> bytes:
+        """The signature (64 bytes) over a record's card_message. CardRefuses without a key."""
+        return sign_as_card(self._key(), message)
+
+    def _key(self) -> ec.EllipticCurvePrivateKey:
+        if self._offline_key is None:
+            raise CardRefuses("it doesn't pay offline")
+        return self._offline_key
+
+    def _next(self) -> None:
         if self.card_blocked or self.application_blocked:
             raise CardRefuses("blocked")
         if self.atc == 0xFFFF:
             raise CardRefuses("its counter is at its end")
         self.atc += 1
-        values = self._values(purchase, unpredictable or secrets.token_bytes(4))
-        self._covered = b"".join([values[tag] for tag in COVERED])
-        self._arqc = self._cryptogram(CryptogramType.ARQC)
-        head = [("9F26", self._arqc), ("9F27", bytes((CryptogramType.ARQC << 6,)))]
-        tail = [("9F34", CVM_RESULTS[purchase.cvm])]
+
+    def _told(
+        self, values: dict[str, bytes], kind: CryptogramType, cryptogram: bytes, cvm: str
+    ) -> bytes:
+        head = [("9F26", cryptogram), ("9F27", bytes((kind << 6,)))]
+        tail = [("9F34", CVM_RESULTS[cvm]), ("84", AID)]
         if self._script_results:
             tail.append(("9F5B", self._script_results))
         return tlv.encode([*head, *((tag, values[tag]) for tag in COVERED), *tail])

@@ -11,7 +11,8 @@ import typer
 
 from sandbox.commands.network_file import default_network_file
 from sandbox.terminals.playing import Result, play
-from sandbox.terminals.scenario import ScenarioError, load_scenario
+from sandbox.terminals.reading import load_scenario
+from sandbox.terminals.scenario import ScenarioError
 from sandbox.terminals.surroundings import NotThere, Surroundings
 
 terminal = typer.Typer(name="terminal", help="Simulated terminals.", no_args_is_help=True)

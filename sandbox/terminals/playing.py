@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sandbox.terminal import NoAnswer, NotAuthentic
+from sandbox.terminal import NoAnswer, NotAuthentic, Terminal
+from sandbox.terminals.batch import TerminalBatch
+from sandbox.terminals.offline_desk import OfflineDesk
 from sandbox.terminals.scenario import Do, Fault, Scenario, Step
+from sandbox.terminals.shop import Shop
 from sandbox.terminals.surroundings import NotThere, SimCard, Surroundings
 from sandbox.terminals.till import Exchange, Till
 
@@ -36,21 +40,33 @@ async def play(
     results: list[Result] = []
     async with terminal:
         await surroundings.ready(terminal)
-        player = _Player(Till(terminal), cards)
-        for step in scenario.steps:
-            result = await player.do(step)
-            results.append(result)
-            on_step(result)
-            if not result.held:
-                break
+        player = _Player(surroundings, terminal, cards)
+        try:
+            for step in scenario.steps:
+                result = await player.do(step)
+                results.append(result)
+                on_step(result)
+                if not result.held:
+                    break
+        finally:
+            await player.close()
     return results
 
 
 class _Player:
-    def __init__(self, till: Till, cards: dict[str, SimCard]) -> None:
-        self._till = till
+    def __init__(
+        self, surroundings: Surroundings, terminal: Terminal, cards: dict[str, SimCard]
+    ) -> None:
+        self._terminal = terminal
+        self._till = Till(terminal)
+        self._batch = TerminalBatch(terminal)
+        self._desk = OfflineDesk(terminal)
+        self._shop = Shop(surroundings, terminal)
         self._cards = cards
         self._named: dict[str, Exchange] = {}
+
+    async def close(self) -> None:
+        await self._shop.close()
 
     async def do(self, step: Step) -> Result:
         try:
@@ -64,18 +80,22 @@ class _Player:
             return Result(step, False, str(forged))
 
     async def _done(self, step: Step) -> Result:
-        terminal = self._till.terminal
-        if step.do is Do.WAIT:
-            await asyncio.sleep(step.seconds)
-            return Result(step, True, f"waited {step.seconds:g} s")
-        if step.do in (Do.SIGN_ON, Do.ECHO):
-            signs_on = step.do is Do.SIGN_ON and terminal.module.signs_on
-            reply = await (terminal.sign_on() if signs_on else terminal.echo())
-            return Result(step, reply.code == step.expect.code, f"{reply.code}")
-        if step.of:
+        if step.do in _ALONE:
+            return await self._alone(step)
+        of = self._named[step.of] if step.of else None
+        if step.do is Do.FORGET and of is not None:
+            self._batch.forget(of)
+            return Result(step, True, f"{step.of} is forgotten")
+        if step.do is Do.PAY_ORDER and of is not None:
+            made = await self._shop.pay(of, self._cards[step.card])
+        elif of is not None:
             made = await self._till.follow(
-                step.do, self._named[step.of], step.amount, more=step.more, fault=step.fault
+                step.do, of, step.amount, more=step.more, fault=step.fault
             )
+        elif step.do is Do.PAY_OFFLINE:
+            made = self._desk.pay(self._cards[step.card], step.amount, step.by)
+        elif step.do is Do.ORDER:
+            made = await self._shop.order(step.amount, self._currency)
         else:
             made = await self._till.present(
                 step.do,
@@ -86,9 +106,65 @@ class _Player:
                 partial_ok=step.partial_ok,
                 fault=step.fault,
             )
+        self._batch.note(made, of)
         if step.name:
             self._named[step.name] = made
         return _judged(step, made)
+
+    @property
+    def _currency(self) -> str:
+        return next((card.currency for card in self._cards.values()), "CNY")
+
+    async def _alone(self, step: Step) -> Result:
+        """Steps that present no card and follow nothing up."""
+        pos = self._terminal
+        match step.do:
+            case Do.WAIT:
+                await asyncio.sleep(step.seconds)
+                return Result(step, True, f"waited {step.seconds:g} s")
+            case Do.COPY:
+                copied = copy.deepcopy(self._cards[step.card].chip)
+                self._cards[step.to] = replace(self._cards[step.card], name=step.to, chip=copied)
+                return Result(step, True, f"{step.to} is a copy of {step.card}")
+            case Do.DOWNLOAD:
+                if step.until_listed:
+                    card = self._cards[step.until_listed]
+                    return Result(step, True, await self._desk.download_until(card))
+                return Result(step, True, await self._desk.download())
+            case Do.UPLOAD:
+                sent = await self._desk.upload(skip=step.skip, fault=step.fault)
+                for made in sent:
+                    self._batch.note(made)
+                same = step.fault is not Fault.SEND_TWICE or all(m.same_answer for m in sent)
+                result = _judged_all(step, [made.code for made in sent])
+                return result if same else Result(step, False, "another answer to a repeat")
+            case Do.UPLOAD_BATCH:
+                return _judged_all(step, [reply.code for reply in await self._batch.upload()])
+            case Do.CLOSE_BATCH:
+                reply = await self._batch.close()
+            case _:
+                signs_on = step.do is Do.SIGN_ON and pos.module.signs_on
+                reply = await (pos.sign_on() if signs_on else pos.echo())
+        return Result(step, reply.code == step.expect.code, reply.code)
+
+
+_ALONE = frozenset(
+    {
+        *(Do.SIGN_ON, Do.ECHO, Do.WAIT, Do.COPY, Do.DOWNLOAD, Do.UPLOAD),
+        *(Do.UPLOAD_BATCH, Do.CLOSE_BATCH),
+    }
+)
+
+
+def _judged_all(step: Step, codes: list[str]) -> Result:
+    """Compare the answers to several messages with what was expected of each."""
+    wanted = step.expect.codes
+    if wanted is None:
+        wanted = (step.expect.code or "00",) * len(codes)
+    told = ", ".join(codes) or "nothing was sent"
+    if tuple(codes) != wanted:
+        return Result(step, False, f"{told}; expected {', '.join(wanted)}")
+    return Result(step, bool(codes), told)
 
 
 def _judged(step: Step, made: Exchange) -> Result:
@@ -101,6 +177,10 @@ def _judged(step: Step, made: Exchange) -> Result:
             wrong.append(f"the reversal's answer should be {expected.code or '00'}")
     elif expected.code is not None and made.code != expected.code:
         wrong.append(f"expected {expected.code}")
+    if made.why:
+        told.append(made.words or made.why)
+    if expected.why is not None and made.why != expected.why:
+        wrong.append(f"expected {expected.why}")
     if step.fault is Fault.SEND_TWICE or expected.same_answer:
         told.append("the same answer again" if made.same_answer else "another answer")
         if not made.same_answer:

@@ -15,7 +15,7 @@ import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import msgspec
@@ -33,6 +33,7 @@ from gateway.receipts.model import (
 )
 from gateway.receipts.rendering import Form, render
 from nodes.emv import tlv
+from sandbox.cards.chip import AID
 from sandbox.terminal import NoAnswer, NotAuthentic, Terminal
 from sandbox.terminals.display import shown
 from sandbox.terminals.scenario import By, CardPlan, Do, Fault, TerminalPlan
@@ -46,9 +47,21 @@ DRAWER = {
     "chip-poor": CardPlan(CardForm.CHIP, 500, "123456"),
     "stripe": CardPlan(CardForm.STRIPE, 50_000, "123456"),
     "plain": CardPlan(CardForm.PLAIN, 50_000, "123456"),
+    "virtual": CardPlan(CardForm.VIRTUAL, 50_000, "123456"),
 }
 _CHINA = timezone(timedelta(hours=8))
-_AID = "A000000333010101"
+#: What a gateway says by itself (docs/iso8583.md, Response codes): nothing of it is in any books.
+_REFUSALS = {
+    "none": "No answer came: the terminal has reversed it.",
+    "A0": "The gateway refused it: its MAC is wrong or missing.",
+    "12": "The gateway refused it: it doesn't serve this.",
+    "13": "The gateway refused it: the amount or its currency.",
+    "14": "The gateway refused it: the card number.",
+    "30": "The gateway refused it: its format.",
+    "55": "The gateway refused it: the PIN block.",
+    "58": "The gateway refused it: it doesn't know the terminal.",
+    "96": "The gateway can't serve it now.",
+}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -100,7 +113,11 @@ class SimulatorService:
 
     async def _drawer(self, _: web.Request) -> web.Response:
         terminals = [
-            {"terminal_id": name, "merchant_id": merchant}
+            {
+                "terminal_id": name,
+                "merchant_id": merchant,
+                "merchant_name": self._around.names.get(merchant, merchant),
+            }
             for name, merchant, _ in self._around.terminals
         ]
         cards = [
@@ -145,9 +162,12 @@ class SimulatorService:
                 "chip": made.chip.outcome.value if made.chip is not None else None,
                 "pan_masked": card.masked,
                 "messages": messages,
-                "receipt": base64.b64encode(receipt[0]).decode() if receipt else None,
-                "receipt_text": receipt[1] if receipt else None,
-                "proof_url": receipt[2] if receipt else None,
+                "txid": (receipt.txid or None) if receipt else None,
+                "outcome": receipt.outcome if receipt and receipt.txid else None,
+                "refusal": None if receipt and receipt.txid else _REFUSALS.get(made.code),
+                "receipt": base64.b64encode(receipt.picture).decode() if receipt else None,
+                "receipt_text": receipt.text if receipt else None,
+                "proof_url": receipt.proof_url if receipt else None,
             }
         )
 
@@ -168,20 +188,19 @@ class SimulatorService:
             )
         return self._cards[name]
 
-    def _receipt(
-        self, made: Exchange, terminal: Terminal, asked: _Asked
-    ) -> tuple[bytes, str, str | None] | None:
-        """The customer's copy as PNG and as text, and the proof's link; None without an answer."""
+    def _receipt(self, made: Exchange, terminal: Terminal, asked: _Asked) -> _Printed | None:
+        """The customer's copy; None without an answer."""
         reply = made.reply
         if reply is None or not reply.rrn:
             return None
         content = self._recorded(made) or _unrecorded(made, terminal)
         chip = _chip(made)
-        if chip is not None:
+        if chip is not None and content.chip is None:
             content = msgspec.structs.replace(content, chip=chip)
         wanted = Wanted(Copy.CUSTOMER, asked.language, asked.width)
         text = render(content, wanted, Form.TEXT).decode()
-        return render(content, wanted, Form.PNG), text, content.proof_url
+        picture = render(content, wanted, Form.PNG)
+        return _Printed(picture, text, content.proof_url, content.txid, content.outcome)
 
     def _recorded(self, made: Exchange) -> ReceiptContent | None:
         """What the acquirer's node says of it; None if it recorded nothing."""
@@ -194,6 +213,16 @@ class SimulatorService:
                     answer = client.post(path, json={})
                     return content_of(answer.json()) if answer.is_success else None
         return None
+
+
+class _Printed(NamedTuple):
+    """A receipt: PNG, text, the proof's link; txid (empty: none) and outcome of the books."""
+
+    picture: bytes
+    text: str
+    proof_url: str | None
+    txid: str
+    outcome: str
 
 
 class _Asked:
@@ -258,7 +287,7 @@ def _chip(made: Exchange) -> Chip | None:
     if made.icc is None or made.atc is None:
         return None
     arqc = next(e.value for e in tlv.decode(made.icc) if e.tag == "9F26")
-    return Chip(aid=_AID, label="Countersign", cryptogram=arqc.hex(), atc=made.atc)
+    return Chip(aid=AID.hex(), cryptogram=arqc.hex(), atc=made.atc)
 
 
 async def _json(request: web.Request) -> Any:

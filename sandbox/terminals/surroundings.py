@@ -17,10 +17,12 @@ from typing import Any
 import httpx
 
 from gateway.iso8583.dialect import DIALECTS
+from gateway.terminal_keys.authority import authority_certificate, certify
 from gateway.terminal_keys.enrolment import enrol
 from gateway.terminal_keys.model import KeyManagement, TerminalRecord
 from gateway.terminal_keys.ring import MASTER_KEY
 from nodes.crypto import sm2
+from nodes.crypto.certificates import Certificate
 from nodes.crypto.emv import open_personalization
 from nodes.crypto.hsm import SoftwareHsm
 from sandbox.cards.chip import ChipCard
@@ -102,6 +104,10 @@ class Surroundings:
     merchants: tuple[str, ...]
     #: Terminals of the gateway's settings: (id, merchant, master key).
     terminals: tuple[tuple[str, str, bytes], ...] = field(default=(), repr=False)
+    #: The gateway's HTTP API, if it has one.
+    front: str | None = None
+    #: Merchants' names, where they are known.
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, network: Mapping[str, Any]) -> Surroundings:
@@ -128,6 +134,8 @@ class Surroundings:
                     (t["terminal_id"], t["merchant_id"], bytes.fromhex(t["keys"]["tmk"]))
                     for t in network["terminals"]
                 ),
+                front=gateway.get("api"),
+                names={m["merchant_id"]: m["name"] for m in network["merchants"]},
             )
         except (KeyError, IndexError, StopIteration, TypeError, ValueError):
             raise NotThere("this network.json describes no network of this version") from None
@@ -164,10 +172,11 @@ class Surroundings:
 
     def _enrolled(self, plan: TerminalPlan, merchant: str) -> tuple[TerminalRecord, bytes]:
         name = f"S{secrets.token_hex(4).upper()[:7]}"
-        private, certificate, public = b"", b"", b""
+        private, public = b"", b""
+        certificate: Certificate | None = None
         if plan.keys is KeyManagement.SM2:
             private, public = sm2.provider().generate()
-            certificate = secrets.token_bytes(8)
+            certificate = self._certified(name, public)
         body = {
             "terminal_id": name,
             "merchant_id": merchant,
@@ -180,8 +189,7 @@ class Surroundings:
             ],
             "with_key": True,
             "management": plan.keys.value,
-            "certificate": certificate.hex(),
-            "sm2_public_key": public.hex(),
+            "certificate": "" if certificate is None else certificate.text(),
         }
         self.acquirer.post("/v1/terminals", body, key=f"simulator-{name}")
         record = TerminalRecord(
@@ -189,10 +197,20 @@ class Surroundings:
             merchant,
             plan.suite,
             management=plan.keys,
-            certificate=certificate,
+            certificate=b"" if certificate is None else certificate.serial,
             sm2_public_key=public,
         )
         return record, private
+
+    def _certified(self, name: str, public: bytes) -> Certificate:
+        """A terminal's certificate, by the gateway's authority, which the node is told of."""
+        hsm, now_ms = SoftwareHsm({MASTER_KEY: self.master}), int(time.time() * 1000)
+        authority = authority_certificate(hsm, now_ms)
+        with self.acquirer.client() as api:
+            known = api.get("/v1/terminal-authorities").json()
+        if all(authority.subject != one["subject"] for one in known):
+            self.acquirer.post("/v1/terminal-authorities", {"certificate": authority.text()})
+        return certify(hsm, name, public, now_ms)
 
     def _keys(self, record: TerminalRecord, private: bytes) -> TerminalKeys:
         """What a ceremony puts into the terminal."""
@@ -266,4 +284,10 @@ class Surroundings:
             card.stripe = f"{data.pan}D{data.expiry}{data.service_code}{data.stripe_data}"
             if plan.form is Form.CHIP:
                 card.chip = ChipCard.personalized(data)
+        if plan.offline and card.chip is not None:
+            key = {"public_key": card.chip.make_offline_key().hex()}
+            api.post(f"/v1/cards/{token}/offline-key", key)
+            reserve = {"amount": plan.offline, "currency": currency}
+            path = f"/v1/cards/{token}/offline-reserve"
+            api.post(path, reserve, key=f"simulator-{token}")
         return card

@@ -17,6 +17,7 @@ from sandbox.terminal import (
     NORMAL,
     PREAUTHORIZED,
     PURCHASE,
+    TOP_UP,
     Card,
     NoAnswer,
     Reply,
@@ -25,7 +26,7 @@ from sandbox.terminal import (
 from sandbox.terminals.scenario import By, Do, Fault
 from sandbox.terminals.surroundings import NotThere, SimCard
 
-_MODES = {
+MODES = {
     By.KEY_IN: "01",
     By.SWIPE: "02",
     By.SCAN: "03",
@@ -33,6 +34,10 @@ _MODES = {
     By.TAP: "07",
     By.FALLBACK: "80",
 }
+#: DE3 of what isn't a purchase.
+_CODES = {Do.BALANCE: BALANCE, Do.TOP_UP: TOP_UP}
+#: Tag 9C of the same.
+_KINDS = {Do.BALANCE: 0x31, Do.TOP_UP: 0x21}
 _LOCAL = timedelta(hours=8)
 #: How often a reversal is repeated until its answer is there, and the pause between.
 _REVERSALS, _PAUSE_S = 20, 0.5
@@ -62,10 +67,18 @@ class Exchange:
     same_answer: bool = False
     #: What was presented instead of the card: a single-use code.
     code_track: str | None = field(default=None, repr=False)
+    #: What was decided without an ISO answer (offline, an order), and why it was refused.
+    told_code: str | None = None
+    why: str = ""
+    words: str = ""
+    #: The code that a merchant shows for an order.
+    qr: str | None = None
 
     @property
     def code(self) -> str:
         """DE39 of the answer that counts; "none" without one."""
+        if self.told_code is not None:
+            return self.told_code
         return self.reply.code if self.reply is not None else "none"
 
 
@@ -113,6 +126,7 @@ class Till:
             made.same_answer = of.reply is not None and of.reply.response == made.reply.response
             return made
         if do is Do.REVERSE:
+            made.amount = amount or of.amount
             message = pos.reversal_of(of.request, amount or None)
             await self._exchange(made, message, None)
             return made
@@ -149,12 +163,12 @@ class Till:
         mti = "0100" if made.do is Do.AUTHORIZE else "0200"
         return self.terminal.request(
             mti,
-            BALANCE if made.do is Do.BALANCE else PURCHASE,
+            _CODES.get(made.do, PURCHASE),
             read,
             made.amount,
             pin,
             condition=PREAUTHORIZED if made.do is Do.AUTHORIZE else NORMAL,
-            mode=_MODES[by],
+            mode=MODES[by],
             track=track,
             chip=chip,
             partial_ok=partial_ok,
@@ -164,10 +178,12 @@ class Till:
         card = made.card
         if card is None or card.chip is None:
             raise NotThere("this card has no chip: swipe it, scan it or key it in")
-        today = f"{datetime.now(UTC) + _LOCAL:%y%m%d}"
-        kind = 0x31 if made.do is Do.BALANCE else 0x00
         asked = Purchase(
-            made.amount, numeric_code(card.currency), today, "pin" if pin else "none", kind
+            made.amount,
+            numeric_code(card.currency),
+            local_day(datetime.now(UTC)),
+            "pin" if pin else "none",
+            _KINDS.get(made.do, 0x00),
         )
         try:
             made.icc = card.chip.first_cryptogram(asked)
@@ -230,6 +246,11 @@ class Till:
         answer = reply.binary.get(55) if reply is not None else None
         approved = reply is not None and reply.approved
         made.chip = made.card.chip.complete(answer, approved=approved)
+
+
+def local_day(moment: datetime) -> str:
+    """The simulated shops' date as chips have it, YYMMDD."""
+    return f"{moment + _LOCAL:%y%m%d}"
 
 
 def _read(card: SimCard) -> Card:

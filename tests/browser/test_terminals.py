@@ -7,10 +7,13 @@ import base64
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from playwright.sync_api import Page, expect
 
 from console.app import create_app
@@ -18,8 +21,16 @@ from console.settings import ConsoleSettings
 from gateway.app import Gateway
 from gateway.settings import GatewaySettings
 from gateway.terminal_keys.ring import MASTER_KEY, ZONE_KEY, tmk_name
+from nodes.authorization.store import forwards
 from nodes.crypto.emv import TRANSPORT_KEY
 from nodes.crypto.keystore import Keystore
+from nodes.crypto.offline_record import (
+    RecordChain,
+    decode_record,
+    key_id_of,
+    public_key_of,
+    sign_as_card,
+)
 from sandbox.terminals.service import SimulatorService
 from sandbox.terminals.surroundings import Api, Surroundings
 from tests.browser.conftest import Watch
@@ -100,6 +111,7 @@ def fleet(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             master=secret(MASTER_KEY),
             merchants=(MERCHANT,),
             terminals=((TERMINAL, MERCHANT, tmk(TERMINAL)),),
+            names={MERCHANT: "Harbor Stores"},
         )
         simulator = SimulatorService(around, _SIMULATOR_KEY)
         port = loop.run(simulator.start("127.0.0.1", 0))
@@ -250,7 +262,8 @@ def test_a_card_is_inserted_the_pin_entered_and_the_receipt_shown(
     assert page.locator("#pin").input_value() == "123456"
     page.get_by_role("button", name="Pay").click()
     expect(page.locator("[data-code]")).to_have_attribute("data-code", "00", timeout=30_000)
-    expect(page.locator("#outcome")).to_contain_text("approved")
+    expect(page.locator("#outcome")).to_contain_text("Approved")
+    expect(page.locator("optgroup")).to_have_attribute("label", "Harbor Stores")
     accessible(page)
     content = page.content()
     bytes_shown = page.locator(".pos-bytes").first.inner_text()
@@ -266,28 +279,46 @@ def test_a_card_is_inserted_the_pin_entered_and_the_receipt_shown(
 
 
 @pytest.mark.parametrize(
-    ("card", "way", "fault", "code"),
+    ("card", "way", "pin", "fault", "code"),
     [
-        ("chip", "Tap", "", "00"),
-        ("chip", "Scan its code", "", "00"),
-        ("plain", "Key in", "", "00"),
-        ("stripe", "Swipe", "", "00"),
-        ("plain", "Key in", "bad_mac", "A0"),
-        ("plain", "Key in", "lose_answer", "none"),
-        ("chip-poor", "Insert", "", "51"),
+        ("chip", "Tap", "", "", "00"),
+        ("chip", "Tap", "123456", "", "00"),
+        ("chip", "Insert", "654321", "", "55"),
+        ("chip", "Swipe", "123456", "", "57"),
+        ("chip", "Swipe (fallback)", "123456", "", "00"),
+        ("chip", "Scan its code", "", "", "00"),
+        ("virtual", "Scan its code", "", "", "00"),
+        ("virtual", "Key in", "123456", "", "57"),
+        ("plain", "Key in", "123456", "", "00"),
+        ("stripe", "Swipe", "123456", "", "00"),
+        ("plain", "Key in", "123456", "bad_mac", "A0"),
+        ("plain", "Key in", "123456", "lose_answer", "none"),
+        ("chip-poor", "Insert", "123456", "", "51"),
     ],
 )
 def test_every_way_to_pay(
-    fleet: Fleet, visit: Callable[..., Page], card: str, way: str, fault: str, code: str
+    fleet: Fleet,
+    visit: Callable[..., Page],
+    tmp_path: Path,
+    card: str,
+    way: str,
+    pin: str,
+    fault: str,
+    code: str,
 ) -> None:
     page = visit("/virtual-pos")
     page.locator("#card").select_option(card)
     page.get_by_label(way, exact=True).check()
     page.locator("#fault").select_option(fault)
-    if way not in ("Tap", "Scan its code"):
-        page.locator("#pin").fill("123456")
+    page.locator("#pin").fill(pin)
     page.get_by_role("button", name="Pay").click()
     expect(page.locator("[data-code]")).to_have_attribute("data-code", code, timeout=30_000)
+    words = {"00": "Approved", "55": "Wrong PIN", "51": "Insufficient funds", "A0": "its MAC"}
+    expect(page.locator("#outcome")).to_contain_text(words.get(code, ""))
+    if code in ("00", "51", "55", "57"):
+        txid = page.locator("#outcome a").get_attribute("href") or ""
+        assert len(txid.rpartition("/")[2]) == 64
+    page.screenshot(path=str(tmp_path / f"{card}-{way}-{code}.png"), full_page=True)
     if fault == "lose_answer":
         expect(page.locator("#outcome")).to_contain_text("acknowledged")
 
@@ -303,3 +334,117 @@ def test_what_can_t_be_played_is_said(
     page.locator("#amount").fill("nothing")
     page.get_by_role("button", name="Pay").click()
     expect(page.get_by_role("alert")).to_contain_text("above 0")
+
+
+def test_a_terminal_is_enrolled_changed_and_retired(
+    fleet: Fleet,
+    visit: Callable[..., Page],
+    accessible: Callable[[Page], None],
+    watch: Watch,
+    tmp_path: Path,
+) -> None:
+    watch.expected = ["422"]
+    page = visit("/terminals")
+    page.get_by_role("link", name="New terminal").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("New terminal")
+    accessible(page)
+    page.get_by_label("Terminal", exact=True).fill("BROWSE")
+    page.get_by_role("button", name="Enrol").click()
+    expect(page.locator("#terminal_id-note")).to_contain_text("Eight letters")
+    expect(page.locator("#merchant_id-note")).to_contain_text("Fifteen")
+    page.get_by_label("Terminal", exact=True).fill("BROWSE09")
+    page.get_by_label("Merchant number").fill(MERCHANT)
+    page.get_by_label("Store").fill("Pier 9")
+    page.get_by_label("Keys by").select_option("sm2")
+    page.get_by_label("Certificate").fill("no certificate")
+    page.get_by_label("Printer").check()
+    page.get_by_role("button", name="Enrol").click()
+    expect(page.locator("#certificate-note")).to_contain_text("Not a CERTIFICATE in PEM")
+    accessible(page)
+    page.get_by_label("Certificate").fill("")
+    page.get_by_label("Keys by").select_option("tmk")
+    page.screenshot(path=str(tmp_path / "new.png"), full_page=True)
+    page.get_by_role("button", name="Enrol").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("BROWSE09")
+
+    page.get_by_text("Change store, label and abilities").click()
+    form = page.locator("form[action$='/details']")
+    form.get_by_label("Label").fill("Bar")
+    form.get_by_role("button", name="Change details").click()
+    expect(form.locator(".field-wrong")).to_contain_text("Why")
+    accessible(page)
+    form.get_by_label("Reason").fill("moved inside")
+    form.get_by_role("button", name="Change details").click()
+    expect(page.locator("[data-change=details]")).to_contain_text("moved inside")
+    page.get_by_text("Move it to another merchant").click()
+    form = page.locator("form[action$='/merchant']")
+    form.get_by_label("Merchant number").fill(MERCHANT[:-1] + "X")
+    form.get_by_label("Reason").fill("sold")
+    form.get_by_role("button", name="Move").click()
+    expect(page.get_by_role("alert")).to_contain_text("There is no such merchant")
+    page.get_by_text("Change algorithms or certificate").click()
+    form = page.locator("form[action$='/suite']")
+    form.get_by_label("Suite").select_option("AES")
+    form.get_by_label("Reason").fill("AES from today")
+    page.screenshot(path=str(tmp_path / "changes.png"), full_page=True)
+    form.get_by_role("button", name="Change algorithms").click()
+    expect(page.locator("[data-change=suite]")).to_contain_text("AES from today")
+    page.get_by_text("Retire it").click()
+    form = page.locator("form[action$='/retire']")
+    form.get_by_label("Reason").fill("broken")
+    form.get_by_label("Type BROWSE09 to confirm").fill("BROWSE09")
+    form.get_by_role("button", name="Retire").click()
+    expect(page.locator("h1 [data-terminal-state=retired]")).to_be_visible()
+    expect(page.get_by_role("button", name="Set parameters")).to_have_count(0)
+    accessible(page)
+    with fleet.nodes.acquirer.http("reader") as client:
+        found = client.get("/v1/terminals/BROWSE09").json()
+    assert (found["label"], found["suite"], found["status"]) == ("Bar", "AES", "retired")
+
+
+def test_what_of_offline_payments_needs_people_is_shown(
+    fleet: Fleet, visit: Callable[..., Page], accessible: Callable[[Page], None], tmp_path: Path
+) -> None:
+    page = visit("/offline")
+    expect(page.get_by_text("No alarms")).to_be_visible()
+    private = ec.generate_private_key(ec.SECP256R1())
+    chain = RecordChain(TERMINAL, 7)
+    records = [
+        decode_record(
+            chain.append(
+                card_key_id=key_id_of(public_key_of(private)),
+                atc=atc,
+                amount=1_500,
+                currency="CNY",
+                nonce=bytes(8),
+                at_ms=1_790_000_000_000,
+                sign=lambda message: sign_as_card(private, message),
+            )
+        )
+        for atc in (1, 2, 3)
+    ]
+    day, now_ms = date(2026, 11, 23), 1_790_000_000_000
+    kept = [
+        forwards.OfflineRow("acquirer", ACQUIRER, one, now_ms, one.hash, one.hash, day)
+        for one in (records[0], records[2])
+    ]
+    alarms = [
+        forwards.Alarm("fork", "acquirer", TERMINAL, "another record", now_ms, 7, 1),
+        forwards.Alarm("refused", "acquirer", TERMINAL, "hold_ended", now_ms, txid=bytes(32)),
+    ]
+    with psycopg.connect(fleet.nodes.network.acquirer_db.dsn) as connection:
+        forwards.append_records(connection, kept)
+        forwards.append_alarms(connection, alarms)
+    page.goto(f"{fleet.home}/offline")
+    expect(page.locator("[data-alarm]")).to_have_count(2)
+    expect(page.locator("[data-alarm=fork]")).to_contain_text("Two records in one place")
+    expect(page.locator(f"[data-chain='{TERMINAL}/7']")).to_contain_text("30.00")
+    expect(page.locator(f"[data-chain='{TERMINAL}/7'] .badge")).to_have_text("1")
+    accessible(page)
+    page.screenshot(path=str(tmp_path / "offline.png"), full_page=True)
+    page.locator("#kind").select_option("refused")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.locator("[data-alarm]")).to_have_count(1)
+    expect(page.locator("[data-alarm=refused] a")).to_have_attribute(
+        "href", f"/i/{ACQUIRER}/transactions/{'00' * 32}"
+    )

@@ -25,16 +25,14 @@ from nodes.authorization.operations.forwarding import (
     settle_reversals,
     take_reversals,
 )
+from nodes.authorization.operations.judging import own_commitment
 from nodes.authorization.operations.pending import (
     Closing,
     Forward,
     Pending,
     decode_pending,
 )
-from nodes.authorization.operations.recording import (
-    close_batch,
-    own_commitment,
-)
+from nodes.authorization.operations.recording import close_batch
 from nodes.clock import FixedClock, to_datetime
 from nodes.crypto.hsm import SoftwareHsm
 from nodes.crypto.pan import luhn_digit

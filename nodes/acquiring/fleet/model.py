@@ -49,6 +49,10 @@ class ChangeKind(StrEnum):
     KEYS = "keys"
     DISABLED = "disabled"
     ENABLED = "enabled"
+    DETAILS = "details"
+    SUITE = "suite"
+    MOVED = "moved"
+    RETIRED = "retired"
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +77,46 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     no_cvm_limit: int = 100_000
 
 
+class Details(msgspec.Struct, frozen=True, kw_only=True):
+    """Where it stands, what it is called and what the device can do."""
+
+    store: str
+    label: str
+    capabilities: list[Capability]
+
+
+class KeysAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """How a terminal is to speak; `certificate` (base64) of an SM2 terminal only."""
+
+    suite: TerminalSuite
+    management: TerminalKeys = TerminalKeys.TMK
+    certificate: str = ""
+
+
+class KeyWay(msgspec.Struct, frozen=True, kw_only=True):
+    """The same with what was read of the certificate: hex as in FleetRecord, moments in ms."""
+
+    suite: TerminalSuite
+    management: TerminalKeys
+    certificate: str = ""
+    sm2_public_key: str = ""
+    valid_from_ms: int = 0
+    valid_until_ms: int = 0
+    certified_by: str = ""
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """To which merchant a terminal goes, and where it stands there."""
+
+    merchant_id: str
+    store: str
+    label: str
+
+
+#: What a change may bring: Parameters and Details as they are, KeyWay made of KeysAsked.
+Content = Parameters | Details | KeysAsked | Move
+
+
 class FleetRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A terminal as it is after a change. `key_generation` 0: it was given no key here."""
 
@@ -90,6 +134,12 @@ class FleetRecord(msgspec.Struct, frozen=True, kw_only=True):
     #: Of an SM2 terminal's certificate, hex: serial number (1 to 20 bytes), x and y (64 bytes).
     certificate: str = ""
     sm2_public_key: str = ""
+    #: From when until when its certificate holds, and the name of who signed it.
+    valid_from_ms: int = 0
+    valid_until_ms: int = 0
+    certified_by: str = ""
+    #: Out of use for good; `enabled` is false then.
+    retired: bool = False
     change_id: int = 0
 
 
@@ -133,9 +183,15 @@ class FleetOutcome(StrEnum):
     TERMINAL_ID_INVALID = "terminal_id_invalid"
     PARAMETERS_INVALID = "parameters_invalid"
     KEYS_INVALID = "keys_invalid"
+    CERTIFICATE_INVALID = "certificate_invalid"
     MERCHANT_UNKNOWN = "merchant_unknown"
     TERMINAL_UNKNOWN = "terminal_unknown"
+    AUTHORITY_UNKNOWN = "authority_unknown"
     TAKEN = "taken"
+    TERMINAL_RETIRED = "terminal_retired"
+    CURRENCY_DIFFERS = "currency_differs"
+    TERMINAL_IN_USE = "terminal_in_use"
+    BATCH_OPEN = "batch_open"
     PARAMETERS_MOVED_ON = "parameters_moved_on"
     ALREADY_SO = "already_so"
     DONE = "done"

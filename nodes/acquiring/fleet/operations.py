@@ -12,19 +12,27 @@ from sqlalchemy import Engine
 from nodes.acquiring import store as acquiring
 from nodes.acquiring.fleet import store
 from nodes.acquiring.fleet.model import (
-    Capability,
     ChangeKind,
+    Content,
+    Details,
     FleetOutcome,
     FleetRecord,
+    KeysAsked,
+    KeyWay,
+    Move,
     Parameters,
     Report,
     TerminalKeys,
-    TerminalSuite,
 )
-from nodes.acquiring.fleet.rules import changed, key_flaws, parameter_flaws
+from nodes.acquiring.fleet.rules import authority_flaw, changed, key_way, parameter_flaws
 from nodes.acquiring.model import AcquiringOutcome
 from nodes.acquiring.rules import check_terminal_id
+from nodes.crypto.certificates import Certificate, CertificateInvalid, read_certificate
 from nodes.db.engine import transaction
+
+#: How long a terminal rests, disabled, before it goes to another merchant: so that no process has
+#: it in mind as the old one's (nodes/authorization/engine/memory.py reads terminals each minute).
+MOVE_REST_MS = 75_000
 
 
 @dataclass(frozen=True)
@@ -57,16 +65,11 @@ def enrol_terminal(
     *,
     terminal_id: str,
     merchant_id: str,
-    store_label: str,
-    label: str,
-    suite: TerminalSuite,
-    capabilities: list[Capability],
+    details: Details,
+    keys: KeysAsked,
     parameters: Parameters | None,
     with_key: bool,
     order: Ordered,
-    management: TerminalKeys = TerminalKeys.TMK,
-    certificate: str = "",
-    sm2_public_key: str = "",
 ) -> FleetResult:
     """Add a terminal; without parameters, with the starting ones in its merchant's currency.
 
@@ -75,11 +78,8 @@ def enrol_terminal(
     """
     if check_terminal_id(terminal_id) is not AcquiringOutcome.DONE:
         return FleetResult(FleetOutcome.TERMINAL_ID_INVALID)
-    asked = (terminal_id, merchant_id, store_label, label, suite, sorted(set(capabilities)))
-    chosen = None if parameters is None else msgspec.to_builtins(parameters)
-    mark = order.fingerprint(
-        ChangeKind.ENROLLED, *asked, chosen, with_key, management, certificate, sm2_public_key
-    )
+    asked = [terminal_id, merchant_id, *_plain(details, keys, parameters), with_key]
+    mark = order.fingerprint(ChangeKind.ENROLLED, *asked)
     with transaction(engine) as connection:
         store.lock_fleet(connection)
         known = _known(connection, order, mark)
@@ -88,24 +88,23 @@ def enrol_terminal(
         currency = store.merchant_currency(connection, merchant_id)
         if currency is None:
             return FleetResult(FleetOutcome.MERCHANT_UNKNOWN)
+        way, flaws = key_way(terminal_id, keys, store.authorities(connection), order.now_ms)
+        if not with_key and keys.management is TerminalKeys.SM2:
+            flaws["with_key"] = "an SM2 terminal has a key of its own: with_key is true"
+        if flaws:
+            return FleetResult(FleetOutcome.KEYS_INVALID, flaws=flaws)
         record = FleetRecord(
             terminal_id=terminal_id,
             merchant_id=merchant_id,
-            store=store_label,
-            label=label,
-            suite=suite,
-            capabilities=sorted(set(capabilities)),
+            store=details.store,
+            label=details.label,
+            capabilities=sorted(set(details.capabilities)),
             parameters=parameters or Parameters(currency=currency),
             parameters_version=1,
             key_generation=int(with_key),
             enabled=True,
-            management=management,
-            certificate=certificate,
-            sm2_public_key=sm2_public_key,
+            **msgspec.structs.asdict(way),
         )
-        flaws = key_flaws(record)
-        if flaws:
-            return FleetResult(FleetOutcome.KEYS_INVALID, flaws=flaws)
         flaws = parameter_flaws(record.parameters, record.capabilities)
         if flaws:
             return FleetResult(FleetOutcome.PARAMETERS_INVALID, flaws=flaws)
@@ -121,15 +120,14 @@ def change_terminal(
     kind: ChangeKind,
     *,
     order: Ordered,
-    parameters: Parameters | None = None,
+    content: Content | None = None,
     based_on: int | None = None,
 ) -> FleetResult:
-    """Disable, enable, give the next key or new parameters.
+    """Disable, enable, retire, give the next key; or what the content says.
 
     `based_on`: the version that new parameters replace; another one may have come between.
     """
-    content = None if parameters is None else msgspec.to_builtins(parameters)
-    mark = order.fingerprint(kind, terminal_id, content, based_on)
+    mark = order.fingerprint(kind, terminal_id, *_plain(content), based_on)
     with transaction(engine) as connection:
         store.lock_fleet(connection)
         known = _known(connection, order, mark)
@@ -138,25 +136,107 @@ def change_terminal(
         record = store.read_record(connection, terminal_id)
         if record is None:
             return FleetResult(FleetOutcome.TERMINAL_UNKNOWN)
-        if parameters is not None:
-            flaws = parameter_flaws(parameters, record.capabilities)
+        brought: Parameters | Details | KeyWay | Move | None
+        if isinstance(content, KeysAsked):
+            trusted = store.authorities(connection)
+            brought, flaws = key_way(terminal_id, content, trusted, order.now_ms)
             if flaws:
-                return FleetResult(FleetOutcome.PARAMETERS_INVALID, flaws=flaws)
+                return FleetResult(FleetOutcome.KEYS_INVALID, flaws=flaws)
+        else:
+            brought = content
+        refusal = _refused(connection, record, brought, order.now_ms)
+        if refusal is not None:
+            return refusal
         if based_on is not None and based_on != record.parameters_version:
             return FleetResult(FleetOutcome.PARAMETERS_MOVED_ON)
-        after = changed(record, kind, parameters)
+        after = changed(record, kind, brought)
         if after is None:
             return FleetResult(FleetOutcome.ALREADY_SO)
-        if after.enabled != record.enabled:
-            store.set_in_use(connection, terminal_id, after.enabled)
+        _take_effect(connection, record, after)
         _write(connection, kind, after, order, mark)
     return FleetResult(FleetOutcome.DONE)
+
+
+def _refused(
+    connection: store.Connection,
+    record: FleetRecord,
+    content: Parameters | Details | KeyWay | Move | None,
+    now_ms: int,
+) -> FleetResult | None:
+    if record.retired:
+        return FleetResult(FleetOutcome.TERMINAL_RETIRED)
+    flaws: dict[str, str] = {}
+    if isinstance(content, Parameters):
+        flaws = parameter_flaws(content, record.capabilities)
+    elif isinstance(content, Details):
+        flaws = parameter_flaws(record.parameters, content.capabilities)
+    if flaws:
+        return FleetResult(FleetOutcome.PARAMETERS_INVALID, flaws=flaws)
+    if isinstance(content, Move):
+        outcome = _refuse_move(connection, record, content, now_ms)
+        return FleetResult(outcome) if outcome is not None else None
+    return None
+
+
+def _refuse_move(
+    connection: store.Connection, record: FleetRecord, content: Move, now_ms: int
+) -> FleetOutcome | None:
+    currency = store.merchant_currency(connection, content.merchant_id)
+    if currency is None:
+        return FleetOutcome.MERCHANT_UNKNOWN
+    if content.merchant_id == record.merchant_id:
+        return None  # so already
+    if currency != record.parameters.currency:
+        return FleetOutcome.CURRENCY_DIFFERS
+    since = store.disabled_since(connection, record.terminal_id)
+    if record.enabled or since is None or now_ms - since < MOVE_REST_MS:
+        return FleetOutcome.TERMINAL_IN_USE
+    if store.has_open_batch(connection, record.terminal_id):
+        return FleetOutcome.BATCH_OPEN
+    return None
+
+
+def _take_effect(connection: store.Connection, record: FleetRecord, after: FleetRecord) -> None:
+    """What the path of payments, and the HTTP API's callers, see of a change."""
+    if after.enabled != record.enabled:
+        store.set_in_use(connection, record.terminal_id, after.enabled)
+    if after.merchant_id != record.merchant_id:
+        store.move(connection, record.terminal_id, after.merchant_id)
+    if after.retired or after.merchant_id != record.merchant_id:
+        store.revoke_callers(connection, record.terminal_id)
+
+
+def trust_authority(
+    engine: Engine, certificate: str, actor: str, now_ms: int
+) -> tuple[Certificate | None, str | None]:
+    """Take a certificate's owner as one who certifies terminals; it, or why it isn't taken."""
+    try:
+        found = read_certificate(certificate)
+    except CertificateInvalid as invalid:
+        return None, str(invalid)
+    why = authority_flaw(found, now_ms)
+    if why is not None:
+        return None, why
+    with transaction(engine) as connection:
+        store.insert_authority(connection, found, actor, now_ms)
+    return found, None
+
+
+def end_authority(engine: Engine, fingerprint: str) -> FleetOutcome:
+    """Take no more certificates of it. Terminals that it has certified stay."""
+    with transaction(engine) as connection:
+        done = store.end_authority(connection, fingerprint)
+    return FleetOutcome.DONE if done else FleetOutcome.AUTHORITY_UNKNOWN
 
 
 def take_report(engine: Engine, gateway: str, report: Report, now_ms: int) -> int:
     """Keep what a gateway saw; of how many of this acquirer's terminals."""
     with transaction(engine) as connection:
         return store.store_sightings(connection, gateway, report.sightings, now_ms)
+
+
+def _plain(*contents: Content | None) -> list[Any]:
+    return [None if one is None else msgspec.to_builtins(one) for one in contents]
 
 
 def _known(connection: store.Connection, order: Ordered, mark: bytes | None) -> FleetResult | None:

@@ -21,6 +21,16 @@ _TERMINALS = """
 """
 
 
+#: A retired terminal is disabled for the path of payments, and more than that for people.
+_RETIRED = "coalesce((f.record->>'retired')::boolean, false)"
+_STATUS = {
+    None: "true",
+    "active": "t.status = :status",
+    "disabled": f"t.status = :status AND NOT {_RETIRED}",
+    "retired": _RETIRED,
+}
+
+
 def find_terminals(
     connection: Connection,
     *,
@@ -32,9 +42,9 @@ def find_terminals(
 ) -> list[Row]:
     """Terminals in the order of their ids; `after`: only greater ids (the next page)."""
     wanted = {
+        _STATUS[status]: status,
         "t.terminal_id > :after": after,
         "t.merchant_id = :merchant_id": merchant_id,
-        "t.status = :status": status,
         "f.store = :store": store,
     }
     conditions = [condition for condition, value in wanted.items() if value is not None]
@@ -117,3 +127,14 @@ def terminal_parameters(connection: Connection, terminal_id: str) -> tuple[int, 
         return 0, Parameters(currency=row["currency"])
     record = msgspec.convert(row["record"], FleetRecord)
     return record.parameters_version, record.parameters
+
+
+def authorities(connection: Connection) -> list[Row]:
+    """Who certifies terminals, or did, the newest first."""
+    rows = connection.execute(
+        text(
+            "SELECT fingerprint, subject, status, not_after_ms, created_by, created_ms"
+            " FROM terminal_authorities ORDER BY created_ms DESC, fingerprint LIMIT 500"
+        )
+    )
+    return [dict(row) for row in rows.mappings()]

@@ -16,6 +16,7 @@ from nodes.acquiring.fleet.model import (
     Sighting,
     TerminalSuite,
 )
+from nodes.crypto.certificates import Certificate, read_certificate
 
 Connection = psycopg.Connection[Any]
 
@@ -127,6 +128,76 @@ def set_in_use(connection: Connection, terminal_id: str, enabled: bool) -> None:
         "UPDATE terminals SET status = %s WHERE terminal_id = %s",
         ("active" if enabled else "disabled", terminal_id),
     )
+
+
+def move(connection: Connection, terminal_id: str, merchant_id: str) -> None:
+    """Give the terminal to another merchant, from this commit on."""
+    connection.execute(
+        "UPDATE terminals SET merchant_id = %s WHERE terminal_id = %s", (merchant_id, terminal_id)
+    )
+
+
+def revoke_callers(connection: Connection, terminal_id: str) -> None:
+    """Take the terminal's keys of the HTTP API out of use: they were the old merchant's."""
+    connection.execute(
+        "UPDATE front_keys SET status = 'revoked' WHERE terminal_id = %s", (terminal_id,)
+    )
+
+
+def disabled_since(connection: Connection, terminal_id: str) -> int | None:
+    """When it was disabled last (ms since 1970); None: by no change of the fleet."""
+    row = connection.execute(
+        "SELECT max(changed_ms) FROM terminal_changes WHERE terminal_id = %s AND kind = %s",
+        (terminal_id, ChangeKind.DISABLED.value),
+    ).fetchone()
+    return row[0] if row is not None else None
+
+
+def has_open_batch(connection: Connection, terminal_id: str) -> bool:
+    """Whether it has taken payments that stand in no batch close yet."""
+    row = connection.execute(
+        "SELECT 1 FROM terminal_batch_lines WHERE terminal_id = %s AND close_id IS NULL LIMIT 1",
+        (terminal_id,),
+    ).fetchone()
+    return row is not None
+
+
+# --- who certifies terminals ---------------------------------------------------------------------
+
+
+def insert_authority(
+    connection: Connection, authority: Certificate, created_by: str, now_ms: int
+) -> None:
+    """Trust an authority from now on; nothing, if it is known."""
+    connection.execute(
+        "INSERT INTO terminal_authorities (fingerprint, subject, certificate, not_after_ms,"
+        " created_by, created_ms) VALUES (%s, %s, %s, %s, %s, %s)"
+        " ON CONFLICT (fingerprint) DO NOTHING",
+        (
+            authority.fingerprint,
+            authority.subject,
+            authority.text(),
+            authority.not_after_ms,
+            created_by,
+            now_ms,
+        ),
+    )
+
+
+def end_authority(connection: Connection, fingerprint: str) -> bool:
+    """Trust it no longer for new certificates; False if there is none."""
+    done = connection.execute(
+        "UPDATE terminal_authorities SET status = 'ended' WHERE fingerprint = %s", (fingerprint,)
+    )
+    return done.rowcount == 1
+
+
+def authorities(connection: Connection) -> list[Certificate]:
+    """Those that are trusted now."""
+    rows = connection.execute(
+        "SELECT certificate FROM terminal_authorities WHERE status = 'active' ORDER BY fingerprint"
+    )
+    return [read_certificate(row[0]) for row in rows]
 
 
 def store_sightings(

@@ -13,10 +13,13 @@ ORDER_BATCH, HTTP_BATCH = "ORDER", "HTTP"
 
 
 class FrontKey(msgspec.Struct, frozen=True):
-    """A caller's public key (x || y, 64 bytes) and whose it is."""
+    """A caller's public key (x || y, 64 bytes) and whose it is.
+
+    `terminal_id` None: the merchant's; each request names one of the merchant's terminals.
+    """
 
     key_id: str
-    terminal_id: str
+    terminal_id: str | None
     merchant_id: str
     algorithm: str  # "ES256" or "SM2"
     public_key: bytes
@@ -55,9 +58,11 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class NewOrder(msgspec.Struct, frozen=True):
-    """An order to be made. `fingerprint`: SHA-256 of the request's content."""
+    """An order to be made, at a terminal of the merchant that asks. `fingerprint`: SHA-256 of the
+    request's content."""
 
     terminal_id: str
+    merchant_id: str
     amount: int
     currency: str
     reference: str

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import psycopg
 
 from nodes.acquiring.online.model import FrontKey, NewOrder, Order, OrderState
@@ -22,9 +23,18 @@ _ORDER = (
 def insert_key(connection: Connection, key: FrontKey, created_by: str, now: datetime) -> bool:
     """Enrol a key; False if its id is taken."""
     done = connection.execute(
-        "INSERT INTO front_keys (key_id, terminal_id, algorithm, public_key, created_by,"
-        " created_at) VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (key_id) DO NOTHING",
-        (key.key_id, key.terminal_id, key.algorithm, key.public_key, created_by, now),
+        "INSERT INTO front_keys (key_id, terminal_id, merchant_id, algorithm, public_key,"
+        " created_by, created_at) VALUES (%s, %s, %s, %s, %s, %s, %s)"
+        " ON CONFLICT (key_id) DO NOTHING",
+        (
+            key.key_id,
+            key.terminal_id,
+            key.merchant_id if key.terminal_id is None else None,
+            key.algorithm,
+            key.public_key,
+            created_by,
+            now,
+        ),
     )
     return done.rowcount == 1
 
@@ -32,8 +42,8 @@ def insert_key(connection: Connection, key: FrontKey, created_by: str, now: date
 def active_key(connection: Connection, key_id: str) -> FrontKey | None:
     """A key that may be used; None if there is none, or it is revoked."""
     row = connection.execute(
-        "SELECT k.key_id, k.terminal_id, t.merchant_id, k.algorithm, k.public_key"
-        " FROM front_keys AS k JOIN terminals AS t USING (terminal_id)"
+        "SELECT k.key_id, k.terminal_id, coalesce(k.merchant_id, t.merchant_id), k.algorithm,"
+        " k.public_key FROM front_keys AS k LEFT JOIN terminals AS t USING (terminal_id)"
         " WHERE k.key_id = %s AND k.status = 'active'",
         (key_id,),
     ).fetchone()
@@ -49,11 +59,36 @@ def revoke_key(connection: Connection, key_id: str) -> bool:
 
 
 def keys(connection: Connection) -> list[tuple[Any, ...]]:
-    """All keys: id, terminal, algorithm, status, who and when."""
+    """All keys: id, terminal or merchant, algorithm, status, who and when."""
     return connection.execute(
-        "SELECT key_id, terminal_id, algorithm, status, created_by, created_at FROM front_keys"
-        " ORDER BY key_id LIMIT 500"
+        "SELECT key_id, terminal_id, merchant_id, algorithm, status, created_by, created_at"
+        " FROM front_keys ORDER BY key_id LIMIT 500"
     ).fetchall()
+
+
+def take_jti(connection: Connection, key_id: str, jti: str, forget_ms: int) -> bool:
+    """Whether no front has taken this one yet; from now on one has.
+
+    Not durable at once, as no money depends on it: what a crash forgets is a signature of the last
+    moments, and its Idempotency-Key still gets the stored answer.
+    """
+    connection.execute("SET LOCAL synchronous_commit = off")
+    done = connection.execute(
+        "INSERT INTO front_jtis (key_id, jti, forget_ms) VALUES (%s, %s, %s)"
+        " ON CONFLICT DO NOTHING",
+        (key_id, jti, forget_ms),
+    )
+    return done.rowcount == 1
+
+
+def forget_jtis(connection: Connection, now_ms: int, limit: int) -> int:
+    """Drop those that can't be replayed any more; how many."""
+    done = connection.execute(
+        "DELETE FROM front_jtis WHERE (key_id, jti) IN (SELECT key_id, jti FROM front_jtis"
+        " WHERE forget_ms <= %s ORDER BY forget_ms LIMIT %s)",
+        (now_ms, limit),
+    )
+    return done.rowcount
 
 
 def terminal_of(connection: Connection, terminal_id: str) -> tuple[str, str] | None:
@@ -192,23 +227,40 @@ def end_endpoint(connection: Connection, endpoint_id: str) -> bool:
 
 
 def next_transactions(connection: Connection, limit: int) -> list[tuple[Any, ...]]:
-    """Committed transactions that weren't read yet, of merchants with an endpoint or not.
+    """Committed transactions that weren't read yet, of merchants with an endpoint.
 
-    The scan's row is locked until the transaction ends: one reader at a time.
+    The scan's row is locked until the transaction ends: one reader at a time. What stands before
+    the first of them, or all if there is none, counts as read.
     """
-    at = connection.execute("SELECT xact::text, transaction_id FROM webhook_scan FOR UPDATE")
-    place = at.fetchone()
+    place = connection.execute(
+        "SELECT xact::text, transaction_id, pg_snapshot_xmin(pg_current_snapshot())::text,"
+        " EXISTS (SELECT FROM webhook_endpoints WHERE status = 'active')"
+        " FROM webhook_scan FOR UPDATE"
+    ).fetchone()
     if place is None:
         return []
-    return connection.execute(
-        "SELECT t.xact::text, t.transaction_id, t.txid, t.kind, t.outcome, t.amount, t.currency,"
-        " t.merchant_id, t.terminal_id, t.rrn, t.approval_code, t.pan_masked, t.decided_ms,"
-        " t.batch, t.stan, t.original_txid FROM transactions AS t"
-        " WHERE (t.xact, t.transaction_id) > (%s::xid8, %s)"
-        " AND t.xact < pg_snapshot_xmin(pg_current_snapshot()) AND t.side = 'acquirer'"
-        " ORDER BY t.xact, t.transaction_id LIMIT %s",
-        (*place, limit),
-    ).fetchall()
+    *since, below, wanted = place
+    rows: list[tuple[Any, ...]] = []
+    if wanted:
+        rows = connection.execute(
+            "SELECT t.xact::text, t.transaction_id, t.txid, t.kind, t.outcome, t.amount,"
+            " t.currency, t.merchant_id, t.terminal_id, t.rrn, t.approval_code, t.pan_masked,"
+            " t.decided_ms, t.batch, t.stan, t.original_txid FROM transactions AS t"
+            " WHERE (t.xact, t.transaction_id) > (%s::xid8, %s) AND t.xact < %s::xid8"
+            " AND t.side = 'acquirer' AND t.merchant_id IN"
+            " (SELECT merchant_id FROM webhook_endpoints WHERE status = 'active')"
+            " ORDER BY t.xact, t.transaction_id LIMIT %s",
+            (*since, below, limit),
+        ).fetchall()
+    if not rows:
+        connection.execute(
+            "UPDATE webhook_scan AS s SET xact = n.xact, transaction_id = n.transaction_id"
+            " FROM (SELECT xact, transaction_id FROM transactions WHERE xact < %s::xid8"
+            " ORDER BY xact DESC, transaction_id DESC LIMIT 1) AS n"
+            " WHERE (n.xact, n.transaction_id) > (s.xact, s.transaction_id)",
+            (below,),
+        )
+    return rows
 
 
 def advance_scan(connection: Connection, xact: str, transaction_id: int) -> None:
@@ -218,13 +270,109 @@ def advance_scan(connection: Connection, xact: str, transaction_id: int) -> None
     )
 
 
-def active_endpoints(connection: Connection) -> dict[str, list[str]]:
-    """Endpoints by merchant."""
-    found: dict[str, list[str]] = {}
-    for merchant_id, endpoint_id in connection.execute(
-        "SELECT merchant_id, endpoint_id FROM webhook_endpoints WHERE status = 'active'"
+class RefusedRow(msgspec.Struct, frozen=True):
+    """A request that never became a transaction, as the scan finds it (acquirer_refusals)."""
+
+    xact: str
+    refusal_id: int
+    idempotency_key: bytes
+    kind: str
+    outcome: str
+    amount: int
+    currency: str
+    merchant_id: str
+    terminal_id: str
+    rrn: str
+    pan_masked: str
+    batch: str
+    stan: str
+    refused_ms: int
+
+
+_REFUSED = ", ".join(
+    f"r.{name}" for name in RefusedRow.__struct_fields__ if name not in ("xact", "refusal_id")
+)
+
+
+def next_refusals(connection: Connection, limit: int) -> list[RefusedRow]:
+    """Committed refusals that weren't read yet; the scan's row is locked as in
+    next_transactions."""
+    place = connection.execute(
+        "SELECT refused_xact::text, refusal_id FROM webhook_scan FOR UPDATE"
+    ).fetchone()
+    if place is None:
+        return []
+    rows = connection.execute(
+        f"SELECT r.xact::text, r.refusal_id, {_REFUSED} FROM acquirer_refusals AS r"
+        " WHERE (r.xact, r.refusal_id) > (%s::xid8, %s)"
+        " AND r.xact < pg_snapshot_xmin(pg_current_snapshot())"
+        " ORDER BY r.xact, r.refusal_id LIMIT %s",
+        (*place, limit),
+    ).fetchall()
+    return [RefusedRow(*row) for row in rows]
+
+
+def advance_refusals(connection: Connection, xact: str, refusal_id: int) -> None:
+    """All refusals up to there are read."""
+    connection.execute(
+        "UPDATE webhook_scan SET refused_xact = %s::xid8, refusal_id = %s", (xact, refusal_id)
+    )
+
+
+def ending_orders(connection: Connection, now_ms: int, limit: int) -> list[str]:
+    """Orders whose time is over and whose state doesn't say so yet; an attempt's time as well."""
+    rows = connection.execute(
+        "SELECT order_id FROM orders WHERE state IN ('open', 'paying') AND expires_ms <= %s"
+        " AND coalesce(paying_until_ms, 0) <= %s ORDER BY expires_ms LIMIT %s",
+        (now_ms, now_ms, limit),
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def take_expired_orders(connection: Connection, limit: int) -> list[Order]:
+    """Expired orders that nobody was told of; they are told with this transaction."""
+    rows = connection.execute(
+        "UPDATE orders SET expiry_told = true WHERE order_id IN (SELECT order_id FROM orders"
+        " WHERE state = 'expired' AND NOT expiry_told ORDER BY order_id LIMIT %s"
+        " FOR UPDATE SKIP LOCKED) RETURNING order_id",
+        (limit,),
+    ).fetchall()
+    found = [find_order(connection, row[0]) for row in rows]
+    return [order for order in found if order is not None]
+
+
+def refusals(
+    connection: Connection,
+    *,
+    merchant_id: str | None,
+    terminal_id: str | None,
+    before: int | None,
+    limit: int,
+) -> list[tuple[Any, ...]]:
+    """Requests that never became transactions, the newest first."""
+    wanted = {
+        "merchant_id = %s": merchant_id,
+        "terminal_id = %s": terminal_id,
+        "refusal_id < %s": before,
+    }
+    given = {condition: value for condition, value in wanted.items() if value is not None}
+    where = f" WHERE {' AND '.join(given)}" if given else ""
+    return connection.execute(
+        "SELECT refusal_id, merchant_id, terminal_id, kind, outcome, amount, currency, rrn,"
+        f" pan_masked, batch, stan, refused_ms FROM acquirer_refusals{where}"
+        " ORDER BY refusal_id DESC LIMIT %s",
+        (*given.values(), limit),
+    ).fetchall()
+
+
+def active_endpoints(connection: Connection) -> dict[str, list[tuple[str, int]]]:
+    """Endpoints by merchant, each with the moment of its making (ms since 1970)."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for merchant_id, endpoint_id, created_ms in connection.execute(
+        "SELECT merchant_id, endpoint_id, (1000 * extract(epoch FROM created_at))::bigint"
+        " FROM webhook_endpoints WHERE status = 'active'"
     ):
-        found.setdefault(merchant_id, []).append(endpoint_id)
+        found.setdefault(merchant_id, []).append((endpoint_id, created_ms))
     return found
 
 

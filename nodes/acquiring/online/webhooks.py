@@ -17,6 +17,9 @@ import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
+from nodes.acquiring.online.model import Order
+from nodes.acquiring.online.store import RefusedRow
+
 #: Pauses after the attempts, in seconds; the last one repeats until a day is over.
 PAUSES_S = (5, 30, 120, 600, 1_800, 3_600, 7_200)
 LIFETIME_MS = 24 * 3_600_000
@@ -76,8 +79,50 @@ def message_of(row: tuple[Any, ...], order_id: str | None) -> tuple[str, bytes]:
         "order_id": order_id,
         "original_txid": bytes(original).hex() if original is not None else None,
     }
-    message = {"type": "order.paid" if paid else f"{kind}.completed", "data": data}
-    return f"msg_{bytes(txid).hex()}", json.dumps(message, separators=(",", ":")).encode()
+    return f"msg_{bytes(txid).hex()}", _body("order.paid" if paid else f"{kind}.completed", data)
+
+
+def message_of_refusal(row: RefusedRow, order_id: str | None) -> tuple[str, bytes]:
+    """The id and the body of the message about a request that never became a transaction.
+
+    Its idempotency key at the node makes the id: a request is refused once.
+    """
+    data = {
+        "txid": None,
+        "kind": row.kind,
+        "outcome": row.outcome,
+        "approved": False,
+        "amount": row.amount,
+        "currency": row.currency,
+        "merchant_id": row.merchant_id,
+        "terminal_id": row.terminal_id,
+        "rrn": row.rrn,
+        "approval_code": None,
+        "card": row.pan_masked,
+        "decided_ms": row.refused_ms,
+        "order_id": order_id,
+        "original_txid": None,
+    }
+    return f"msg_{row.idempotency_key.hex()}", _body(f"{row.kind}.refused", data)
+
+
+def message_of_expiry(order: Order) -> tuple[str, bytes]:
+    """The id and the body of the message about an order whose time was over before it was paid."""
+    data = {
+        "order_id": order.order_id,
+        "merchant_id": order.merchant_id,
+        "terminal_id": order.terminal_id,
+        "amount": order.amount,
+        "currency": order.currency,
+        "reference": order.reference,
+        "attempts": order.attempt,
+        "expired_ms": order.expires_ms,
+    }
+    return f"msg_order_{order.order_id}", _body("order.expired", data)
+
+
+def _body(kind: str, data: dict[str, Any]) -> bytes:
+    return json.dumps({"type": kind, "data": data}, separators=(",", ":")).encode()
 
 
 def next_attempt(created_ms: int, attempts: int, now_ms: int) -> int | None:

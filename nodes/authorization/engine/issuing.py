@@ -37,15 +37,9 @@ from nodes.authorization.model import (
     TerminalRequest,
 )
 from nodes.authorization.operations.accepting import Acquirer, open_from_memory
-from nodes.authorization.operations.deciding import (
-    Asked,
-    Book,
-    Decided,
-    Issuer,
-    decide_batch,
-    prepare,
-    unrecorded,
-)
+from nodes.authorization.operations.answering import unrecorded
+from nodes.authorization.operations.asking import Asked, prepare
+from nodes.authorization.operations.deciding import Book, Decided, Issuer, decide_batch
 from nodes.authorization.operations.issuing import Numbers, stage_batch, write_batch
 from nodes.authorization.operations.on_us import on_us_batch, stage_on_us
 from nodes.authorization.operations.pending import Forward

@@ -12,7 +12,8 @@ from nodes.authorization.model import (
     TerminalAnswer,
     TerminalRequest,
 )
-from nodes.authorization.operations.deciding import Asked, Decided
+from nodes.authorization.operations.asking import Asked
+from nodes.authorization.operations.deciding import Decided
 from nodes.authorization.operations.opening import Opening
 from nodes.authorization.operations.pending import Forward
 from nodes.authorization.operations.recording import Recording

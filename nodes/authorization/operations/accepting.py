@@ -238,6 +238,8 @@ def _open_one(
         )
     if record is not None:
         state.note_record(key, kept, record)
+    if request.icc is not None:
+        state.note_chip(made.txid, request.icc)
     whole = _whole(made, request, pin_block)
     if request.kind in FORWARDED:
         state.queue_forward(key, request, kept)

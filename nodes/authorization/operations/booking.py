@@ -24,7 +24,7 @@ from sqlalchemy import Engine
 from nodes import clock, ids
 from nodes.authorization.controls import Rule, Terms
 from nodes.authorization.model import Kind, Outcome
-from nodes.authorization.operations.deciding import approval_code
+from nodes.authorization.operations.answering import approval_code
 from nodes.authorization.state import (
     Account,
     Card,
@@ -115,7 +115,7 @@ def read_scene(
     wanted = sorted(set(account_ids))
     if not asking:
         accounts.queue_up(connection, wanted)
-    products = accounts.products(connection)
+    products = accounts.products(connection, now_ms)
     terms = {product_id: own for product_id, (own, _) in products.items()}
     return Scene(now_ms, products, accounts.holders(connection, wanted, terms))
 
@@ -258,6 +258,25 @@ def own_key(operation: str, idempotency_key: str, *content: object) -> OwnKey:
         hashlib.sha256(prefix.encode() + idempotency_key.encode()).digest(),
         hashlib.sha256(msgspec.msgpack.encode(content)).digest(),
     )
+
+
+def once(
+    connection: Connection,
+    key: OwnKey | None,
+    member_id: str,
+    result: type[R],
+    reused: R,
+    attempt: Callable[[], R],
+    done: Callable[[R], bool],
+) -> R:
+    """`attempt()` once under a key; its result is kept if it is `done`. Without a key: as it is."""
+    known = earlier(connection, key, result, reused) if key is not None else None
+    if known is not None:
+        return known
+    made = attempt()
+    if key is not None and done(made):
+        keep(connection, key, member_id, None, made)
+    return made
 
 
 def earlier(connection: Connection, key: OwnKey, result: type[R], reused: R) -> R | None:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from nodes.authorization.controls import Conditions, Limit, Measure, Rule, Terms, Window
+from nodes.authorization.entry_modes import EntryMode
 from nodes.authorization.model import Kind
 
 #: Kinds that rules are asked about; an advice is also a purchase to them (rules/limits.py).
@@ -20,7 +21,7 @@ RULED_KINDS = (
     Kind.LOAD,
     Kind.TRANSFER,
 )
-CHANNELS = ("pos", "ecommerce", "manual", "stripe", "qr", "chip", "contactless")
+CHANNELS = ("pos", *(mode.value for mode in EntryMode))
 _MINUTES = 24 * 60
 _MAX_HOLD_SECONDS = 366 * 86_400
 _MAX_BALANCE = (1 << 53) - 1
@@ -107,6 +108,17 @@ def faults_of_terms(terms: Terms) -> list[Fault]:
         ZoneInfo(terms.time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         found.append(Fault("time_zone", "not a zone of the IANA database, like Asia/Shanghai"))
+    return found
+
+
+def faults_of_change(first: Terms, later: Terms) -> list[Fault]:
+    """What a product's later terms may not change."""
+    found: list[Fault] = []
+    if [purse.name for purse in first.purses] != [purse.name for purse in later.purses]:
+        message = "the purses stay: accounts have them; make another product for other ones"
+        found.append(Fault("purses.name", message))
+    if first.time_zone != later.time_zone:
+        found.append(Fault("time_zone", "the time zone stays: windows are counted in it"))
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 import sqlalchemy
@@ -15,7 +16,14 @@ from sqlalchemy import Engine
 from nodes import clock
 from nodes.authorization import queries, rules
 from nodes.authorization.controls import Rule, Terms
-from nodes.authorization.operations.booking import ATTEMPTS, PLAIN_TERMS, read_scene, settled
+from nodes.authorization.operations.booking import (
+    ATTEMPTS,
+    PLAIN_TERMS,
+    once,
+    own_key,
+    read_scene,
+    settled,
+)
 from nodes.authorization.operations.control_checks import Fault, faults_of_rule, faults_of_terms
 from nodes.authorization.rules import BacktestResult, Past
 from nodes.authorization.state import Detail
@@ -23,7 +31,6 @@ from nodes.authorization.store import accounts, products
 from nodes.authorization.store.accounts import Connection, NewVersion
 from nodes.authorization.store.products import StoredRule
 from nodes.cards import queries as cards
-from nodes.db.engine import transaction
 from nodes.ledger.queries import first_id_since
 
 #: Engines read products and their rules again after a second (engine.py): so far in advance a
@@ -46,6 +53,7 @@ class Scope(StrEnum):
 class ControlOutcome(StrEnum):
     """How making or ending a product or a rule ends, in order of precedence."""
 
+    KEY_REUSED = "key_reused"
     TERMS_INVALID = "terms_invalid"
     PRODUCT_TAKEN = "product_taken"
     RULE_INVALID = "rule_invalid"
@@ -55,7 +63,7 @@ class ControlOutcome(StrEnum):
     DONE = "done"
 
 
-class ControlResult(msgspec.Struct, frozen=True):
+class ControlResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """The outcome; the rule as it stands, or what is wrong with it."""
 
     outcome: ControlOutcome
@@ -63,21 +71,67 @@ class ControlResult(msgspec.Struct, frozen=True):
     faults: tuple[Fault, ...] = ()
 
 
+class Once(NamedTuple):
+    """Whose books, and the caller's idempotency key: a repeat under it gets the same result."""
+
+    member_id: str
+    idempotency_key: str
+
+
 def create_product(
-    engine: Engine, *, product_id: str, name: str, terms: Terms, now: datetime
+    engine: Engine,
+    *,
+    product_id: str,
+    name: str,
+    terms: Terms,
+    now: datetime,
+    under: Once | None = None,
 ) -> ControlResult:
     """Add a product. Cards of it can be issued at once."""
     faults = faults_of_terms(terms)
     if faults:
         return ControlResult(ControlOutcome.TERMS_INVALID, faults=tuple(faults))
-    with transaction(engine) as connection:
+
+    def attempt(connection: Connection) -> ControlResult:
         if not products.insert_product(connection, product_id, name, terms, now):
             return ControlResult(ControlOutcome.PRODUCT_TAKEN)
-    return ControlResult(ControlOutcome.DONE)
+        return ControlResult(ControlOutcome.DONE)
+
+    return _once(engine, under, "product", (product_id, name, terms), attempt)
+
+
+def _once(
+    engine: Engine,
+    under: Once | None,
+    operation: str,
+    content: tuple[object, ...],
+    attempt: Callable[[Connection], ControlResult],
+) -> ControlResult:
+    key = own_key(operation, under.idempotency_key, *content) if under is not None else None
+    return settled(
+        engine,
+        lambda connection: once(
+            connection,
+            key,
+            under.member_id if under is not None else "",
+            ControlResult,
+            ControlResult(ControlOutcome.KEY_REUSED),
+            lambda: attempt(connection),
+            lambda result: result.outcome is ControlOutcome.DONE,
+        ),
+        2 * ATTEMPTS,
+    )
 
 
 def create_rule(
-    engine: Engine, scope: Scope, subject: str, rule: Rule, *, created_by: str, now: datetime
+    engine: Engine,
+    scope: Scope,
+    subject: str,
+    rule: Rule,
+    *,
+    created_by: str,
+    now: datetime,
+    under: Once | None = None,
 ) -> ControlResult:
     """Add a rule; the result says from when it is in force, which is never in the past.
 
@@ -106,10 +160,12 @@ def create_rule(
             _supersede(connection, account_id, at_ms)
         return ControlResult(ControlOutcome.DONE, made)
 
-    return settled(engine, attempt, 2 * ATTEMPTS)
+    return _once(engine, under, "rule", (scope.value, subject, rule, created_by), attempt)
 
 
-def end_rule(engine: Engine, rule_id: str, *, ended_by: str, now: datetime) -> ControlResult:
+def end_rule(
+    engine: Engine, rule_id: str, *, ended_by: str, now: datetime, under: Once | None = None
+) -> ControlResult:
     """End a rule; the result says from when. What its windows have counted stays on record."""
     at_ms = clock.to_ms(now)
 
@@ -129,7 +185,7 @@ def end_rule(engine: Engine, rule_id: str, *, ended_by: str, now: datetime) -> C
         ended = msgspec.structs.replace(stored.rule, effective_to_ms=ends_ms)
         return ControlResult(ControlOutcome.DONE, ended)
 
-    return settled(engine, attempt, 2 * ATTEMPTS)
+    return _once(engine, under, "rule-end", (rule_id, ended_by), attempt)
 
 
 def _subject(connection: Connection, scope: Scope, subject: str) -> tuple[bool, int | None]:
@@ -186,7 +242,7 @@ def backtest_rule(
     since = now - timedelta(days=days)
     reading = _Reading(scope, subject, rule, clock.to_ms(since), maximum, on_progress)
     with snapshot() as connection:
-        time_zone = _time_zone(connection, scope, subject)
+        time_zone = _time_zone(connection, scope, subject, clock.to_ms(now))
         payments = reading.payments(connection, first_id_since(connection, since) - 1)
         result = rules.backtest(rule, payments, time_zone, keep=100)
     return Backtest(result, reading.complete, reading.until_ms)
@@ -229,7 +285,7 @@ class _Reading:
                 return
 
 
-def _time_zone(connection: sqlalchemy.Connection, scope: Scope, subject: str) -> str:
+def _time_zone(connection: sqlalchemy.Connection, scope: Scope, subject: str, now_ms: int) -> str:
     product_id: str | None = subject
     if scope is Scope.ACCOUNT:
         found = cards.cards_of(connection, [int(subject)])
@@ -237,6 +293,6 @@ def _time_zone(connection: sqlalchemy.Connection, scope: Scope, subject: str) ->
     elif scope is Scope.CARD:
         card = cards.card(connection, bytes.fromhex(subject))
         product_id = card["product_id"] if card is not None else None
-    row = queries.product(connection, product_id) if product_id is not None else None
+    row = queries.product(connection, product_id, now_ms) if product_id is not None else None
     terms: Terms = row["terms"] if row is not None else PLAIN_TERMS
     return terms.time_zone

@@ -7,28 +7,26 @@ nothing is locked: the database refuses what was decided on a snapshot that othe
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import date
-from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import msgspec
 import structlog
 
-from nodes import clock, ids
+from nodes import clock
 from nodes.authorization import rules
 from nodes.authorization.controls import Rule, Terms
 from nodes.authorization.model import (
     FOLLOW_UPS,
     AuthorizationAnswer,
     AuthorizationRequest,
-    Kind,
     Outcome,
 )
 from nodes.authorization.operations import presenting
+from nodes.authorization.operations.answering import answer_to, repeat, unrecorded
+from nodes.authorization.operations.asking import Asked, original_key_of
 from nodes.authorization.state import (
     Account,
     Card,
@@ -44,7 +42,6 @@ from nodes.authorization.state import (
 from nodes.authorization.store.accounts import Holder, KnownOriginal
 from nodes.authorization.store.requests import StoredRequest
 from nodes.crypto.answer_signature import Signs
-from nodes.crypto.commitment import SharedFacts, shared_commitment
 from nodes.crypto.emv import EmvHsm
 from nodes.crypto.hsm import Hsm, PinBlockInvalid
 from nodes.crypto.offline_record import (
@@ -91,9 +88,9 @@ class Book:
     #: Answers of late, for repeats; older ones are looked up when their key is refused.
     recent: OrderedDict[bytes, StoredRequest] = field(default_factory=OrderedDict)
     #: Of offline records at hand, read for each batch: key id -> card token and public key;
-    #: (key id, ATC) -> hash of the record that was posted.
+    #: (key id, ATC) -> hashes of the records that were posted.
     offline_keys: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
-    offline_posted: dict[tuple[bytes, int], bytes] = field(default_factory=dict)
+    offline_posted: dict[tuple[bytes, int], tuple[bytes, ...]] = field(default_factory=dict)
 
     def forget(self) -> None:
         """Nothing in memory is trusted any more: read anew what is needed."""
@@ -110,19 +107,6 @@ class Book:
                 dropped.add(card.account_id)
         for account_id in dropped:
             self.holders.pop(account_id, None)
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """A well-formed request with what is derived from it once."""
-
-    request: AuthorizationRequest
-    key: bytes
-    fingerprint: bytes
-    lookup: bytes | None
-    business_date: date
-
-    def __repr__(self) -> str:
-        return f"Asked({self.request!r})"
 
 
 @dataclass
@@ -151,67 +135,8 @@ class Row:
     chip: ChipCheck | None = None
     #: The offline record that came with it.
     record: OfflineRecord | None = None
-
-
-def prepare(request: AuthorizationRequest, vault: PanVault) -> Asked:
-    """Key, fingerprint and look-up value of a well-formed request."""
-    lookup = vault.lookup(request.pan) if request.pan is not None else None
-    return Asked(
-        request,
-        key_of(request),
-        fingerprint_of(request, lookup),
-        lookup,
-        _date(request.business_date),
-    )
-
-
-@lru_cache(maxsize=64)
-def _date(text: str) -> date:
-    return date.fromisoformat(text)
-
-
-def key_of(request: AuthorizationRequest) -> bytes:
-    """The idempotency key: the same at acquirer and issuer."""
-    return _key(request, "reversal" if request.kind is Kind.REVERSAL else "request")
-
-
-def original_key_of(reversal: AuthorizationRequest) -> bytes:
-    """The key of what a reversal reverses: it has its identifiers (ISO 8583, DE90)."""
-    return _key(reversal, "request")
-
-
-def _key(request: AuthorizationRequest, message_class: str) -> bytes:
-    return ids.idempotency_key(
-        request.acquirer,
-        request.terminal_id,
-        request.business_date,
-        request.batch,
-        request.stan,
-        message_class,
-    )
-
-
-def fingerprint_of(request: AuthorizationRequest, lookup: bytes | None) -> bytes:
-    """SHA-256 over what makes the content; the card number enters by its keyed look-up value."""
-    content: tuple[object, ...] = (
-        request.txid,
-        request.kind.value,
-        request.amount,
-        request.currency,
-        lookup or b"",
-        request.merchant_id,
-        request.original_txid or b"",
-        request.transmitted_ms,
-        request.salt_fin,
-        request.partial_ok,
-        request.final,
-    )
-    if request.offline is not None or request.advice:
-        content = (*content, request.advice, request.offline)
-    return hashlib.sha256(_ENCODE(content)).digest()
-
-
-_ENCODE = msgspec.msgpack.Encoder().encode
+    #: Its counter has paid another record.
+    is_clone: bool = False
 
 
 # --- deciding ----------------------------------------------------------------------------------
@@ -272,15 +197,6 @@ def decide_batch(
     return results
 
 
-def repeat(known: StoredRequest, asked: Asked, now_ms: int) -> AuthorizationAnswer:
-    """The stored answer to a repeat; the same key with other content is refused."""
-    if known.is_bar:
-        return unrecorded(asked.request, Outcome.REVERSED_BEFORE_ARRIVAL, now_ms)
-    if known.fingerprint != asked.fingerprint or known.answer is None:
-        return unrecorded(asked.request, Outcome.KEY_REUSED, now_ms)
-    return msgspec.json.decode(known.answer, type=AuthorizationAnswer)
-
-
 def _same(one: Asked, first: Decided, now_ms: int) -> Decided:
     """A repeat of what isn't written yet gets the first one's answer, once that is written."""
     if first.asked.fingerprint != one.fingerprint:
@@ -325,7 +241,7 @@ def _decide_one(
     masked = card.pan_masked if card else original.pan_masked if original else None
     if masked is None and request.pan is not None:
         masked = mask(request.pan)
-    answer = _answer(request, decision, token, now_ms, known)
+    answer = answer_to(request, decision, token, now_ms, known)
     row = Row(decision, before, token, masked, transfers)
     if facts.chip is not None and card is not None:
         row.chip = facts.chip
@@ -334,8 +250,10 @@ def _decide_one(
             answer = msgspec.structs.replace(answer, icc=icc)
     if facts.offline is not None and request.offline is not None:
         row.record = decode_record(request.offline)
+        row.is_clone = rules.is_clone(facts.offline)
         if decision.outcome is Outcome.APPROVED:
-            book.offline_posted[row.record.card_key_id, row.record.atc] = row.record.hash
+            place = row.record.card_key_id, row.record.atc
+            book.offline_posted[place] = (*facts.offline.posted, row.record.hash)
     if decision.tombstone:
         row.bar = StoredRequest(
             original_key_of(request),
@@ -434,7 +352,7 @@ def _offline_facts(book: Book, request: AuthorizationRequest) -> OfflineFacts | 
     if known is None:
         return OfflineFacts()
     card_token, public_key = known
-    posted = book.offline_posted.get((record.card_key_id, record.atc))
+    posted = book.offline_posted.get((record.card_key_id, record.atc), ())
     return OfflineFacts(card_token, is_genuine(record, public_key), posted)
 
 
@@ -478,67 +396,3 @@ def transfers_of(
 def _side_account(side: Side, request: AuthorizationRequest, member_id: str, book: Book) -> int:
     owner = request.acquirer if side is Side.SETTLEMENT else member_id
     return book.sides[side, owner, request.currency]
-
-
-def _answer(
-    request: AuthorizationRequest,
-    decision: Decision,
-    token: bytes | None,
-    now_ms: int,
-    original: KnownOriginal | None,
-) -> AuthorizationAnswer:
-    approved = decision.outcome is Outcome.APPROVED
-    account = decision.account
-    shown = approved and request.kind is Kind.BALANCE_INQUIRY and account is not None
-    return AuthorizationAnswer(
-        txid=request.txid,
-        outcome=decision.outcome,
-        approval_code=approval_code(request.txid) if approved else None,
-        amount=decision.amount,
-        currency=request.currency,
-        card_token=token,
-        commitment=shared_commitment(
-            request.txid,
-            shared_facts(request, decision.outcome, token, decision.amount),
-            request.salt_fin,
-            request.salt_pii,
-        ),
-        pair_seq=0,
-        decided_ms=now_ms,
-        available=account.available if shown and account else None,
-        ledger=account.balance if shown and account else None,
-        original=original.answer if original and request.kind is Kind.REVERSAL else None,
-    )
-
-
-def shared_facts(
-    request: AuthorizationRequest, outcome: Outcome, card_token: bytes | None, approved: int
-) -> SharedFacts:
-    """What C commits to: the approved amount, or of a declined request the one asked for."""
-    return SharedFacts(
-        amount=approved if outcome is Outcome.APPROVED else request.amount,
-        currency=request.currency.encode("ascii"),
-        kind=request.kind.word,
-        time_ms=request.transmitted_ms,
-        merchant=request.merchant_id.encode("ascii"),
-        outcome=outcome.word,
-        original=request.original_txid or b"",
-        card_token=card_token or b"",
-    )
-
-
-def unrecorded(request: AuthorizationRequest, outcome: Outcome, now_ms: int) -> AuthorizationAnswer:
-    """An answer that stands in no book: no number, no commitment."""
-    return AuthorizationAnswer(
-        txid=request.txid,
-        outcome=outcome,
-        currency=request.currency,
-        commitment=bytes(32),
-        pair_seq=0,
-        decided_ms=now_ms,
-    )
-
-
-def approval_code(txid: bytes) -> str:
-    """Six digits for the receipt (DE38); a name, not a proof."""
-    return f"{int.from_bytes(txid[:4], 'big') % 1_000_000:06d}"

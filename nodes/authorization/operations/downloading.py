@@ -21,16 +21,21 @@ from nodes.authorization.store.batches import Connection
 def hotlist_page(
     connection: Connection, acquirer: Acquirer, request: ServiceRequest
 ) -> ServiceAnswer:
-    """The page behind the version that the terminal has; the same for an equal list and version."""
+    """The page behind the version that the terminal has; the same for an equal list and version.
+
+    A version that this acquirer never gave is another list's: the terminal gets this one from its
+    beginning.
+    """
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         refusal = refuse_terminal(connection, request)
         if refusal is not None:
             return refusal
-        rows = hotlist.page(connection, request.version, PAGE_ENTRIES + 1)
+        after = request.version if request.version <= hotlist.newest(connection) else 0
+        rows = hotlist.page(connection, after, PAGE_ENTRIES + 1)
         as_of_ms = hotlist.as_of_ms(connection)
     page = rows[:PAGE_ENTRIES]
-    version = page[-1][0] if page else request.version
+    version = page[-1][0] if page else after
     made = HotlistPage(
         version,
         as_of_ms,

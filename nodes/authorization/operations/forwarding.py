@@ -19,12 +19,16 @@ from nodes.authorization.model import (
     Kind,
 )
 from nodes.authorization.operations.accepting import Acquirer
-from nodes.authorization.operations.pending import Pending, decode_pending, encode_told
+from nodes.authorization.operations.judging import doubtful, is_passing
+from nodes.authorization.operations.pending import (
+    Pending,
+    decode_pending,
+    encode_told,
+    with_card,
+)
 from nodes.authorization.operations.recording import (
     Recording,
     acknowledged,
-    doubtful,
-    is_passing,
     open_settlement_accounts,
     unavailable,
 )
@@ -129,11 +133,10 @@ def forwarded_request(
     """The request that a queued advice sends to its issuer: the same again, with a new deadline."""
     if acquirer.vault is None or row.pan_sealed is None:
         raise RuntimeError("an advice without its card number")
-    return msgspec.structs.replace(
-        decode_pending(row.request).request,
-        pan=acquirer.vault.open(row.pan_sealed, row.txid),
-        deadline_ms=deadline_ms,
+    whole = with_card(
+        decode_pending(row.request).request, acquirer.vault.open(row.pan_sealed, row.txid)
     )
+    return msgspec.structs.replace(whole, deadline_ms=deadline_ms)
 
 
 def settle_forwards(

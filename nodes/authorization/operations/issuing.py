@@ -10,10 +10,12 @@ from functools import lru_cache
 
 import msgspec
 
-from nodes.authorization.model import AuthorizationAnswer, AuthorizationRequest, Outcome
-from nodes.authorization.operations.deciding import Asked, Decided
+from nodes.authorization import rules
+from nodes.authorization.model import AuthorizationAnswer, AuthorizationRequest, Kind, Outcome
+from nodes.authorization.operations.asking import Asked
+from nodes.authorization.operations.deciding import Decided
 from nodes.authorization.rules.offline import MAX_PAYMENT
-from nodes.authorization.state import Progress
+from nodes.authorization.state import ChipCheck, Progress
 from nodes.authorization.store import accounts, forwards, requests
 from nodes.authorization.store.accounts import Connection, NewVersion, Pair
 from nodes.authorization.store.presented import ChipRecord, append_chip_records
@@ -22,7 +24,12 @@ from nodes.crypto.answer_signature import Signs, sign_answers
 from nodes.crypto.offline_record import OfflineRecord
 from nodes.db.writes import Writes, execute
 from nodes.ledger.model import Side, TransactionRecord, Transfer
-from nodes.ledger.store import TransactionIds, open_transaction_ids, record_transactions
+from nodes.ledger.store import (
+    TransactionIds,
+    open_transaction_ids,
+    record_transactions,
+    transaction_ids_of,
+)
 
 _ANSWERS = msgspec.json.Encoder()
 
@@ -77,7 +84,7 @@ def write_batch(connection: Connection, decided: Sequence[Decided], signer: Sign
     if not fresh:
         return
     pairs = {(one.asked.request.acquirer, one.asked.request.issuer) for one in fresh}
-    numbers = Numbers(accounts.lock_pairs(connection, pairs), open_transaction_ids(connection))
+    numbers = Numbers(accounts.lock_pairs(connection, pairs), transaction_ids_of(connection))
     writes = Writes()
     stage_batch(writes, decided, numbers, signer)
     execute(connection, writes)
@@ -104,7 +111,7 @@ def stage_batch(
     records: list[TransactionRecord] = []
     versions: list[NewVersion] = []
     stored: list[StoredRequest] = []
-    progress: list[tuple[bytes, int, Progress]] = []
+    progress: list[tuple[int, int, bytes, Progress]] = []
     chips: list[ChipRecord] = []
     for place, one in enumerate(fresh):
         row, answer, request = one.record, one.answer, one.asked.request
@@ -129,7 +136,8 @@ def stage_batch(
             versions.append(
                 NewVersion(row.before, after, number, answer.decided_ms, decision.detail)
             )
-            progress += [(txid, after.version, state) for txid, state in decision.progress.items()]
+            place_of = (after.account_id, after.version)
+            progress += [(*place_of, txid, state) for txid, state in decision.progress.items()]
         one.stored = stored_answer(one.asked, answer)
         stored.append(one.stored)
         if row.bar is not None:
@@ -141,7 +149,9 @@ def stage_batch(
                 )
             )
         if row.record is not None:
-            _stage_record(writes, one, row.record)
+            _stage_record(writes, one, row.record, is_clone=row.is_clone)
+        if row.chip is not None and request.kind is Kind.ADVICE:
+            _stage_doubt(writes, one, row.chip, row.record)
     if chips:
         append_chip_records(writes, chips)
     record_transactions(writes, records)
@@ -150,8 +160,8 @@ def stage_batch(
     accounts.append_progress(writes, progress)
 
 
-def _stage_record(writes: Writes, one: Decided, record: OfflineRecord) -> None:
-    """An offline record that was posted, or the alarm about one that wasn't."""
+def _stage_record(writes: Writes, one: Decided, record: OfflineRecord, *, is_clone: bool) -> None:
+    """An offline record that was posted, and what people must look at."""
     request, answer = one.asked.request, one.answer
     alarms: list[str] = []
     if answer.outcome is Outcome.APPROVED:
@@ -159,12 +169,14 @@ def _stage_record(writes: Writes, one: Decided, record: OfflineRecord) -> None:
         row = forwards.OfflineRow(
             "issuer", request.acquirer, record, answer.decided_ms, request.txid, one.asked.key, day
         )
-        forwards.append_records(writes, [row])
+        if is_clone:
+            forwards.append_clone(writes, row)
+            forwards.hotlist_clone(writes, record.card_key_id, answer.decided_ms)
+            alarms.append("clone")
+        else:
+            forwards.append_records(writes, [row])
         if record.amount > MAX_PAYMENT:
             alarms.append("cap")
-    elif answer.outcome is Outcome.OFFLINE_CLONE:
-        alarms.append("clone")
-        forwards.hotlist_clone(writes, record.card_key_id, answer.decided_ms)
     elif answer.outcome is Outcome.OFFLINE_RECORD_INVALID:
         alarms.append("invalid")
     forwards.append_alarms(
@@ -185,6 +197,33 @@ def _stage_record(writes: Writes, one: Decided, record: OfflineRecord) -> None:
             for kind in alarms
         ],
     )
+
+
+def _stage_doubt(
+    writes: Writes, one: Decided, check: ChipCheck, record: OfflineRecord | None
+) -> None:
+    """An alarm about an advice that was posted although its chip doesn't bear it out."""
+    request, answer = one.asked.request, one.answer
+    doubt = rules.doubt_about_advice(request, check, record.atc if record is not None else None)
+    if answer.outcome is not Outcome.APPROVED or not doubt:
+        return
+    alarm = forwards.Alarm(
+        "cryptogram",
+        "issuer",
+        request.terminal_id,
+        f"posted for {request.acquirer}: {doubt}",
+        answer.decided_ms,
+        txid=request.txid,
+    )
+    if record is not None:
+        alarm = msgspec.structs.replace(
+            alarm,
+            epoch=record.epoch,
+            seq=record.seq,
+            card_key_id=record.card_key_id,
+            atc=record.atc,
+        )
+    forwards.append_alarms(writes, [alarm])
 
 
 def _sign(fresh: Sequence[Decided], signer: Signs) -> None:

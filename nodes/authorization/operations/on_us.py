@@ -11,15 +11,9 @@ from collections.abc import Callable, Sequence
 from nodes.authorization import rules
 from nodes.authorization.model import LOOKING_UP, Outcome, TerminalAnswer, TerminalRequest
 from nodes.authorization.operations.accepting import Acquirer, Opening, read_opening
-from nodes.authorization.operations.deciding import (
-    Asked,
-    Book,
-    Decided,
-    Issuer,
-    decide_batch,
-    prepare,
-    unrecorded,
-)
+from nodes.authorization.operations.answering import unrecorded
+from nodes.authorization.operations.asking import Asked, prepare
+from nodes.authorization.operations.deciding import Book, Decided, Issuer, decide_batch
 from nodes.authorization.operations.issuing import Numbers, stage_batch, write_batch
 from nodes.authorization.operations.pending import Closing, Forward
 from nodes.authorization.operations.recording import Recording, record_closings

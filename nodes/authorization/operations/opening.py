@@ -26,6 +26,7 @@ from nodes.authorization.operations.pending import (
     Forward,
     OpenBatch,
     Pending,
+    card_of,
     date_of,
     encode_pending,
     encode_told,
@@ -34,11 +35,14 @@ from nodes.authorization.store import acquirer as books
 from nodes.authorization.store import forwards
 from nodes.authorization.store.acquirer import Connection, FoundOriginal, QueuedReversal
 from nodes.authorization.store.forwards import Alarm, KnownRecord, OfflineRow, QueuedForward
+from nodes.authorization.store.presented import append_chip_slips
+from nodes.authorization.store.refusals import Refusal, append_refusals, refused_request
 from nodes.authorization.store.requests import StoredRequest, insert_requests
 from nodes.crypto.hsm import Hsm
 from nodes.crypto.offline_record import OfflineRecord
 from nodes.crypto.pan import PanVault
 from nodes.db.writes import Writes
+from nodes.emv.chip_data import ChipSlip, slip
 from nodes.ledger.store import TransactionIds, open_transaction_ids
 
 #: How long after a deadline the store-and-forward queue takes a reversal over.
@@ -115,6 +119,9 @@ class Opening:
         self._forwards: list[QueuedForward] = []
         self._new_records: list[OfflineRow] = []
         self._alarms: list[Alarm] = []
+        #: What receipts tell of chips, by txid.
+        self._slips: list[tuple[bytes, ChipSlip]] = []
+        self._refused: list[Refusal] = []
 
     def stage(self, writes: Writes, answers: dict[bytes, tuple[date, bytes]]) -> None:
         """What it writes.
@@ -143,6 +150,10 @@ class Opening:
         forwards.queue_forwards(writes, self._forwards)
         forwards.append_records(writes, self._new_records)
         forwards.append_alarms(writes, self._alarms)
+        if self._slips:
+            append_chip_slips(writes, self._slips)
+        if self._refused:
+            append_refusals(writes, self._refused)
         number = None
         if waiting:
             [number] = self.acquirer.take_ids(1)
@@ -181,6 +192,8 @@ class Opening:
     ) -> TerminalAnswer:
         """Store a new request with the answer that it gets at once."""
         self._rows.append(_row(key, request, None, None, None, encode_told(answer)))
+        if answer.outcome is not Outcome.APPROVED:
+            self._refused.append(refused_request(key, request, answer, self.now_ms))
         return answer
 
     def bar(self, key: bytes, request: TerminalRequest) -> None:
@@ -230,10 +243,16 @@ class Opening:
                 key,
                 date_of(request.business_date),
                 encode_pending(kept),
-                vault.seal(request.pan, asked.txid),
+                vault.seal(card_of(request), asked.txid),
                 asked.deadline_ms + _HAND_OVER_MS,
             )
         )
+
+    def note_chip(self, txid: bytes, icc: bytes) -> None:
+        """What a receipt will tell of the chip of a new request."""
+        told = slip(icc)
+        if told is not None:
+            self._slips.append((txid, told))
 
     def note_record(self, key: bytes, kept: Pending, record: OfflineRecord) -> None:
         """The offline record that a new request carries."""

@@ -43,7 +43,7 @@ def make_order(
     order_id = "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
     with transaction(engine) as connection:
         terminal = store.terminal_of(connection, new.terminal_id)
-        if terminal is None:
+        if terminal is None or terminal[0] != new.merchant_id:
             return OnlineOutcome.TERMINAL_UNKNOWN
         merchant_id, currency = terminal
         if currency != new.currency:
@@ -88,6 +88,17 @@ def claim_order(engine: Engine, acquirer: str, order_id: str, now_ms: int) -> Or
             OrderState.PAID: OnlineOutcome.ORDER_PAID,
             OrderState.EXPIRED: OnlineOutcome.ORDER_EXPIRED,
         }.get(order.state, OnlineOutcome.ORDER_BEING_PAID)
+
+
+def end_orders(engine: Engine, acquirer: str, now_ms: int, *, limit: int = 200) -> int:
+    """See what became of orders whose time is over, whether somebody looks at them or not; how
+    many were looked at."""
+    with transaction(engine) as connection:
+        ending = store.ending_orders(connection, now_ms, limit)
+    for order_id in ending:
+        with transaction(engine) as connection:
+            _resolved(connection, acquirer, order_id, now_ms)
+    return len(ending)
 
 
 def stan_of(order: Order) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Iterable
 from datetime import date
 from functools import lru_cache
 from typing import Any
@@ -17,15 +18,21 @@ from nodes.authorization.model import (
     AuthorizationAnswer,
     AuthorizationRequest,
     Kind,
+    Outcome,
     TerminalAnswer,
     TerminalRequest,
 )
+from nodes.authorization.store.refusals import Refusal, unanswered_request
 
 #: What is kept is positional (half the bytes): new fields of AuthorizationRequest go to its end.
 _FIELDS = AuthorizationRequest.__struct_fields__
 _ENCODER = msgspec.msgpack.Encoder()
 _TOLD = msgspec.json.Encoder()
 _TOLD_DECODER = msgspec.json.Decoder(TerminalAnswer)
+#: Why a request is reversed whose terminal was told that the issuer can't be reached.
+_NO_ANSWER = frozenset(
+    {"issuer unavailable", "approved after the deadline", "left open by a crash"}
+)
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -159,10 +166,48 @@ def reversal_of(
     )
 
 
+def unanswered(
+    acquirer: str, reversed_ones: Iterable[tuple[Pending, str, int | None]], now_ms: int
+) -> list[Refusal]:
+    """What terminals were told of requests that are reversed, whole, with a reason each.
+
+    An amount (third) is of a batch close: that payment stands in part, or was never in doubt.
+    """
+    return [
+        unanswered_request(
+            key_of_class(acquirer, pending.request, "request"),
+            pending.request,
+            Outcome.ISSUER_UNAVAILABLE if reason in _NO_ANSWER else Outcome.SYSTEM_ERROR,
+            pending.pan_masked,
+            now_ms,
+        )
+        for pending, reason, amount in reversed_ones
+        if amount is None
+    ]
+
+
 @lru_cache(maxsize=64)
 def date_of(text: str) -> date:
     """A business date, YYYY-MM-DD."""
     return date.fromisoformat(text)
+
+
+def card_of(request: TerminalRequest) -> str:
+    """What of the card waits, sealed, with an advice: its number, and what its chip said."""
+    if request.icc is None:
+        return request.pan
+    return f"{request.pan}/{request.card_sequence or ''}/{request.icc.hex()}"
+
+
+def with_card(request: AuthorizationRequest, kept: str) -> AuthorizationRequest:
+    """A kept request with what card_of has made a text of."""
+    if "/" not in kept:
+        return msgspec.structs.replace(request, pan=kept)
+    pan, _, rest = kept.partition("/")
+    sequence, _, icc = rest.rpartition("/")
+    return msgspec.structs.replace(
+        request, pan=pan, card_sequence=sequence or None, icc=bytes.fromhex(icc)
+    )
 
 
 def encode_told(answer: TerminalAnswer) -> bytes:

@@ -41,13 +41,15 @@ _DATA = {Script.RESET_OFFLINE: bytes(2)}
 #: Blocking has to work even if the second cryptogram isn't made: before it (71), others after (72).
 _BEFORE = Script.BLOCK_CARD | Script.BLOCK_APPLICATION
 _CHECK_VALUE_DIGITS = 3
-_PRESENTMENTS = frozenset({Kind.PURCHASE, Kind.AUTHORIZATION, Kind.BALANCE_INQUIRY})
+_PRESENTMENTS = frozenset({Kind.PURCHASE, Kind.AUTHORIZATION, Kind.BALANCE_INQUIRY, Kind.TOP_UP})
 
 
 def with_presented(
     emv: EmvHsm | None, request: AuthorizationRequest, card: Card, facts: Facts
 ) -> Facts:
     """The facts with what the keys say of chip data and check values."""
+    if request.kind is Kind.ADVICE and request.icc is not None:
+        return msgspec.structs.replace(facts, chip=_chip_check(emv, request, card))
     if request.kind not in _PRESENTMENTS:
         return facts
     chip = _chip_check(emv, request, card) if request.icc is not None else None
@@ -121,6 +123,7 @@ def answer_chip(
     check, entry, account = facts.chip, card.entry, decision.account
     if (
         check is None
+        or request.kind is Kind.ADVICE  # the card is gone
         or check.data is None
         or not check.genuine
         or entry is None

@@ -27,8 +27,14 @@ from nodes.authorization.model import (
     TerminalAnswer,
 )
 from nodes.authorization.operations.accepting import Acquirer
-from nodes.authorization.operations.deciding import shared_facts
 from nodes.authorization.operations.issuing import transaction_record
+from nodes.authorization.operations.judging import (
+    CREDITS,
+    PAYMENTS,
+    doubtful,
+    is_passing,
+    own_commitment,
+)
 from nodes.authorization.operations.pending import (
     Closing,
     OpenBatch,
@@ -37,24 +43,20 @@ from nodes.authorization.operations.pending import (
     encode_pending,
     encode_told,
     reversal_of,
+    unanswered,
 )
 from nodes.authorization.store import acquirer as books
 from nodes.authorization.store import answers, forwards
 from nodes.authorization.store.acquirer import Connection, QueuedReversal
 from nodes.authorization.store.forwards import Alarm
+from nodes.authorization.store.refusals import append_refusals
 from nodes.authorization.store.requests import stored_requests
 from nodes.crypto.answer_signature import MAX_SHARE
-from nodes.crypto.commitment import shared_commitment
 from nodes.db.writes import Writes, execute
 from nodes.ledger.model import AccountKey, TransactionRecord, Transfer
 from nodes.ledger.store import find_or_open_accounts, record_transactions
 
 log = structlog.get_logger(__name__)
-
-#: What the merchant is paid for.
-_PAYMENTS = frozenset({Kind.PURCHASE, Kind.CAPTURE, Kind.ADVICE})
-#: What the merchant pays for.
-_CREDITS = frozenset({Kind.REFUND, Kind.TOP_UP})
 
 
 def close_batch(
@@ -134,43 +136,6 @@ def open_settlement_accounts(
     with connection.transaction():
         found = find_or_open_accounts(connection, keys, clock.to_datetime(now_ms))
     acquirer.settlement.update({keys[key]: number for key, number in found.items()})
-
-
-def doubtful(pending: Pending, answer: AuthorizationAnswer) -> str | None:
-    """Why an issuer's answer can't be taken; None if it fits the request and its commitment."""
-    request = pending.request
-    if answer.txid != request.txid or answer.currency != request.currency:
-        return "answer to another request"
-    if answer.outcome is Outcome.APPROVED and not _may_approve(pending, answer.amount):
-        return "approved another amount"
-    # On us it was computed here, of the same request.
-    foreign = request.issuer != request.acquirer
-    if foreign and answer.pair_seq > 0 and answer.commitment != own_commitment(request, answer):
-        return "commitment differs"
-    if answer.pair_seq == 0 and answer.outcome is Outcome.APPROVED:
-        return "approved without a number"
-    if answer.original is not None and pending.original is not None:
-        doubt = doubtful(pending.original, answer.original)
-        return None if doubt is None else f"of the original: {doubt}"
-    return None
-
-
-def _may_approve(pending: Pending, amount: int) -> bool:
-    request = pending.request
-    if amount == request.amount:
-        return True
-    if request.kind in (Kind.REVERSAL, Kind.VOID):
-        # What was there to give back: less after a partial approval, nothing after a refusal. Of
-        # an authorization more, if it was raised; but nothing moves here then.
-        moves = pending.original_kind in _PAYMENTS or pending.original_kind in _CREDITS
-        return amount >= 0 and not (moves and amount > pending.original_amount)
-    return request.partial_ok and 0 < amount < request.amount
-
-
-def own_commitment(request: AuthorizationRequest, answer: AuthorizationAnswer) -> bytes:
-    """C as the acquirer computes it."""
-    facts = shared_facts(request, answer.outcome, answer.card_token, answer.amount)
-    return shared_commitment(request.txid, facts, request.salt_fin, request.salt_pii)
 
 
 class Recording:
@@ -301,9 +266,9 @@ class Recording:
         kind, named = pending.request.kind, pending.original_kind
         undoes = kind in (Kind.REVERSAL, Kind.VOID)
         settlement = self.acquirer.settlement[pending.request.issuer, pending.request.currency]
-        if kind in _PAYMENTS or (undoes and named in _CREDITS):
+        if kind in PAYMENTS or (undoes and named in CREDITS):
             return (Transfer(settlement, pending.merchant_account, amount),)
-        if kind in _CREDITS or (undoes and named in _PAYMENTS):
+        if kind in CREDITS or (undoes and named in PAYMENTS):
             return (Transfer(pending.merchant_account, settlement, amount),)
         return ()
 
@@ -474,11 +439,7 @@ class Recording:
             in_use=False,
         )
         books.queue_reversals(writes, rows)
-
-
-def is_passing(answer: AuthorizationAnswer) -> bool:
-    """Whether the issuer says that it couldn't decide: it is to be asked again."""
-    return answer.pair_seq == 0 and answer.outcome in (Outcome.SYSTEM_ERROR, Outcome.OVERLOADED)
+        append_refusals(writes, unanswered(self.acquirer.member_id, self._to_reverse, self.now_ms))
 
 
 def unavailable(request: AuthorizationRequest) -> TerminalAnswer:

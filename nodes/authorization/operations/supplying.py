@@ -9,10 +9,12 @@ import msgspec
 
 from nodes import clock
 from nodes.authorization.model import LOOKING_UP, AuthorizationAnswer, Kind
-from nodes.authorization.operations.deciding import Asked, Book, Issuer, original_key_of
+from nodes.authorization.operations.asking import Asked, original_key_of
+from nodes.authorization.operations.deciding import Book, Issuer
 from nodes.authorization.state import Side
 from nodes.authorization.store import accounts, offline
 from nodes.authorization.store.accounts import Connection, KnownOriginal
+from nodes.authorization.store.product_terms import next_change_ms
 from nodes.authorization.store.requests import StoredRequest, stored_requests
 from nodes.crypto.offline_record import RecordMalformed, decode_record
 from nodes.ledger.model import AccountKey
@@ -30,12 +32,13 @@ class BookReader:
     def __init__(self, issuer: Issuer, book: Book) -> None:
         self._issuer = issuer
         self.book = book
-        self._refreshed = -_REFRESH_S
+        #: When terms and rules are to be read again (time.monotonic).
+        self._due = 0.0
 
     def lacks(self, asked: Sequence[Asked]) -> bool:
         """Whether the database must be read before these can be decided."""
         book = self.book
-        if time.monotonic() - self._refreshed > _REFRESH_S or names_others(asked):
+        if time.monotonic() > self._due or names_others(asked):
             return True
         for one in asked:
             card = book.cards.get(one.lookup) if one.lookup is not None else None
@@ -54,10 +57,8 @@ class BookReader:
         book = self.book
         if len(book.holders) > _KEPT or len(book.cards) > _KEPT:
             book.forget()
-        if time.monotonic() - self._refreshed > _REFRESH_S:
-            for product_id, (terms, own) in accounts.products(connection).items():
-                book.terms[product_id], book.product_rules[product_id] = terms, own
-            self._refreshed = time.monotonic()
+        if time.monotonic() > self._due:
+            self._read_products(connection)
         stored: dict[bytes, StoredRequest] = {}
         follow_ups = [one for one in asked if one.request.kind in LOOKING_UP]
         looked_up = asked if thorough else follow_ups
@@ -91,6 +92,16 @@ class BookReader:
             _sign_again(follow_ups, stored, originals)
         self.open_sides(connection, {(o.request.acquirer, o.request.currency) for o in asked})
         return stored, originals
+
+    def _read_products(self, connection: Connection) -> None:
+        """Terms and rules, until they are to be read again: when other terms come into force, or
+        after a while, as somebody may have changed them."""
+        book, now_ms = self.book, self._issuer.clock.now_ms()
+        for product_id, (terms, own) in accounts.products(connection, now_ms).items():
+            book.terms[product_id], book.product_rules[product_id] = terms, own
+        change_ms = next_change_ms(connection, now_ms)
+        left_s = _REFRESH_S if change_ms is None else (change_ms - now_ms) / 1000
+        self._due = time.monotonic() + min(_REFRESH_S, left_s)
 
     def _originals(
         self, connection: Connection, txids: Sequence[bytes]

@@ -20,12 +20,13 @@ from nodes.authorization.model import (
     Outcome,
 )
 from nodes.authorization.rules.backtest import BacktestResult, Declined, Past, backtest
+from nodes.authorization.rules.chip import doubt_about_advice
 from nodes.authorization.rules.draft import refused
 from nodes.authorization.rules.follow_ups import decide_refund, decide_reversal, decide_void
 from nodes.authorization.rules.holds import decide_capture, decide_expiry, decide_increment
 from nodes.authorization.rules.limits import channel_of, period
 from nodes.authorization.rules.naming import draft_of
-from nodes.authorization.rules.offline import decide_release, decide_reserve
+from nodes.authorization.rules.offline import decide_release, decide_reserve, is_clone
 from nodes.authorization.rules.own import (
     decide_account_status,
     decide_adjustment,
@@ -61,8 +62,10 @@ __all__ = [
     "decide_script",
     "decide_standing",
     "decide_transfer",
+    "doubt_about_advice",
     "explain",
     "first_snapshot",
+    "is_clone",
     "malformed",
     "period",
     "refuse_at_acquirer",

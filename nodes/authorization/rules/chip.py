@@ -50,10 +50,12 @@ def refuse_chip(
     if check is None:
         values: dict[str, int | str] = {"fault": "DE55 is missing"}
         return refused(draft, Outcome.CHIP_DATA_INVALID, values, card_id)
-    fault = _fault(request, check)
-    if fault or check.data is None:
+    data, fault = check.data, _fault(request, check, CryptogramType.ARQC)
+    if fault or data is None:
         return refused(draft, Outcome.CHIP_DATA_INVALID, {"fault": fault}, card_id)
-    data = check.data
+    if data.day != _day_of(request):
+        fault = f"date {data.day} in the chip's data"
+        return refused(draft, Outcome.CHIP_DATA_INVALID, {"fault": fault}, card_id)
     last = draft.counters.get(atc_id(card_id), Counter(0)).period
     if not check.genuine or data.atc <= last:
         fault = "it was used before" if check.genuine else "it isn't this card's"
@@ -64,19 +66,55 @@ def refuse_chip(
     return None
 
 
-def _fault(request: AuthorizationRequest, check: ChipCheck) -> str:
+def doubt_about_advice(
+    request: AuthorizationRequest, check: ChipCheck, record_atc: int | None
+) -> str:
+    """What is wrong with the chip's word (TC) for a payment that has happened already; "" if
+    nothing is. Nothing is refused for it: whoever reads the alarm decides.
+
+    `record_atc`: the counter of the offline record that came along. Uploads are late, so the last
+    counter says nothing; but a chip can't have paid on a later day than the message's.
+    """
+    data, fault = check.data, _fault(request, check, CryptogramType.TC)
+    if fault or data is None:
+        return fault
+    if not check.genuine:
+        return "the cryptogram isn't this card's"
+    if data.day > _day_of(request):
+        return f"date {data.day} in the chip's data"
+    if record_atc is not None and record_atc != data.atc:
+        return f"counter {data.atc} in the chip's data, {record_atc} in the record"
+    return ""
+
+
+def note_advice(
+    request: AuthorizationRequest, check: ChipCheck, card_id: int, draft: Draft
+) -> None:
+    """A genuine TC uses its counter up: an older ARQC is not taken after it."""
+    data = check.data
+    if data is None or doubt_about_advice(request, check, None):
+        return
+    if data.atc > draft.counters.get(atc_id(card_id), Counter(0)).period:
+        draft.set_counter(atc_id(card_id), Counter(data.atc))
+    _note_scripts(data, card_id, draft)
+
+
+def _fault(request: AuthorizationRequest, check: ChipCheck, wanted: CryptogramType) -> str:
     data = check.data
     if data is None:
         return check.fault
-    if data.kind is not CryptogramType.ARQC:
-        return f"the cryptogram is {data.kind.name}, not ARQC"
+    if data.kind is not wanted:
+        return f"the cryptogram is {data.kind.name}, not {wanted.name}"
     if request.kind is not Kind.BALANCE_INQUIRY and data.amount != request.amount:
         return f"amount {data.amount} in the chip's data"
     if data.currency != numeric_code(request.currency):
         return f"currency {data.currency} in the chip's data"
-    if data.day != request.local_time[2:10].replace("-", ""):
-        return f"date {data.day} in the chip's data"
     return ""
+
+
+def _day_of(request: AuthorizationRequest) -> str:
+    """The terminal's date as chips have it, YYMMDD."""
+    return request.local_time[2:10].replace("-", "")
 
 
 def _note_scripts(data: ChipData, card_id: int, draft: Draft) -> None:

@@ -71,6 +71,7 @@ def decide_increment(request: AuthorizationRequest, facts: Facts) -> Decision:
         card_id=card_id,
         shadow=verdict.shadow,
         expired=draft.expired,
+        channel=request.channel,
     )
     return approved(draft, amount, detail, {original.txid: _more(progress, authorized=amount)})
 

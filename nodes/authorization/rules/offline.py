@@ -12,7 +12,15 @@ from nodes.authorization.rules import standing
 from nodes.authorization.rules.draft import Draft, approved, not_enough, refused
 from nodes.authorization.rules.naming import draft_of
 from nodes.authorization.rules.purses import available_in, split, total
-from nodes.authorization.state import Card, Decision, Detail, Facts, Move, Side
+from nodes.authorization.state import (
+    Card,
+    Decision,
+    Detail,
+    Facts,
+    Move,
+    OfflineFacts,
+    Side,
+)
 from nodes.crypto.offline_record import RecordMalformed, decode_record
 
 #: The most that may be set aside for one card (pos-link.md, Offline: 1,000 a card), minor units.
@@ -79,7 +87,7 @@ def spend_reserve(draft: Draft, card_id: int, amount: int) -> None:
 def refuse_record(
     request: AuthorizationRequest, facts: Facts, draft: Draft, card: Card
 ) -> Decision | None:
-    """What isn't a payment of this card: not signed by its key, or its counter was used already."""
+    """What isn't a payment of this card: not signed by its key, or posted already."""
     known = facts.offline
     try:
         record = decode_record(request.offline or b"")
@@ -95,12 +103,29 @@ def refuse_record(
     for name, fit in fits.items():
         if not fit:
             return _invalid(draft, name, card)
-    if known is None or known.posted is None:
-        return None
-    if known.posted == record.hash:
+    if known is not None and record.hash in known.posted:
         # Posted already, under another message: whoever sent this one was told so.
         return refused(draft, Outcome.KEY_REUSED, {"atc": record.atc}, card.card_id)
-    return refused(draft, Outcome.OFFLINE_CLONE, {"atc": record.atc}, card.card_id)
+    return None
+
+
+def is_clone(known: OfflineFacts | None) -> bool:
+    """Whether a genuine record's counter has paid another one: there is a copy of the card.
+
+    For what refuse_record lets pass.
+    """
+    return known is not None and bool(known.posted)
+
+
+def post_clone(draft: Draft, card_id: int, amount: int) -> Decision:
+    """A copy's payment posts like any late advice: the merchant was promised it.
+
+    Which of two payments under one counter is the holder's nobody can tell. So it draws on nothing
+    that is the holder's, counts in no window and as no use: it is owed as a whole, until people
+    have decided who bears it.
+    """
+    draft.owe(amount, Side.SETTLEMENT)
+    return approved(draft, amount, Detail(shortfall=amount, card_id=card_id, expired=draft.expired))
 
 
 def _invalid(draft: Draft, what: str, card: Card) -> Decision:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nodes.authorization.model import AuthorizationRequest, Kind, Outcome
-from nodes.authorization.rules import entry, limits, standing
+from nodes.authorization.rules import chip, entry, limits, standing
 from nodes.authorization.rules.draft import (
     Draft,
     approved,
@@ -12,7 +12,12 @@ from nodes.authorization.rules.draft import (
     refused_because,
 )
 from nodes.authorization.rules.naming import draft_of
-from nodes.authorization.rules.offline import refuse_record, spend_reserve
+from nodes.authorization.rules.offline import (
+    is_clone,
+    post_clone,
+    refuse_record,
+    spend_reserve,
+)
 from nodes.authorization.rules.purses import available_in, payers, split, total
 from nodes.authorization.state import Counted, Decision, Detail, Facts, Hold, Side
 
@@ -88,6 +93,7 @@ def _spend(
         used=True,
         shadow=verdict.shadow,
         expired=draft.expired,
+        channel=request.channel,
     )
     return approved(draft, amount, detail)
 
@@ -110,7 +116,11 @@ def decide_advice(request: AuthorizationRequest, facts: Facts) -> Decision:
         refusal = refuse_record(request, facts, draft, card)
         if refusal is not None:
             return refusal
+        if is_clone(facts.offline):
+            return post_clone(draft, card.card_id, amount)
         reserve = min(amount, draft.offline.get(card.card_id, 0))
+    if facts.chip is not None:
+        chip.note_advice(request, facts.chip, card.card_id, draft)
     parts = split(amount - reserve, payers(facts.terms, draft.purses, request.mcc))
     shortfall = amount - reserve - total(parts)
     spend = spend_of(request, amount)
@@ -131,6 +141,7 @@ def decide_advice(request: AuthorizationRequest, facts: Facts) -> Decision:
         shadow=shadow,
         expired=draft.expired,
         reserve=reserve,
+        channel=request.channel,
     )
     return approved(draft, amount, detail)
 
@@ -169,6 +180,7 @@ def decide_authorization_advice(request: AuthorizationRequest, facts: Facts) -> 
         used=True,
         shadow=shadow,
         expired=draft.expired,
+        channel=request.channel,
     )
     return approved(draft, amount, detail)
 
@@ -180,6 +192,8 @@ def decide_top_up(request: AuthorizationRequest, facts: Facts) -> Decision:
         return refused(draft_of(facts), Outcome.CARD_UNKNOWN)
     draft, card_id = Draft(account, facts.moment.now_ms), card.card_id
     refusal = standing.refuse_card(request, facts, draft)
+    if refusal is None and request.icc is not None:
+        refusal = entry.refuse_entry(request, facts, card, draft)
     if refusal is None and request.pin_block is not None:
         refusal = standing.refuse_pin(request, facts, card, draft)
     if refusal is not None:
@@ -211,6 +225,7 @@ def decide_top_up(request: AuthorizationRequest, facts: Facts) -> Decision:
         card_id=card_id,
         shadow=verdict.shadow,
         expired=draft.expired,
+        channel=request.channel,
     )
     return approved(draft, amount, detail)
 

@@ -115,15 +115,17 @@ def _cards(connection: Connection, by: str, values: Sequence[bytes] | Sequence[i
     ).fetchall()
 
 
-def products(connection: Connection) -> dict[str, tuple[Terms, tuple[Rule, ...]]]:
-    """All products: terms, and the rules of each."""
+def products(connection: Connection, now_ms: int) -> dict[str, tuple[Terms, tuple[Rule, ...]]]:
+    """All products: the terms in force, and the rules of each."""
     rules: dict[str, list[Rule]] = defaultdict(list)
     for subject, definition, ends_ms in connection.execute(
         "SELECT subject, definition::text, effective_to_ms FROM spend_rules"
         " WHERE scope = 'product' ORDER BY rule_id"
     ):
         rules[subject].append(stored_rule(definition, ends_ms))
-    rows = connection.execute("SELECT product_id, terms::text FROM products").fetchall()
+    rows = connection.execute(
+        "SELECT product_id, terms::text FROM products_at(%s)", (now_ms,), prepare=True
+    ).fetchall()
     return {
         product_id: (msgspec.json.decode(terms, type=Terms), tuple(rules[product_id]))
         for product_id, terms in rows
@@ -288,21 +290,22 @@ _PROGRESS = {
     "refunded": "bigint",
     "reversed": "bigint",
     "ended": "boolean",
+    "shard": "bigint",
 }
 
 
 def append_progress(
-    into: Connection | Writes, changes: Sequence[tuple[bytes, int, Progress]]
+    into: Connection | Writes, changes: Sequence[tuple[int, int, bytes, Progress]]
 ) -> None:
-    """What became of originals: (txid, the account's version, progress). The last of a version."""
-    last = {(txid, version): progress for txid, version, progress in changes}
+    """What became of originals: (account_id, its version, txid, progress); a version's last one."""
+    last = {(txid, version, account): progress for account, version, txid, progress in changes}
     append_rows(
         into,
         "payment_progress",
         _PROGRESS,
         [
-            (txid, version, p.authorized, p.captured, p.refunded, p.reversed, p.ended)
-            for (txid, version), p in last.items()
+            (txid, version, p.authorized, p.captured, p.refunded, p.reversed, p.ended, account)
+            for (txid, version, account), p in last.items()
         ],
     )
 
@@ -317,10 +320,10 @@ def originals(connection: Connection, txids: Iterable[bytes]) -> dict[bytes, Kno
             " t.terminal_id, t.account_id, t.card_token, t.pan_masked, t.mcc, t.decided_ms,"
             " t.original_txid, v.detail, p.authorized, p.captured, p.refunded, p.reversed, p.ended,"
             " t.approval_code, t.commitment, t.pair_seq FROM transactions AS t"
-            " LEFT JOIN account_versions AS v ON v.account_id = t.account_id"
+            " LEFT JOIN account_versions AS v ON v.account_id = t.shard"
             " AND v.version = t.account_version AND v.line = 0"
             " LEFT JOIN LATERAL (SELECT * FROM payment_progress AS p WHERE p.txid = t.txid"
-            " ORDER BY version DESC LIMIT 1) AS p ON true"
+            " AND p.shard = t.shard ORDER BY version DESC LIMIT 1) AS p ON true"
             " WHERE t.txid = ANY(%b) AND t.side = 'issuer'",
             (wanted,),
             prepare=True,

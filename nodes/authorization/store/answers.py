@@ -17,9 +17,9 @@ from nodes.db.writes import Statement, Writes, array, bigint, text
 
 Connection = psycopg.Connection[Any]
 
-#: Ids of one commit lie within two milliseconds of each other (nodes/ledger/store.py,
-#: TransactionIds: 22 bits a millisecond); with room to spare.
-_ID_SPAN = 16 << 22
+#: Ids of one commit lie within a few milliseconds of each other (nodes/ledger/store.py,
+#: TransactionIds: 22 bits a millisecond, 64 ids in it); with room to spare.
+_ID_SPAN = 64 << 22
 
 _KEEP = Statement(
     "keep answer signatures",

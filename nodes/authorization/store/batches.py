@@ -49,32 +49,33 @@ class Unclosed(msgspec.Struct, frozen=True):
     queued: bytes | None
 
 
+_ROLL = """
+WITH taken AS MATERIALIZED (
+    SELECT xact, transaction_id, terminal_id, batch, side = 'acquirer' AND outcome = 'approved'
+        AND kind = ANY(%s) AS counts
+    FROM transactions WHERE (xact, transaction_id) > (%s::text::xid8, %s)
+        AND xact < pg_snapshot_xmin(pg_current_snapshot())
+    ORDER BY xact, transaction_id LIMIT %s),
+lines AS (INSERT INTO terminal_batch_lines (terminal_id, batch, transaction_id)
+    SELECT terminal_id, batch, transaction_id FROM taken WHERE counts ON CONFLICT DO NOTHING),
+moved AS (UPDATE terminal_batch_scan SET last_xact = n.xact, last_transaction_id = n.transaction_id
+    FROM (SELECT xact, transaction_id FROM taken ORDER BY 1 DESC, 2 DESC LIMIT 1) AS n)
+SELECT count(*) FROM taken
+"""
+
+
 def roll_lines(connection: Connection) -> int:
     """Take committed transactions into their batches, below the horizon of running ones; how many
     were looked at. One caller at a time."""
     with connection.transaction():
-        rows = connection.execute(
-            "SELECT t.xact::text, t.transaction_id, t.terminal_id, t.batch, t.side = 'acquirer'"
-            " AND t.outcome = 'approved' AND t.kind = ANY(%s) FROM transactions AS t,"
-            " (SELECT * FROM terminal_batch_scan FOR UPDATE) AS p"
-            " WHERE (t.xact, t.transaction_id) > (p.last_xact, p.last_transaction_id)"
-            " AND t.xact < pg_snapshot_xmin(pg_current_snapshot())"
-            " ORDER BY t.xact, t.transaction_id LIMIT %s",
-            (_COUNTED, _PAGE),
-        ).fetchall()
-        if not rows:
+        # In a statement of its own: the next one must see what an earlier caller has done.
+        place = connection.execute(
+            "SELECT last_xact::text, last_transaction_id FROM terminal_batch_scan FOR UPDATE"
+        ).fetchone()
+        if place is None:
             return 0
-        counted = [row for row in rows if row[4]]
-        connection.execute(
-            "INSERT INTO terminal_batch_lines (terminal_id, batch, transaction_id)"
-            " SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[]) ON CONFLICT DO NOTHING",
-            ([r[2] for r in counted], [r[3] for r in counted], [r[1] for r in counted]),
-        )
-        connection.execute(
-            "UPDATE terminal_batch_scan SET last_xact = %s::text::xid8, last_transaction_id = %s",
-            (rows[-1][0], rows[-1][1]),
-        )
-    return len(rows)
+        row = connection.execute(_ROLL, (_COUNTED, *place, _PAGE)).fetchone()
+    return int(row[0]) if row else 0
 
 
 _UNCLOSED = """

@@ -203,6 +203,48 @@ def append_records(into: Connection | Writes, rows: Sequence[OfflineRow]) -> Non
     )
 
 
+_CLONES = {
+    "card_key_id": "bytea",
+    "atc": "bigint",
+    "record_hash": "bytea",
+    "acquirer": "text",
+    "terminal_id": "text",
+    "epoch": "bigint",
+    "seq": "bigint",
+    "amount": "bigint",
+    "currency": "text",
+    "made_ms": "bigint",
+    "received_ms": "bigint",
+    "txid": "bytea",
+}
+
+
+def append_clone(writes: Writes, row: OfflineRow) -> None:
+    """Append the record of a copied card; UniqueViolation if it is there already."""
+    record = row.record
+    append_rows(
+        writes,
+        "offline_clones",
+        _CLONES,
+        [
+            (
+                record.card_key_id,
+                record.atc,
+                record.hash,
+                row.acquirer,
+                record.terminal_id,
+                record.epoch,
+                record.seq,
+                record.amount,
+                record.currency,
+                record.at_ms,
+                row.received_ms,
+                row.txid,
+            )
+        ],
+    )
+
+
 _ALARMS = {
     "kind": "text",
     "side": "text",

@@ -19,6 +19,12 @@ def page(connection: Connection, after: int, limit: int) -> list[tuple[int, byte
     ).fetchall()
 
 
+def newest(connection: Connection) -> int:
+    """The number of the last entry of this acquirer's list; 0 if it is empty."""
+    row = connection.execute("SELECT coalesce(max(list_number), 0) FROM hotlist_entries").fetchone()
+    return int(row[0]) if row else 0
+
+
 def as_of_ms(connection: Connection) -> int:
     """Since when no issuer's entries may be lacking; 0 if none was ever asked."""
     row = connection.execute("SELECT coalesce(min(checked_ms), 0) FROM hotlist_copies").fetchone()

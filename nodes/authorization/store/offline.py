@@ -22,16 +22,22 @@ def keys_of(connection: Connection, key_ids: Iterable[bytes]) -> dict[bytes, tup
 
 def posted(
     connection: Connection, counters: Iterable[tuple[bytes, int]]
-) -> dict[tuple[bytes, int], bytes]:
-    """The hashes of the records that were posted under these (key id, ATC)."""
+) -> dict[tuple[bytes, int], tuple[bytes, ...]]:
+    """The hashes of the records that were posted under these (key id, ATC), the first's first."""
     wanted = sorted(set(counters))
     rows = connection.execute(
-        "SELECT r.card_key_id, r.atc, r.record_hash FROM offline_records AS r"
+        "SELECT card_key_id, atc, record_hash FROM"
+        " (SELECT card_key_id, atc, record_hash, 0 AS place FROM offline_records"
+        "  WHERE side = 'issuer' UNION ALL"
+        "  SELECT card_key_id, atc, record_hash, 1 FROM offline_clones) AS r"
         " JOIN unnest(%s::bytea[], %s::bigint[]) AS w (card_key_id, atc)"
-        " USING (card_key_id, atc) WHERE r.side = 'issuer'",
+        " USING (card_key_id, atc) ORDER BY place",
         ([key_id for key_id, _ in wanted], [atc for _, atc in wanted]),
     ).fetchall()
-    return {(key_id, atc): record_hash for key_id, atc, record_hash in rows}
+    found: dict[tuple[bytes, int], tuple[bytes, ...]] = {}
+    for key_id, atc, record_hash in rows:
+        found[key_id, atc] = (*found.get((key_id, atc), ()), record_hash)
+    return found
 
 
 def insert_key(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nodes.db.writes import Writes, append_rows
-from nodes.emv.chip_data import ChipData
+from nodes.emv.chip_data import ChipData, ChipSlip
 
 _TYPES = {
     "txid": "bytea",
@@ -50,5 +50,29 @@ def append_chip_records(writes: Writes, records: Sequence[ChipRecord]) -> None:
                 one.answer,
             )
             for one in records
+        ],
+    )
+
+
+_SLIP_TYPES = {
+    "txid": "bytea",
+    "aid": "bytea",
+    "label": "text",
+    "kind": "smallint",
+    "cryptogram": "bytea",
+    "atc": "bigint",
+    "cvm_results": "bytea",
+}
+
+
+def append_chip_slips(writes: Writes, slips: Sequence[tuple[bytes, ChipSlip]]) -> None:
+    """The acquirer's: by txid what receipts tell of a chip."""
+    append_rows(
+        writes,
+        "chip_slips",
+        _SLIP_TYPES,
+        [
+            (txid, one.aid, one.label, int(one.kind), one.cryptogram, one.atc, one.cvm_results)
+            for txid, one in slips
         ],
     )

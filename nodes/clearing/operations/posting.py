@@ -31,6 +31,8 @@ from nodes.db.engine import transaction
 
 log = structlog.get_logger(__name__)
 
+#: What could not be sent, though it was time, is tried again after so long.
+_AGAIN_MS = 10_000
 #: Blocks that are looked through at a time.
 _BLOCKS = 2_000
 _JUDGED = (CloseState.CONFIRMED, CloseState.BROKEN, CloseState.SUPERSEDED)
@@ -50,6 +52,15 @@ class PostingContext:
     registry: CloseRegistry
     signer: Signer
     clock: Clock
+
+
+@dataclass(slots=True)
+class Watch:
+    """What the last look at closes under way saw, where nothing came of it: the newest block and
+    the closes with their stages. Until `again_ms` nothing else can come of another look."""
+
+    seen: tuple[bytes, tuple[tuple[int, CloseStage], ...]] | None = None
+    again_ms: int = 0
 
 
 def chain_key(key: DayKey) -> CloseKey:
@@ -83,15 +94,26 @@ def watch_closes(context: PostingContext) -> int:
     return noted
 
 
-def post_closes(context: PostingContext) -> int:
-    """Bring closes a step further, each that can be; how many steps were taken."""
+def post_closes(context: PostingContext, watch: Watch | None = None) -> int:
+    """Bring closes a step further, each that can be; how many steps were taken.
+
+    With a `watch`, which the same caller passes again, closes are looked at on the chain only when
+    it or they have changed.
+    """
     taken = settle_sendings(context)
     with transaction(context.engine) as connection:
         under_way = queries.closes_in(
             connection, CloseStage.PREPARED, CloseStage.COMMITTED, CloseStage.REVEALED
         )
-    for staged in under_way:
-        taken += _further(context, staged)
+    if not under_way:
+        return taken
+    stages = tuple((staged.close.close_id, staged.stage) for staged in under_way)
+    seen, now_ms = (context.client.block().hash, stages), context.clock.now_ms()
+    if watch is not None and not taken and watch.seen == seen and now_ms < watch.again_ms:
+        return 0
+    taken += sum(_further(context, staged) for staged in under_way)
+    if watch is not None:
+        watch.seen, watch.again_ms = (None if taken else seen), now_ms + _AGAIN_MS
     return taken
 
 

@@ -2,14 +2,14 @@
 
 Derivation data (section 6.3, 16 bytes): version 01, block counter 01, usage (2), algorithm 0002
 (AES-128), length 0080 (bits), then the initial key id (8), or its right half and the counter.
-Pure; `encrypt` is AES-ECB of one block under a key.
+No I/O; `encrypt` is AES-ECB of whole blocks under a key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from nodes.crypto.hsm.model import KeyUse
+from nodes.crypto.hsm.model import BLOCK, KeyUse
 
 Encrypt = Callable[[bytes, bytes], bytes]
 
@@ -47,25 +47,53 @@ def check_serial(serial_number: bytes) -> int:
     return counter
 
 
+class Derivation:
+    """From a terminal's initial key (`key_id`: 8 bytes) to the keys of its transactions.
+
+    A counter's key follows from that of the counter without its lowest one bit. The keys on the
+    way to the last transaction are kept, so a terminal that counts on needs one or two blocks a
+    transaction instead of one for every one bit.
+    """
+
+    __slots__ = ("_half", "_way", "key_id")
+
+    def __init__(self, key_id: bytes, initial_key: bytes) -> None:
+        self.key_id = key_id
+        self._half = key_id[KEY_ID_LENGTH // 2 :]
+        self._way = [(0, initial_key)]
+
+    def transaction_key(self, encrypt: Encrypt, serial_number: bytes) -> bytes:
+        """The derivation key of a transaction. ValueError if there is no such transaction."""
+        counter = check_serial(serial_number)
+        if serial_number[:KEY_ID_LENGTH] != self.key_id:
+            raise ValueError("the key serial number is another terminal's")
+        way = self._way
+        # Off the way is what has a one bit that the counter lacks, or lacks a higher one of its.
+        while (counter & -(way[-1][0] & -way[-1][0])) != way[-1][0]:
+            way.pop()
+        reached, key = way[-1]
+        while reached != counter:
+            reached |= 1 << ((counter ^ reached).bit_length() - 1)
+            data = _derivation_data(_KEY_DERIVATION, self._half + reached.to_bytes(4, "big"))
+            key = encrypt(key, data)
+            way.append((reached, key))
+        return key
+
+
 def transaction_key(encrypt: Encrypt, initial_key: bytes, serial_number: bytes) -> bytes:
     """The derivation key of a transaction, from the terminal's initial key."""
-    counter = check_serial(serial_number)
-    half = serial_number[KEY_ID_LENGTH // 2 : KEY_ID_LENGTH]
-    key, reached = initial_key, 0
-    for bit in range(31, -1, -1):
-        if counter >> bit & 1:
-            reached |= 1 << bit
-            data = _derivation_data(_KEY_DERIVATION, half + reached.to_bytes(4, "big"))
-            key = encrypt(key, data)
-    return key
+    derivation = Derivation(serial_number[:KEY_ID_LENGTH], initial_key)
+    return derivation.transaction_key(encrypt, serial_number)
 
 
-def working_key(
-    encrypt: Encrypt, derivation_key: bytes, serial_number: bytes, use: KeyUse
-) -> bytes:
-    """The key of one use in a transaction, from its derivation key."""
+def working_keys(
+    encrypt: Encrypt, derivation_key: bytes, serial_number: bytes, uses: Iterable[KeyUse]
+) -> list[bytes]:
+    """The keys of these uses in a transaction, from its derivation key."""
     rest = serial_number[KEY_ID_LENGTH // 2 :]
-    return encrypt(derivation_key, _derivation_data(USAGES[use], rest))
+    data = b"".join([_derivation_data(USAGES[use], rest) for use in uses])
+    keys = encrypt(derivation_key, data)
+    return [keys[start : start + BLOCK] for start in range(0, len(keys), BLOCK)]
 
 
 def next_counter(counter: int) -> int:

@@ -74,6 +74,10 @@ class Hsm(Protocol):
         """
         ...
 
+    def generate(self, name: str) -> None:
+        """Make a random SM4 key."""
+        ...
+
     def derive_dukpt(
         self, base_key: str, serial_number: bytes, names: Mapping[KeyUse, str]
     ) -> None:

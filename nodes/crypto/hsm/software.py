@@ -41,6 +41,7 @@ _CIPHERS: Mapping[Algorithm, Any] = {
 }
 _DES_BLOCK = 8
 _NONCE, _TAG = 12, 16
+_ECB = modes.ECB()  # noqa: S305 (blocks that are keys, or one by one)
 
 
 class SoftwareHsm:
@@ -60,6 +61,8 @@ class SoftwareHsm:
         self._macs: dict[str, CMAC] = {}
         self._encryptors: dict[str, CipherContext] = {}
         self._decryptors: dict[str, CipherContext] = {}
+        #: By base derivation key, of the terminal that was last served with it.
+        self._derivations: dict[str, dukpt.Derivation] = {}
         self._pins: KeyedHash | None = None
 
     def __repr__(self) -> str:
@@ -158,26 +161,36 @@ class SoftwareHsm:
             key = self._cmac(parent, label)
         self._put(name, key, algorithm)
 
+    def generate(self, name: str) -> None:
+        """See Hsm.generate."""
+        self._put(name, secrets.token_bytes(BLOCK), Algorithm.SM4)
+
     def derive_dukpt(
         self, base_key: str, serial_number: bytes, names: Mapping[KeyUse, str]
     ) -> None:
         """See Hsm.derive_dukpt."""
         dukpt.check_serial(serial_number)
-        data = dukpt.initial_key_data(serial_number[: dukpt.KEY_ID_LENGTH])
-        self._derive_transaction(self._encrypt(base_key, data), serial_number, names)
+        key_id = serial_number[: dukpt.KEY_ID_LENGTH]
+        derivation = self._derivations.get(base_key)
+        if derivation is None or derivation.key_id != key_id:
+            initial_key = self._encrypt(base_key, dukpt.initial_key_data(key_id))
+            derivation = self._derivations[base_key] = dukpt.Derivation(key_id, initial_key)
+        self._put_transaction(derivation, serial_number, names)
 
     def derive_transaction(
         self, initial_key: str, serial_number: bytes, names: Mapping[KeyUse, str]
     ) -> None:
         """The same from the terminal's initial key: for the secure module of a terminal."""
-        self._derive_transaction(self._secret(initial_key), serial_number, names)
+        key_id = serial_number[: dukpt.KEY_ID_LENGTH]
+        derivation = dukpt.Derivation(key_id, self._secret(initial_key))
+        self._put_transaction(derivation, serial_number, names)
 
-    def _derive_transaction(
-        self, initial_key: bytes, serial_number: bytes, names: Mapping[KeyUse, str]
+    def _put_transaction(
+        self, derivation: dukpt.Derivation, serial_number: bytes, names: Mapping[KeyUse, str]
     ) -> None:
-        transaction = dukpt.transaction_key(_aes_block, initial_key, serial_number)
-        for use, name in names.items():
-            key = dukpt.working_key(_aes_block, transaction, serial_number, use)
+        transaction = derivation.transaction_key(_aes_blocks, serial_number)
+        keys = dukpt.working_keys(_aes_blocks, transaction, serial_number, names)
+        for name, key in zip(names.values(), keys, strict=True):
             self._put(name, key, Algorithm.AES)
 
     def derive_initial(self, base_key: str, key_id: bytes, name: str) -> None:
@@ -265,7 +278,7 @@ class SoftwareHsm:
         """See Hsm.split."""
         whole = self._secret(key)
         first = secrets.token_bytes(len(whole))
-        return first, bytes(a ^ b for a, b in zip(first, whole, strict=True))
+        return first, _xor(first, whole)
 
     # Inside
 
@@ -279,7 +292,8 @@ class SoftwareHsm:
         return self._kinds.get(name, Algorithm.SM4)
 
     def _put(self, name: str, key: bytes, algorithm: Algorithm) -> None:
-        self.forget(name)
+        if name in self._keys or name in self._kinds:
+            self.forget(name)
         self._keys[name] = key
         if algorithm is not Algorithm.SM4:
             self._kinds[name] = algorithm
@@ -292,7 +306,7 @@ class SoftwareHsm:
         self._put(name, key, algorithm)
 
     def _drop_contexts(self, name: str) -> None:
-        for contexts in (self._macs, self._encryptors, self._decryptors):
+        for contexts in (self._macs, self._encryptors, self._decryptors, self._derivations):
             contexts.pop(name, None)
         if name == PIN_LOOKUP_KEY:
             self._pins = None
@@ -321,22 +335,21 @@ class SoftwareHsm:
             left = TripleDES(self._secret(name)[:_DES_BLOCK] * 3)
             encryptor = Cipher(left, modes.CBC(chain)).encryptor()
             chain = encryptor.update(padded[:-_DES_BLOCK])[-_DES_BLOCK:]
-        last = bytes(a ^ b for a, b in zip(chain, padded[-_DES_BLOCK:], strict=True))
-        return self._encrypt(name, last)
+        return self._encrypt(name, _xor(chain, padded[-_DES_BLOCK:]))
 
     # In ECB whole blocks leave nothing in a context, so one serves any number of them.
 
     def _encrypt(self, name: str, blocks: bytes) -> bytes:
         context = self._encryptors.get(name)
         if context is None:
-            cipher = self._cipher(name, modes.ECB())  # noqa: S305 (single blocks only)
+            cipher = self._cipher(name, _ECB)
             context = self._encryptors[name] = cipher.encryptor()
         return context.update(blocks)
 
     def _decrypt(self, name: str, blocks: bytes) -> bytes:
         context = self._decryptors.get(name)
         if context is None:
-            cipher = self._cipher(name, modes.ECB())  # noqa: S305 (single blocks only)
+            cipher = self._cipher(name, _ECB)
             context = self._decryptors[name] = cipher.decryptor()
         return context.update(blocks)
 
@@ -366,9 +379,8 @@ class SoftwareHsm:
         return self._decrypt(key, pin_block)
 
 
-def _aes_block(key: bytes, block: bytes) -> bytes:
-    cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 (single blocks only)
-    return cipher.encryptor().update(block)
+def _aes_blocks(key: bytes, blocks: bytes) -> bytes:
+    return Cipher(algorithms.AES(key), _ECB).encryptor().update(blocks)
 
 
 def _padded(data: bytes, block: int) -> bytes:
@@ -377,4 +389,4 @@ def _padded(data: bytes, block: int) -> bytes:
 
 
 def _xor(left: bytes, right: bytes) -> bytes:
-    return bytes(a ^ b for a, b in zip(left, right, strict=True))
+    return (int.from_bytes(left, "big") ^ int.from_bytes(right, "big")).to_bytes(len(left), "big")

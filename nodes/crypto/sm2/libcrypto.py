@@ -163,7 +163,8 @@ class LibcryptoSm2:
         if not plain:
             raise ValueError("SM2 encrypts at least one byte")
         lib = self._lib
-        key = self._public(public)
+        # Not one of those that are kept: what is encrypted to is an ephemeral key as a rule.
+        key = self._public_key(public)
         context = lib.EVP_PKEY_CTX_new(key.pointer, None)
         try:
             self._done(lib.EVP_PKEY_encrypt_init(context))

@@ -217,6 +217,11 @@ def test_the_proof_of_an_erased_persons_event_holds(books: Books) -> None:
         ("DELETE FROM events WHERE event_id = 1", ("events", None)),
         # The leaf is gone, the event isn't: it leads to the root as it stands.
         ("DELETE FROM log_leaves WHERE transaction_id = -1", ("log_leaves", None)),
+        # The leaf itself says which event it is of, whatever number stands beside it.
+        (
+            "UPDATE log_leaves SET transaction_id = -999 WHERE transaction_id = -1",
+            ("log_leaves", "transaction_id"),
+        ),
         (
             "INSERT INTO events OVERRIDING SYSTEM VALUE SELECT 1000, kind, action, subject, actor,"
             " detail, occurred_ms, card_token, salt_fin, salt_pii, card_token_leaf, salt_private,"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import Any
 
 import httpx
@@ -311,6 +312,58 @@ def test_a_rule_is_made_listed_and_ended(nodes: TwoNodes) -> None:
     assert refused["errors"][0]["at"] == "when.mccs"
     future = made(post(nodes, "/v1/rules", body | {"effective_from": "2049-01-01T00:00:00+08:00"}))
     assert future["effective_from"] == "2048-12-31T16:00:00Z"
+
+
+def test_a_key_makes_a_rule_once(nodes: TwoNodes) -> None:
+    body = {
+        "scope": "card",
+        "subject": nodes.network.card(1_000).card_token.hex(),
+        "name": "small ones",
+        "limit": {"window": "day", "measure": "amount", "maximum": 500},
+    }
+    first, again = [made(post(nodes, "/v1/rules", body, key="rule-once-1")) for _ in range(2)]
+    assert first == again
+    assert get(nodes, "/v1/rules", scope="card", subject=body["subject"])["items"] == [first]
+    problem_of(post(nodes, "/v1/rules", body | {"name": "other"}, key="rule-once-1"), 409)
+    path = f"/v1/rules/{first['rule_id']}/end"
+    ended = [made(post(nodes, path, {}, key="rule-once-2"), 200) for _ in range(2)]
+    assert ended[0] == ended[1]
+    problem_of(post(nodes, path, {}, key=None), 409)
+    body = {"product_id": "keyed", "name": "Keyed", "terms": {}}
+    shown = [made(post(nodes, "/v1/products", body, key="product-once")) for _ in range(2)]
+    assert shown[0] == shown[1]
+
+
+def test_a_products_later_terms_need_a_second_person(nodes: TwoNodes) -> None:
+    product(nodes, "growing")
+    path = "/v1/products/growing/terms"
+    body = {"terms": {"max_balance": 5_000}, "reason": "the bank asks for it"}
+    proposed = made(post(nodes, path, body))
+    assert (proposed["version"], proposed["state"], proposed["checked_by"]) == (2, "proposed", None)
+    assert proposed["terms"]["max_balance"] == 5_000
+    problem_of(post(nodes, path, body, key=None), 422)
+    problem_of(post(nodes, f"{path}/2/approve", {}), 403)
+    approved = made(post(nodes, f"{path}/2/approve", {}, role="admin"), 200)
+    assert (approved["state"], approved["checked_by"]) == ("approved", "key:admin")
+    assert approved["effective_from"] > approved["checked_at"]
+    other = made(post(nodes, path, body | {"effective_from": "2049-01-01T00:00:00+08:00"}))
+    rejected = made(post(nodes, f"{path}/3/reject", {}, role="admin"), 200)
+    assert (rejected["state"], rejected["effective_from"]) == ("rejected", other["effective_from"])
+    page = get(nodes, path, limit=1)
+    assert [one["version"] for one in page["items"]] == [3]
+    assert get(nodes, path, cursor=page["next"])["items"] == [approved]
+    for _ in range(100):
+        shown = get(nodes, "/v1/products/growing")
+        if shown["version"] == 2:
+            break
+        time.sleep(0.05)
+    assert shown["terms"]["max_balance"] == 5_000
+    assert shown in get(nodes, "/v1/products")["items"]
+    problem_of(post(nodes, f"{path}/4/approve", {}), 404)
+    problem_of(post(nodes, "/v1/products/none/terms", body), 404)
+    wrong = {"terms": {"time_zone": "UTC"}, "reason": "no"}
+    refused = problem_of(post(nodes, path, wrong), 422)
+    assert [fault["at"] for fault in refused["errors"]] == ["time_zone"]
 
 
 def test_a_rule_of_a_product_says_from_when_and_shadow_declines_nothing(nodes: TwoNodes) -> None:

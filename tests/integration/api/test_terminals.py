@@ -96,10 +96,12 @@ def test_bad_enrolments_are_refused_and_named(nodes: TwoNodes) -> None:
         problem_of(client.post("/v1/terminals", json=new_terminal(capabilities=["wings"])), 422)
         problem_of(client.post("/v1/terminals", json=new_terminal(terminal_id="changes")), 422)
         problem_of(client.post("/v1/terminals", json=new_terminal(terminal_id=TERMINAL)), 409)
-        sm2 = new_terminal(suite="SM", management="sm2", certificate="01", sm2_public_key="ab")
-        problem_of(client.post("/v1/terminals", json=sm2), 422)
-        found = problem_of(client.post("/v1/terminals", json=sm2 | {"sm2_public_key": ""}), 422)
-        assert [error["at"] for error in found["errors"]] == ["body.sm2_public_key"]
+        sm2 = new_terminal(suite="SM", management="sm2", certificate="01")
+        for certificate in ("01", ""):
+            body = sm2 | {"certificate": certificate}
+            found = problem_of(client.post("/v1/terminals", json=body), 422)
+            assert [error["at"] for error in found["errors"]] == ["body.certificate"]
+        problem_of(client.post("/v1/terminals", json=sm2 | {"sm2_public_key": "ab"}), 422)
         dukpt = new_terminal(suite="LEGACY", management="dukpt")
         assert problem_of(client.post("/v1/terminals", json=dukpt), 422)["type"].endswith(
             "keys-invalid"

@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+import psycopg
 import pytest
 
 from nodes.authorization import queries
@@ -21,6 +23,12 @@ from nodes.authorization.controls import (
     Window,
 )
 from nodes.authorization.model import Kind, Outcome
+from nodes.authorization.operations.changing_terms import (
+    TermsOutcome,
+    TermsResult,
+    approve_terms,
+    propose_terms,
+)
 from nodes.authorization.operations.controlling import (
     SPREAD_MS,
     ControlOutcome,
@@ -54,6 +62,7 @@ from tests.integration.authorization.owning import (
 )
 
 ZONE = "Asia/Shanghai"
+DONE = TermsOutcome.DONE
 
 
 @pytest.fixture
@@ -273,6 +282,90 @@ def test_a_back_test_counts_what_the_rule_would_have_declined(house: IssuingHous
         maximum=3,
     )
     assert (part.result.examined, part.result.declined_count, part.complete) == (3, 1, False)
+
+
+def test_a_back_test_sees_the_channel_that_the_decision_saw(house: IssuingHouse) -> None:
+    card = house.card(10_000)
+    for channel, entry_mode in (("pos", "051"), ("ecommerce", "012"), ("pos", "012")):
+        more = {"channel": channel, "entry_mode": entry_mode}
+        assert ask(house, Kind.PURCHASE, 100, card, **more) is Outcome.APPROVED
+    for channel, concerned in (("ecommerce", 1), ("manual", 1), ("pos", 2), ("chip", 1)):
+        limit = Limit(Window.TRANSACTION, Measure.AMOUNT, 50)
+        rule = Rule("r", "small ones", Conditions(channels=(channel,)), limit=limit)
+        tried = backtest_rule(
+            house.database.engine.connect, Scope.PRODUCT, "standard", rule, now=NOW, days=30
+        )
+        assert (tried.result.examined, tried.result.concerned) == (3, concerned), channel
+
+
+def test_later_terms_are_in_force_from_their_moment_and_not_by_their_maker(
+    house: IssuingHouse,
+) -> None:
+    engine, at_ms = house.database.engine, house.clock.now_ms()
+    create_product(engine, product_id="three", name="Three", terms=Terms(uses=3), now=NOW)
+    card = house.card(1_000, product_id="three")
+    proposal: dict[str, Any] = {
+        "effective_from_ms": at_ms + DAY_MS,
+        "reason": "one is enough",
+        "made_by": "key:anna",
+        "idempotency_key": "three-to-one",
+        "now": NOW,
+    }
+
+    def proposed(terms: Terms, **changes: Any) -> TermsResult:
+        return propose_terms(engine, ISSUER, "three", terms, **proposal | changes)
+
+    assert proposed(Terms(uses=1)) == proposed(Terms(uses=1)) == TermsResult(DONE, 2)
+    assert proposed(Terms(uses=2)).outcome is TermsOutcome.KEY_REUSED
+    other = Terms(uses=0, purses=(PurseTerms("meal"),), time_zone="UTC")
+    faults = proposed(Terms(uses=0), idempotency_key="wrong-one").faults
+    assert [fault.at for fault in faults] == ["uses"]
+    other = msgspec.structs.replace(other, uses=1)
+    faults = proposed(other, idempotency_key="wrong-two").faults
+    assert [fault.at for fault in faults] == ["purses.name", "time_zone"]
+
+    def approved(by: str) -> TermsOutcome:
+        return approve_terms(engine, "three", 2, checked_by=by, now=NOW).outcome
+
+    assert ask(house, Kind.PURCHASE, 10, card) is Outcome.APPROVED  # proposed isn't in force
+    assert approved("key:anna") is TermsOutcome.MAKER_IS_CHECKER
+    assert [approved("key:ben"), approved("key:ben")] == [DONE, DONE]
+    assert approved("key:carl") is TermsOutcome.TERMS_DECIDED
+    with pytest.raises(psycopg.Error, match="append-only"):
+        rows(house, "DELETE FROM product_terms")
+    assert ask(house, Kind.PURCHASE, 10, card) is Outcome.APPROVED  # not yet
+    house.clock.advance(DAY_MS)
+    assert ask(house, Kind.PURCHASE, 10, card) is not Outcome.APPROVED
+
+
+def test_an_engine_in_use_takes_later_terms_at_their_moment(house: IssuingHouse) -> None:
+    engine = house.database.engine
+    create_product(engine, product_id="soon", name="Soon", terms=Terms(), now=NOW)
+    card = house.card(1_000, product_id="soon")
+    propose_terms(
+        engine,
+        ISSUER,
+        "soon",
+        Terms(uses=1),
+        effective_from_ms=0,
+        reason="at once",
+        made_by="key:anna",
+        idempotency_key="soon-used-up",
+        now=NOW,
+    )
+    running = house.engine()
+
+    async def buys() -> list[Outcome]:
+        first = await running.submit([house.request(Kind.PURCHASE, 10, card)])
+        approve_terms(engine, "soon", 2, checked_by="key:ben", now=NOW)
+        house.clock.advance(SPREAD_MS)
+        await asyncio.sleep(SPREAD_MS / 1000 + 0.05)
+        second = await running.submit([house.request(Kind.PURCHASE, 10, card)])
+        return [first[0].outcome, second[0].outcome]
+
+    first, second = asyncio.run(buys())
+    assert first is Outcome.APPROVED
+    assert second is not Outcome.APPROVED
 
 
 # --- simulation --------------------------------------------------------------------------------

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
+from nodes import ids
 from nodes.authorization.model import Kind, Outcome
 from nodes.authorization.offline_queries import alarms, chains, gaps
 from nodes.authorization.operations.offline import KeyOutcome, ReserveOutcome, register_offline_key
+from nodes.authorization.operations.pending import decode_pending
 from nodes.authorization.operations.standing import set_card_status
 from nodes.authorization.store import accounts
 from nodes.cards.model import CardStatus
@@ -98,14 +102,16 @@ def test_a_repeat_gets_the_stored_answer_whatever_message_it_comes_in(network: N
     assert rows(network, "SELECT count(*) FROM offline_records") == [(1,)]
 
 
-def test_the_same_counter_with_other_content_is_a_clone(network: Network) -> None:
+def test_the_same_counter_with_other_content_is_a_clone_and_owed(network: Network) -> None:
     card = OfflineCard(network.card(10_000), network)
     card.reserve(5_000)
     chain = new_chain()
     assert network.one(card.advice(card.record(chain, 700), 700)).outcome is Outcome.APPROVED
-    copied = network.one(card.advice(card.record(chain, 800, atc=1), 800))
-    assert copied.outcome is Outcome.OFFLINE_CLONE
-    assert available(network, card) == (5_000, 4_300, 0)
+    record = card.record(chain, 800, atc=1)
+    copied = network.one(card.advice(record, 800))
+    assert (copied.outcome, copied.amount) == (Outcome.APPROVED, 800)
+    # Nothing that is the holder's pays for it: it is owed until people have decided.
+    assert available(network, card) == (5_000, 4_300, 800)
     assert rows(network, "SELECT kind, atc FROM offline_alarms") == [("clone", 1)]
     hot = rows(network, "SELECT card_key_id, listed, reason FROM hotlist_entries")
     assert hot == [(card.key_id, True, "clone")]
@@ -113,7 +119,39 @@ def test_the_same_counter_with_other_content_is_a_clone(network: Network) -> Non
     # Two that come in one batch are told apart as well.
     other = OfflineCard(network.card(10_000), network)
     both = [other.advice(other.record(chain, n, atc=9), n) for n in (10, 20)]
-    assert sorted(a.outcome.value for a in network.send(*both)) == ["approved", "offline_clone"]
+    assert {a.outcome for a in network.send(*both)} == {Outcome.APPROVED}
+    assert rows(network, "SELECT count(*) FROM offline_alarms") == [(2,)]
+    assert available(network, other)[2] in (10, 20)
+    # A second copy is another record; the first copy again, another way, is posted no second time.
+    assert network.one(card.advice(card.record(chain, 50, atc=1), 50)).amount == 50
+    again = issuer_asked(network, card, record)
+    assert again is Outcome.KEY_REUSED
+    assert available(network, card) == (5_000, 4_300, 850)
+    # It is given back as it came.
+    undo = network.request(card.card, 50, Kind.REFUND, rrn=copied.rrn)
+    assert network.one(undo).outcome is Outcome.APPROVED
+    assert available(network, card) == (5_000, 4_300, 800)
+
+
+def issuer_asked(network: Network, card: OfflineCard, record: bytes) -> Outcome:
+    """What the issuer says to another acquirer that sends a record again."""
+    kept = [decode_pending(row[0]).request for row in rows(network, _QUEUED, issuer=False)]
+    first = next(one for one in kept if one.offline == record)
+    network_ref = ids.new_network_ref()
+    again = msgspec.structs.replace(
+        first,
+        acquirer="lantern",
+        txid=ids.txid("lantern", first.issuer, network_ref),
+        network_ref=network_ref,
+        stan="999999",
+        pan=card.card.pan,
+    )
+    assert network.link.issuer is not None
+    [answer] = asyncio.run(network.link.issuer.authorize([again]))
+    return answer.outcome
+
+
+_QUEUED = "SELECT request FROM forward_queue"
 
 
 def test_a_record_that_the_card_has_not_signed_is_refused_aloud(network: Network) -> None:

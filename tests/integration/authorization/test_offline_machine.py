@@ -124,13 +124,15 @@ class OfflineMachine(RuleBasedStateMachine):
             assert told.outcome is Outcome.APPROVED
             self.pending.append((atc, advice.amount))
         else:
-            assert (told.outcome is Outcome.APPROVED) == (atc not in self.used)
+            assert told.outcome is Outcome.APPROVED
             self._posted(atc, advice.amount)
 
     def _posted(self, atc: int, amount: int) -> None:
         if atc not in self.used:
             self.used.add(atc)
             self.post(amount)
+        else:
+            self.owed += amount  # a copy's: it draws on nothing
 
     @rule()
     def issuer_goes(self) -> None:

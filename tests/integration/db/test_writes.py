@@ -199,3 +199,15 @@ def test_a_link_serves_the_loop_that_runs(dsn: str) -> None:
     asyncio.run(link.commit(one(2)))
     link.close()
     assert [row[0] for row in stored(dsn)] == [1, 2]
+
+
+def test_columns_that_are_the_same_in_all_rows_stand_in_each(dsn: str) -> None:
+    rows = [
+        (number, 5, "all alike", None, date(2026, 11, 23), number % 2 == 0)
+        for number in range(1, 4)
+    ]
+    writes = Writes()
+    append_rows(writes, "things", TYPES, rows)
+    with connect(dsn) as connection, connection.transaction():
+        execute(connection, writes)
+    assert stored(dsn) == rows

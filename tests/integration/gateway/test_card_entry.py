@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from gateway.iso8583.codec import Message
+from gateway.receipts.model import Language, Wanted, content_of
+from gateway.receipts.rendering import Form, render
 from nodes.cards.model import CardForm, IssuedCard, Making
 from nodes.crypto.emv import TRANSPORT_KEY, open_personalization
 from nodes.emv import tlv
@@ -107,6 +109,70 @@ def test_a_chip_and_its_issuer_know_each_other(nodes: TwoNodes, profile: str) ->
             assert third.binary[55][:2].hex() == "910a"
 
     play(scenario)
+
+
+def test_a_receipt_of_the_books_tells_what_the_chip_said(nodes: TwoNodes) -> None:
+    issued = nodes.network.card(10_000, making=CHIP)
+    chip = personalized(issued)
+    plain = nodes.network.card(10_000)
+
+    async def scenario() -> None:
+        async with front(nodes) as pos:
+            icc = asked(chip, 300, cvm="signature")
+            made = message(pos, chip, 300, "07", icc=icc, track2=chip.track2)
+            tapped = await pos.exchange(made)
+            entered = await insert(pos, chip, 400, "123456")
+            keyed = await pos.purchase(Card(plain.pan, plain.expiry), 500, "123456")
+            said = [_receipt(nodes, reply) for reply in (tapped, entered, keyed)]
+            assert [one["cvm"] for one in said] == ["signature", "pin", None]
+            assert said[0]["chip"] == {
+                "aid": "a000000333010101",
+                "label": "",
+                "kind": "ARQC",
+                "cryptogram": icc[3:11].hex(),
+                "atc": 1,
+            }
+            assert (said[1]["chip"]["atc"], said[2]["chip"]) == (2, None)
+            assert {one["offline"] for one in said} == {False}
+            printed = render(content_of(said[0]), Wanted(language=Language.ENGLISH), Form.TEXT)
+            for part in ("A000000333010101", icc[3:11].hex().upper(), "ARQC"):
+                assert part in printed.decode()
+            assert chip.pan not in printed.decode()
+
+    play(scenario)
+
+
+def test_a_top_up_by_chip_is_checked_like_a_payment(nodes: TwoNodes) -> None:
+    issued = nodes.network.card(1_000, making=CHIP)
+    chip = personalized(issued)
+
+    async def scenario() -> None:
+        async with front(nodes) as pos:
+
+            async def told(icc: bytes) -> Reply:
+                made = message(pos, chip, 500, "05", icc=icc, track2=chip.track2)
+                made.text[3] = "210000"
+                return await pos.exchange(made)
+
+            good = asked(chip, 500)
+            forged = good[:3] + bytes((good[3] ^ 1,)) + good[4:]
+            assert (await told(forged)).code == "88"
+            paid_in = await told(good)
+            assert paid_in.code == "00"
+            assert chip.complete(paid_in.binary[55], approved=True).outcome is Completion.APPROVED
+            assert (await told(good)).code == "88"  # its counter is used
+            assert nodes.network.balance(issued) == 1_500
+
+    play(scenario)
+
+
+def _receipt(nodes: TwoNodes, reply: Reply) -> dict[str, Any]:
+    """What the acquirer's node says for the receipt of an answer."""
+    with nodes.acquirer.http("operator") as api:
+        page = api.get("/v1/transactions", params={"rrn": reply.rrn}).json()
+        [txid] = [item["txid"] for item in page["items"] if item["side"] == "acquirer"]
+        said: dict[str, Any] = api.post(f"/v1/transactions/{txid}/receipt", json={}).json()
+    return said
 
 
 def test_bad_chip_data_is_declined_and_nothing_moves(nodes: TwoNodes) -> None:
@@ -331,7 +397,7 @@ def test_what_the_message_says_of_the_entry_must_be_so(nodes: TwoNodes) -> None:
             made = pos.request("0200", PURCHASE, card, 100, "123456")
             made.binary[55] = asked(chip, 100)
             assert (await pos.exchange(made)).code == "30"  # keyed in, and a chip speaks
-            made.text[22], made.text[11] = "052", pos._next_stan()
+            made.text[22], made.text[11] = "052", pos.next_stan()
             assert (await pos.exchange(made)).code == "30"  # this card has no chip
 
     play(scenario)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import shutil
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -13,14 +15,20 @@ from typing import Any
 
 import httpx
 import pytest
+from asn1crypto import pem
+from asn1crypto.keys import PrivateKeyInfo
 from psec import tr31
 
-from gateway import ceremony
+from gateway import ceremony, certify
 from gateway.app import Gateway
+from gateway.iso8583.spec import Suite
 from gateway.settings import GatewaySettings
+from gateway.terminal_keys.model import KeyManagement
 from gateway.terminal_keys.ring import MASTER_KEY, ZONE_KEY, tmk_name
+from nodes.crypto.certificates import read_certificate
 from nodes.crypto.hsm import SoftwareHsm
 from nodes.crypto.keystore import Keystore
+from sandbox.secure_module import TerminalKeys
 from sandbox.terminal import Card, Terminal
 from tests.conftest import Cluster
 from tests.factories.network import ACQUIRER, GATEWAY_ZONE, MERCHANT, TERMINAL
@@ -289,3 +297,76 @@ def test_what_the_node_can_t_read_is_told_again_later(nodes: TwoNodes) -> None:
 
     play(scenario)
     assert Failing.calls == 1
+
+
+def test_a_terminal_certified_by_the_gateway_signs_on_with_its_certificate(
+    nodes: TwoNodes, held: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Key and request by OpenSSL, certificate by the gateway's authority, enrolment at the node."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl command on this machine")
+    name = f"G{next(_numbers):07d}"
+    key, request = tmp_path / "t.key", tmp_path / "t.csr"
+    subject = ["-sm3", "-sigopt", "distid:1234567812345678", "-subj", f"/CN={name}"]
+    for command in (
+        ["ecparam", "-name", "SM2", "-genkey", "-noout", "-out", str(key)],
+        ["req", "-new", "-key", str(key), *subject, "-out", str(request)],
+    ):
+        subprocess.run([openssl, *command], check=True, capture_output=True)
+    _, _, der = pem.unarmor(key.read_bytes())
+    held_key = PrivateKeyInfo.load(der)["private_key"].parsed["private_key"]
+    private = int(held_key.native).to_bytes(32, "big")
+    config = ["--config", str(held)]
+    authority, made = tmp_path / "ca.pem", tmp_path / "t.pem"
+    assert certify.main([*config, "--authority", str(authority)]) == 0
+    assert certify.main([*config, "--request", str(request), "--certificate", str(made)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    gateway_key = bytes.fromhex(printed[-1].split()[-1])
+    certificate = read_certificate(made.read_text())
+    post(
+        nodes,
+        "/v1/terminal-authorities",
+        {"certificate": read_certificate(authority.read_text()).text()},
+    )
+    body = {"terminal_id": name, "merchant_id": MERCHANT, "with_key": True, "suite": "SM"}
+    post(nodes, "/v1/terminals", body | {"management": "sm2", "certificate": certificate.text()})
+
+    async def scenario() -> None:
+        async with following(nodes) as gateway:
+            await until(lambda: name in gateway.fleet.known, "the gateway takes the terminal")
+            tmk = await asyncio.to_thread(components, held, name, tmp_path)
+            keys = TerminalKeys(
+                *(Suite.SM, KeyManagement.SM2, tmk, b"", private),
+                *(certificate.serial, gateway_key),
+            )
+            batch = f"{next(_numbers):06d}"
+            async with Terminal(
+                name, MERCHANT, b"", "127.0.0.1", gateway.pos_port, keys=keys, batch=batch
+            ) as pos:
+                assert (await pos.sign_on()).approved
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "give either --authority"),
+        (["--request", "r.pem"], "go together"),
+        (["--authority", "ca.pem", "--days", "0"], "--days is 1 to"),
+        (["--request", "missing.pem", "--certificate", "c.pem"], "missing.pem"),
+        (["--request", "gateway.json", "--certificate", "c.pem"], "not a CERTIFICATE REQUEST"),
+    ],
+)
+def test_what_can_t_be_certified_says_why(
+    held: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(held.parent)
+    assert certify.main(["--config", str(held), *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not (held.parent / "c.pem").exists()

@@ -123,7 +123,7 @@ def test_a_terminal_prints_as_its_parameters_say(node: RunningNode, recorded: An
         first["terminal_id"],
         ChangeKind.PARAMETERS,
         order=Ordered("test", "English, wide", 1_790_000_000_000),
-        parameters=Parameters(receipt_language="en", receipt_width_mm=80),
+        content=Parameters(receipt_language="en", receipt_width_mm=80),
     )
     status, _, text = fetch(node, f"/receipts/{txid}.txt")
     assert status == 200

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway import provision
+from gateway import periods, provision
 from gateway.app import Gateway
 from gateway.pos.session import Forward
 from gateway.settings import GatewaySettings
 from gateway.terminal_keys.enrolment import enrol
 from gateway.terminal_keys.ring import MASTER_KEY, ZONE_KEY
+from nodes.clock import FixedClock
 from nodes.crypto.hsm import Algorithm, SoftwareHsm
 from nodes.crypto.keystore import Keystore
 from sandbox.secure_module import TerminalKeys
@@ -80,7 +81,12 @@ def test_a_gateway_serves_every_suite_from_a_token(tmp_path: Path) -> None:
     assert zone not in keystore.secret(ZONE_KEY)
     assert keystore.secret("message") == values["message"]
 
-    gateway = Gateway(settings, keystore)
+    # The periods' keys lie under the token's key, too.
+    settings = settings.model_copy(
+        update={"key_file": path, "period_file": tmp_path / "periods.json"}
+    )
+    periods.make(settings, NOW_MS)
+    gateway = Gateway(settings, keystore, clock=FixedClock(NOW_MS))
     issuer = SoftwareHsm({"zone": zone, "pin_lookup": b"l" * 32})
     for way in WAYS:
         known = record(way)

@@ -181,7 +181,7 @@ PLANTED: list[tuple[int, str, str]] = [
     (1, "acquirer", f"DELETE FROM transfers WHERE transaction_id = {_A_PURCHASE}"),
     (1, "acquirer", "UPDATE transfers SET credit_account = debit_account"),
     (1, "issuer", "INSERT INTO transfers SELECT t.transaction_id, 1, f.debit_account,"
-     " f.credit_account, 5, 'CNY' FROM transactions AS t, transfers AS f"
+     " f.credit_account, 5, 'CNY', NULL, f.shard FROM transactions AS t, transfers AS f"
      " WHERE t.kind = 'authorization' AND f.transaction_id ="
      f" {_A_PURCHASE} LIMIT 1"),
     (2, "issuer", f"UPDATE accounts SET balance = balance + 1 WHERE account_id = {_A_CARD}"),

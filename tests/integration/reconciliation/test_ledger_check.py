@@ -97,9 +97,10 @@ def test_a_clean_ledger_raises_no_alarm(
 
 
 def test_every_column_of_the_ledger_is_bound_by_a_hash(database: NodeDatabase) -> None:
-    assert tuple(columns_of(database, "transactions")) == ROW_COLUMNS
+    # The shard follows from account_id and txid, which are.
+    assert tuple(columns_of(database, "transactions")) == (*ROW_COLUMNS, "shard")
     assert rules.uncovered_columns(ROW_COLUMNS) == set()
-    assert set(columns_of(database, "transfers")) == {"transaction_id", *TRANSFER_COLUMNS}
+    assert set(columns_of(database, "transfers")) == {"transaction_id", *TRANSFER_COLUMNS, "shard"}
 
 
 def change_one(
@@ -121,7 +122,7 @@ def change_one(
     assert done.rowcount == 1
 
 
-@pytest.mark.parametrize("column", ROW_COLUMNS)
+@pytest.mark.parametrize("column", [*ROW_COLUMNS, "shard"])
 def test_a_changed_column_of_a_transaction_is_named(issuer: Case, column: str) -> None:
     key: dict[str, object] = {"transaction_id": 5}
     with unguarded(issuer.member.database) as owner:
@@ -134,7 +135,7 @@ def _kinds(case: Case, table: str) -> dict[str, str]:
     return columns_of(case.member.database, table)
 
 
-@pytest.mark.parametrize("column", ["transaction_id", *TRANSFER_COLUMNS])
+@pytest.mark.parametrize("column", ["transaction_id", *TRANSFER_COLUMNS, "shard"])
 def test_a_changed_column_of_a_transfer_is_named(issuer: Case, column: str) -> None:
     number = _first_with_transfer(issuer)
     key: dict[str, object] = {"transaction_id": number, "line": 1}
@@ -332,18 +333,18 @@ def test_inserted_rows_are_named(issuer: Case) -> None:
         ):
             values = listed.replace("xact", xact)
             owner.execute(
-                f"INSERT INTO transactions (transaction_id, txid, pair_seq, {listed})"
-                f" SELECT {22 + number}, sha256('{txid}'), {5000 + number}, {values}"
+                f"INSERT INTO transactions (transaction_id, txid, pair_seq, {listed},"
+                f" shard) SELECT {22 + number}, sha256('{txid}'), {5000 + number}, {values}, 1"
                 " FROM transactions"
                 " WHERE transaction_id = 6"
             )
         owner.execute(
             "INSERT INTO transfers SELECT 6, 7, debit_account, credit_account, amount, currency,"
-            " balance_after FROM transfers LIMIT 1"
+            " balance_after, shard FROM transfers LIMIT 1"
         )
         owner.execute(
             "INSERT INTO transfers SELECT 4711, 1, debit_account, credit_account, amount, currency,"
-            " balance_after FROM transfers LIMIT 1"
+            " balance_after, shard FROM transfers LIMIT 1"
         )
         owner.execute("INSERT INTO log_nodes VALUES (9, 0, sha256('x'))")
         owner.execute("INSERT INTO batch_totals VALUES (9, 'CNY', 1, 1, 1)")

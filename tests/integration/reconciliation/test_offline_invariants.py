@@ -49,6 +49,8 @@ def books(cluster: Cluster) -> Iterator[Books]:
             advice = card.advice(card.record(chain, amount), amount, batch="000007")
             assert network.one(advice).outcome is Outcome.APPROVED
     cards[0].reserve(-4_000)
+    copied = cards[0].advice(cards[0].record(chain, 5, atc=1), 5, batch="000010")
+    assert network.one(copied).outcome is Outcome.APPROVED
     assert _close(network, "000007", "000900", 4, 600).outcome is ServiceOutcome.DONE
     network.link.down = True
     waiting = network.request(cards[0].card, 300, Kind.ADVICE, batch="000008")
@@ -122,6 +124,11 @@ PLANTED: list[tuple[int, str, str]] = [
      f" {_ADVICE}"),
     (19, "issuer", "UPDATE transfers SET amount = amount + 5 WHERE credit_account = (SELECT"
      " account_id FROM accounts WHERE kind = 'offline_reserved')"),
+    (19, "issuer", "UPDATE offline_clones SET amount = amount + 1"),
+    (19, "issuer", "UPDATE offline_clones SET txid = sha256('x')"),
+    (19, "issuer", "DELETE FROM offline_alarms WHERE kind = 'clone'"),
+    (19, "issuer", "UPDATE transfers SET debit_account = (SELECT account_id FROM accounts"
+     " WHERE kind = 'offline_reserved') WHERE amount = 5"),
     (1, "issuer", "UPDATE transactions SET amount = amount - 1 WHERE kind = 'reserve'"),
     (1, "issuer", "UPDATE transactions SET kind = 'reserve' WHERE kind = 'release'"),
     (2, "issuer", "DELETE FROM transfers WHERE debit_account = (SELECT account_id FROM accounts"

@@ -8,16 +8,19 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 import sandbox
 from gateway.app import Gateway
+from gateway.http.server import HttpFront
 from gateway.settings import GatewaySettings
 from gateway.terminal_keys.ring import MASTER_KEY, ZONE_KEY, tmk_name
+from nodes.authorization.store import hotlist
 from nodes.crypto.emv import TRANSPORT_KEY
 from nodes.crypto.keystore import Keystore
 from sandbox.terminals.playing import Result, play
-from sandbox.terminals.scenario import load_scenario, read_scenario
+from sandbox.terminals.reading import load_scenario, read_scenario
 from sandbox.terminals.surroundings import Api, NotThere, Surroundings
 from tests.conftest import Cluster
 from tests.factories.network import (
@@ -60,6 +63,12 @@ async def surroundings(nodes: TwoNodes) -> AsyncIterator[Surroundings]:
     )
     gateway = Gateway(GatewaySettings.model_validate(made), Keystore(SECRETS, "memory"))
     await gateway.start()
+    online = document(
+        nodes.acquirer.url, public(ACQUIRER), key_id=GATEWAY, terminals=[], api_port=0
+    )
+    shop = HttpFront(GatewaySettings.model_validate(online), Keystore(SECRETS, "memory"))
+    await shop.start()
+    copying = asyncio.create_task(_copy_hotlists(nodes))
     try:
         yield Surroundings(
             host="127.0.0.1",
@@ -70,9 +79,29 @@ async def surroundings(nodes: TwoNodes) -> AsyncIterator[Surroundings]:
             master=secret(MASTER_KEY),
             merchants=(MERCHANT,),
             terminals=((TERMINAL, MERCHANT, tmk(TERMINAL)),),
+            front=f"http://127.0.0.1:{shop.port}",
         )
     finally:
+        copying.cancel()
+        await asyncio.gather(copying, return_exceptions=True)
+        await shop.close()
         await gateway.close()
+
+
+async def _copy_hotlists(nodes: TwoNodes) -> None:
+    """What the acquirer's worker does with issuers' hotlists, only more often."""
+    client = nodes.issuer.client(ACQUIRER)
+    try:
+        while True:
+            asked_ms = nodes.network.clock.now_ms()
+            entries = await client.hotlist(0)
+            with psycopg.connect(nodes.network.acquirer_db.dsn) as connection:
+                rows = [(e.version, e.card_key_id, e.listed, e.reason, e.at_ms) for e in entries]
+                hotlist.copy_entries(connection, ISSUER, rows)
+                hotlist.checked(connection, ISSUER, asked_ms)
+            await asyncio.sleep(0.2)
+    finally:
+        await client.close()
 
 
 def played(nodes: TwoNodes, text: str | Path) -> list[Result]:

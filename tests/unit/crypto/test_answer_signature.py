@@ -3,8 +3,10 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,11 +15,14 @@ from nodes.crypto import answer_signature
 from nodes.crypto.answer_signature import (
     AnswerSignatureMalformed,
     AnswerSigner,
+    answer_leaf,
     decode_answer_signature,
     sign_answers,
+    signed_message,
     verify_answer,
     verify_answers,
 )
+from nodes.crypto.merkle import root_from_inclusion
 
 VECTORS = json.loads(
     (Path(__file__).parents[2] / "vectors" / "answer_signatures.json").read_text(encoding="ascii")
@@ -192,3 +197,64 @@ def test_no_repr_shows_the_key() -> None:
 def test_a_key_of_the_wrong_length_proves_nothing() -> None:
     txid, commitment, pair_seq, share = with_signatures(1)[0]
     assert not verify_answer(b"short", txid, commitment, pair_seq, share)
+
+
+def holds_alone(txid: bytes, commitment: bytes, pair_seq: int, share: bytes) -> bool:
+    """A share by itself, by RFC 9162's own algorithm for an inclusion proof."""
+    try:
+        part = decode_answer_signature(share)
+    except AnswerSignatureMalformed:
+        return False
+    path = [part.path[at : at + 32] for at in range(0, len(part.path), 32)]
+    leaf = answer_leaf(txid, commitment, pair_seq)
+    root = root_from_inclusion(part.index, part.size, leaf, path)
+    if root is None:
+        return False
+    key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(VECTORS["seed"])).public_key()
+    try:
+        key.verify(part.signature, signed_message(root, part.size))
+    except InvalidSignature:
+        return False
+    return True
+
+
+@given(st.integers(2, 40), st.data())
+def test_parts_of_a_batch_are_judged_as_each_share_would_be_alone(
+    size: int, data: st.DataObject
+) -> None:
+    """Nodes that several paths share are hashed once: that must not let a wrong share through."""
+    batch = with_signatures(size)
+    taken = data.draw(st.lists(st.sampled_from(range(size)), min_size=1, max_size=size))
+    shares = []
+    for place in taken:
+        txid, commitment, pair_seq, share = batch[place]
+        if data.draw(st.booleans()):
+            at = data.draw(st.integers(0, len(share) - 1))
+            bit = 1 << data.draw(st.integers(0, 7))
+            share = share[:at] + bytes([share[at] ^ bit]) + share[at + 1 :]
+        elif data.draw(st.integers(0, 3)) == 0:
+            pair_seq += 1
+        shares.append((txid, commitment, pair_seq, share))
+    alone = [holds_alone(*share) for share in shares]
+    assert verify_answers(SIGNER.public_key, shares) == alone
+
+
+def test_a_part_of_a_batch_costs_one_check_and_no_hash_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = with_signatures(64)
+    hashed: list[bytes] = []
+    checks: list[object] = []
+    real = answer_signature._signed
+
+    def counting(data: bytes) -> Any:
+        hashed.append(data)
+        return hashlib.sha256(data)
+
+    monkeypatch.setattr(answer_signature, "sha256", counting)
+    monkeypatch.setattr(
+        answer_signature, "_signed", lambda *args: checks.append(args) or real(*args)
+    )
+    assert verify_answers(SIGNER.public_key, batch[:48]) == [True] * 48
+    assert len(checks) == 1
+    assert len(hashed) == len(set(hashed)) <= 2 * 48

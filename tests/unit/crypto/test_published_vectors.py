@@ -5,10 +5,21 @@ SM2, SM3: test_sm2.py. SM4 itself: tests/unit/gateway/test_hsm.py. AES-CMAC: RFC
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from psec import pinblock as psec_blocks
 
-from nodes.crypto.hsm import Algorithm, KeyUse, SoftwareHsm, dukpt
+from nodes.crypto.hsm import (
+    Algorithm,
+    KeyUnavailable,
+    KeyUse,
+    PinBlockInvalid,
+    SoftwareHsm,
+    dukpt,
+    pin_blocks,
+)
 
 # RFC 8998, appendix A.1: SM4-GCM.
 SM4_KEY = bytes.fromhex("0123456789abcdeffedcba9876543210")
@@ -132,6 +143,64 @@ def test_the_working_keys_of_x9_24_3(counter: int, use: KeyUse, expected: str) -
     device = SoftwareHsm({"ik": bytes.fromhex(INITIAL_KEY)}, {"ik": Algorithm.AES})
     device.derive_transaction("ik", _serial(counter), {use: "working"})
     assert device._secret("working").hex() == expected
+
+
+def test_transactions_in_any_order_have_the_keys_of_their_counters() -> None:
+    initial_key = bytes.fromhex(INITIAL_KEY)
+    source = random.Random(20261123)
+    counters = [*range(1, 300), *TRANSACTION_KEYS]
+    counters += [dukpt.next_counter(source.randrange(1 << 31)) for _ in range(300)]
+    counters += source.choices(counters, k=300)
+    derivation = dukpt.Derivation(KEY_ID, initial_key)
+    for counter in counters:
+        key = derivation.transaction_key(_block, _serial(counter))
+        assert key == _key_from_the_start(initial_key, counter), counter
+    with pytest.raises(ValueError, match="another terminal"):
+        derivation.transaction_key(_block, bytes(8) + bytes.fromhex("00000001"))
+
+
+def _key_from_the_start(key: bytes, counter: int) -> bytes:
+    """One derivation for each one bit of the counter, from the highest (section 6.3.2)."""
+    reached = 0
+    for bit in range(31, -1, -1):
+        if counter >> bit & 1:
+            reached |= 1 << bit
+            data = bytes.fromhex("0101800000020080") + KEY_ID[4:] + reached.to_bytes(4, "big")
+            key = _block(key, data)
+    return key
+
+
+def test_a_key_of_a_host_follows_the_key_it_was_derived_from() -> None:
+    """Keys on the way are kept by base key: not when that is forgotten or is another one."""
+    bases = {"bdk": BDK, "other": bytes(16)}
+    host = SoftwareHsm(bases, dict.fromkeys(bases, Algorithm.AES))
+    for base in ("bdk", "other", "bdk"):
+        host.derive_dukpt(base, _serial(7), {KeyUse.MAC: f"{base}'s"})
+    assert host._secret("bdk's") != host._secret("other's")
+    host.forget("bdk")
+    with pytest.raises(KeyUnavailable):
+        host.derive_dukpt("bdk", _serial(8), {KeyUse.MAC: "none"})
+
+
+@pytest.mark.parametrize("pan", ["1", "12345", "6223001000012340", "6223001000012340123"])
+def test_format_4_is_read_as_psec_reads_it(pan: str) -> None:
+    assert pin_blocks.aes_pan_field(pan) == psec_blocks.encode_pan_field_iso_4(pan)
+    source = random.Random(pan)
+    for _ in range(500):
+        digits = "".join(source.choices("0123456789", k=source.randint(4, 12)))
+        field = bytearray(pin_blocks.aes_pin_field(digits))
+        assert pin_blocks.aes_pin(bytes(field)) == digits
+        field[source.randrange(16)] ^= 1 << source.randrange(8)
+        try:
+            expected = psec_blocks.decode_pin_field_iso_4(bytes(field))
+        except ValueError:
+            with pytest.raises(PinBlockInvalid):
+                pin_blocks.aes_pin(bytes(field))
+        else:
+            assert pin_blocks.aes_pin(bytes(field)) == expected
+    for wrong in ("", "1" * 20, "12a", "\u0661\u0662\u0663"):
+        with pytest.raises(PinBlockInvalid):
+            pin_blocks.aes_pan_field(wrong)
 
 
 def test_no_counter_has_more_than_sixteen_ones() -> None:

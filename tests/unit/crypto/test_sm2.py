@@ -83,31 +83,23 @@ def test_the_published_cipher_text(sm2_engine: Sm2) -> None:
     assert GmsslSm2().encrypt_with(PUBLIC, PLAIN, NONCE) == CIPHER
 
 
+@pytest.mark.timeout(900)
 def test_a_thousand_keys_are_the_same_on_both_engines() -> None:
-    """Those above all whose coordinates begin with 04, 0404 or with zeros.
-
-    libcrypto makes every pair, signs and verifies with it, and both engines double every public
-    key. Every key with such a coordinate (some 20 of 1,000), and ten others, go through both in
-    all directions: a step of gmssl's takes 20 ms.
-    """
+    """Each goes through both in all directions, those with coordinates that begin with 04 too: a
+    step of gmssl's takes 5 to 20 ms, so this takes most of a minute."""
     system, fallback = _libcrypto(), GmsslSm2()
-    pairs = [(private, system.public_key(private)) for private in map(private_of, range(1000))]
-    assert len({public for _, public in pairs}) == 1000
-    begins = (b"\x04", b"\x40", b"\x00")
-    special = [pair for pair in pairs if pair[1][:1] in begins or pair[1][32:33] in begins]
-    four = [pair for pair in special if pair[1][0] == 4 or pair[1][32] == 4]
-    assert len(four) >= 5
-    for private, public in pairs:
-        assert system.verify(public, b"m", system.sign(private, b"m"))
-        double = 2 * int.from_bytes(private, "big") % curve.N
-        assert fallback._times(2, public.hex()) == system.public_key(double.to_bytes(32, "big"))
-    for number, (private, public) in enumerate([*special[:30], *pairs[:10]]):
+    four = 0
+    for number in range(1000):
+        private = private_of(number)
+        public = fallback.public_key(private)
+        assert system.public_key(private) == public
+        four += public[0] == 0x04 or public[32] == 0x04
         message = f"message {number}".encode()
-        assert fallback.public_key(private) == public
-        assert fallback.verify(public, message, system.sign(private, message))
-        assert system.verify(public, message, fallback.sign(private, message))
-        assert fallback.decrypt(private, system.encrypt(public, message)) == message
-        assert system.decrypt(private, fallback.encrypt(public, message)) == message
+        assert fallback.verify(public, message, system.sign(private, message)), number
+        assert system.verify(public, message, fallback.sign(private, message)), number
+        assert fallback.decrypt(private, system.encrypt(public, message)) == message, number
+        assert system.decrypt(private, fallback.encrypt(public, message)) == message, number
+    assert four >= 5
 
 
 def test_a_coordinate_that_begins_with_0404_is_kept_whole(sm2_engine: Sm2) -> None:

@@ -251,6 +251,18 @@ def test_the_keys_come_encrypted_to_the_ephemeral_key_alone() -> None:
         pos.module.accept(pos.module.verify(request, response, pos.dialect).binary[62])
 
 
+def test_a_certificate_signs_on_in_its_time_only() -> None:
+    way = "sm-certificate"
+    for times, told in (
+        ((NOW_MS - 1, NOW_MS + 1), "00"),
+        ((0, NOW_MS - 1), "A0"),
+        ((NOW_MS + 1, NOW_MS + 2), "A0"),
+    ):
+        gateway, pos = session(record(way, valid_ms=times)), terminal(way)
+        frame, response = sign_on(gateway, pos)
+        assert pos.module.verify(frame, response, pos.dialect).text[39] == told
+
+
 def test_a_sign_on_is_only_the_certificates() -> None:
     gateway = session()
     for wrong in (

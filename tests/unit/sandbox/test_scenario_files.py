@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sandbox.cli import make_app
-from sandbox.terminals.scenario import ScenarioError, read_scenario
+from sandbox.terminals.reading import read_scenario
+from sandbox.terminals.scenario import ScenarioError
 
 HEAD = "cards:\n  ann: {form: chip}\nsteps:\n"
 
@@ -58,6 +59,15 @@ HEAD = "cards:\n  ann: {form: chip}\nsteps:\n"
             "steps[0].expect.colour",
             "unknown",
         ),
+        ("cards: {a: {form: plain, offline: 1}}\nsteps: [echo]", 1, "cards.a.offline", "chip"),
+        (HEAD + "  - refund", 4, "steps[0]", "bare step is one of close_batch, download, echo"),
+        (HEAD + "  - copy: {card: ann}", 4, "steps[0].copy.to", "missing"),
+        (HEAD + "  - copy: {card: ann, to: ann}", 4, "steps[0].copy.to", "a card 'ann'"),
+        (HEAD + "  - upload: {skip: none}", 4, "steps[0].upload.skip", "1 to 99"),
+        (HEAD + "  - upload:\n    fault: bad_mac", 5, "steps[0].fault", "lose_answer, send_twice"),
+        (HEAD + "  - download: {until_listed: bob}", 4, "steps[0].download.until_listed", "ann"),
+        (HEAD + "  - pay_order: {of: x, card: ann}", 4, "steps[0].pay_order.of", "so far"),
+        (HEAD + "  - echo:\n    expect: ['00', '00']", 5, "steps[0].expect", "one answer"),
         ("terminal: {suite: RC4}\nsteps: [echo]", 1, "terminal.suite", "SM, AES, LEGACY"),
         ("terminal:\n  suite: AES\n  keys: sm2\nsteps: [echo]", 3, "terminal.keys", "suite SM"),
         ("terminal: {id: T0000001, suite: SM}\nsteps: [echo]", 1, "terminal.id", "already"),

@@ -1,4 +1,4 @@
-"""STUB of H7.
+"""The shard column of transactions, transfers and payment_progress; versions of products' terms.
 
 Revision ID: 0010
 Revises: 0009

@@ -1,4 +1,4 @@
-"""STUB of H5.
+"""What receipts tell of chips, and alarms about advices that a chip doesn't bear out.
 
 Revision ID: 0014
 Revises: 0013

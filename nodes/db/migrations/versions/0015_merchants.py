@@ -1,4 +1,4 @@
-"""STUB of H6.
+"""Refusals and orders' ends are told; keys of merchants; jtis that fronts share; terminals' lives.
 
 Revision ID: 0015
 Revises: 0014

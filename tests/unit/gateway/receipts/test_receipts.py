@@ -27,8 +27,9 @@ from gateway.receipts.model import (
     content_of,
 )
 from gateway.receipts.rendering import Form, render, to_text
-from gateway.receipts.wording import COPIES, CVMS, ENTRIES, KINDS, LABELS
+from gateway.receipts.wording import COPIES, CVMS, ENTRIES, KINDS, LABELS, REASONS
 from nodes.authorization.entry_modes import EntryMode
+from nodes.authorization.model import Outcome
 from tests.factories.qr_reading import level_of, matrix_of, read_matrix, read_png, version_of
 
 HERE = Path(__file__).parent
@@ -110,9 +111,10 @@ def test_only_what_the_shop_keeps_is_signed_and_only_where_it_was_asked_for() ->
 
 def test_other_outcomes_are_said() -> None:
     english = Wanted(language=Language.ENGLISH)
-    assert "DECLINED: insufficient_funds" in to_text(
+    assert "DECLINED: not enough funds" in to_text(
         content(approved=False, outcome="insufficient_funds", amount=0), english
     )
+    assert "DECLINED: A0" in to_text(content(approved=False, outcome="A0", amount=0), english)
     partial = to_text(content(requested=20_000), english)
     assert "PARTLY APPROVED" in partial
     assert "200.00 CNY" in partial
@@ -122,6 +124,18 @@ def test_other_outcomes_are_said() -> None:
     assert "Taken offline" in to_text(content(offline=True), english)
     assert "12,850 JPY" in to_text(content(currency="JPY"), english)
     assert "no proof" in to_text(content(proof_url=None, promised_by=None), english)
+
+
+def test_each_decline_has_words_and_none_betrays_a_report() -> None:
+    assert set(REASONS) == set(Outcome) - {Outcome.APPROVED}
+    for outcome, by_language in REASONS.items():
+        assert set(by_language) == set(Language)
+        for language in Language:
+            declined = content(approved=False, outcome=outcome.value, amount=0)
+            text = to_text(declined, Wanted(language=language))
+            assert by_language[language] in " ".join(text.split())
+            assert outcome.value not in text
+            assert not re.search("lost|stolen|clone|blocked|挂失|被盗", text)
 
 
 @pytest.mark.parametrize(

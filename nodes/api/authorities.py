@@ -1,0 +1,59 @@
+"""`/v1/terminal-authorities`: who certifies this acquirer's terminals."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path
+
+from nodes.acquiring.fleet import queries
+from nodes.acquiring.fleet.model import FleetOutcome
+from nodes.acquiring.fleet.operations import end_authority, trust_authority
+from nodes.api.auth import Principal, operator, reader
+from nodes.api.dependencies import TheNode, moment, require_role
+from nodes.api.fleet_schemas import AuthorityItem, NewAuthority
+from nodes.api.problems import Problem
+from nodes.api.reads import snapshot
+from nodes.api.schemas import Nothing
+
+router = APIRouter(prefix="/v1/terminal-authorities", tags=["terminals"])
+
+Operator = Annotated[Principal, Depends(operator)]
+Fingerprint = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+
+
+@router.post("", status_code=201)
+def trust(node: TheNode, caller: Operator, body: NewAuthority) -> AuthorityItem:
+    """Take certificates of terminals that this one has signed; once more changes nothing."""
+    require_role(node, "acquirer")
+    found, why = trust_authority(node.engine, body.certificate, caller.name, node.clock.now_ms())
+    if found is None:
+        errors = [{"at": "body.certificate", "message": why or ""}]
+        raise Problem(422, FleetOutcome.CERTIFICATE_INVALID.value.replace("_", "-"), errors=errors)
+    return next(one for one in list_authorities(node) if one.fingerprint == found.fingerprint)
+
+
+@router.get("", dependencies=[Depends(reader)])
+def list_authorities(node: TheNode) -> list[AuthorityItem]:
+    """All of them, at most 500."""
+    with snapshot(node.engine) as connection:
+        rows = queries.authorities(connection)
+    return [
+        AuthorityItem(
+            fingerprint=row["fingerprint"],
+            subject=row["subject"],
+            status=row["status"],
+            not_after=moment(row["not_after_ms"]),
+            created_by=row["created_by"],
+            created_at=moment(row["created_ms"]),
+        )
+        for row in rows
+    ]
+
+
+@router.post("/{fingerprint}/end")
+def end(node: TheNode, caller: Operator, fingerprint: Fingerprint, body: Nothing) -> Nothing:
+    """Take no more of its certificates. Terminals that have one stay until they are changed."""
+    if end_authority(node.engine, fingerprint) is not FleetOutcome.DONE:
+        raise Problem(404, "authority-unknown")
+    return Nothing()
