@@ -306,7 +306,7 @@ def pair_word(values: Mapping[str, Value]) -> bytes:
     """The leaf's pairId: zero where the issuer took no part (pair_seq 0)."""
     if values["pair_seq"] == 0:
         return ZERO_WORD
-    return _pair_id(values["acquirer"], values["issuer"])  # type: ignore[arg-type]
+    return _pair_id(values["acquirer"], values["issuer"])
 
 
 _pair_id = lru_cache(maxsize=4096)(ids.pair_id)
