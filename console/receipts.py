@@ -90,8 +90,8 @@ def of_promise(verdict: Verdict, promise: Promise) -> bool:
 
 
 def state_of(promise: Promise, found: Findings, now_s: float) -> str:
-    """The promise's state, by name (wording.RECEIPT_STATES), in order of precedence: what isn't
-    signed counts for nothing, then the chain's word, then a proof, then the deadline."""
+    """The promise's state, by name (record_wording.RECEIPT_STATES), in order of precedence: what
+    isn't signed counts for nothing, then the chain's word, then a proof, then the deadline."""
     if found.signed is False:
         return "invalid"
     claim = found.claim.state if found.claim else ClaimState.NONE

@@ -16,7 +16,7 @@ from jinja2_fragments.fastapi import Jinja2Blocks
 from markupsafe import Markup
 from starlette.responses import Response
 
-from console import presentation, reasons, wording
+from console import presentation, reasons, record_wording, wording
 
 _HERE = Path(__file__).parent
 STATIC = _HERE / "static"
@@ -56,7 +56,10 @@ def make_templates() -> Jinja2Blocks:
     for name in ("date_time", "precise_time", "day", "block_time"):
         environment.filters[name] = getattr(presentation, name)
     environment.globals["between"] = presentation.between
-    environment.globals["words"] = wording
+    tables = {**vars(record_wording), **vars(wording)}
+    environment.globals["words"] = {
+        name: value for name, value in tables.items() if not name.startswith("_")
+    }
     environment.globals["reasons"] = reasons
     for name in (
         "KINDS",
@@ -74,7 +77,7 @@ def make_templates() -> Jinja2Blocks:
         "RESOLUTIONS",
         "SHARED_FIELDS",
     ):
-        table = getattr(wording, name)
+        table = tables[name]
         environment.filters[name.lower()] = lambda code, table=table: wording.words(table, code)
     environment.filters["compact_json"] = lambda value: json.dumps(value, separators=(",", ":"))
     # A global, not an import in each template: a block that is rendered alone has no imports.

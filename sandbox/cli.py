@@ -27,6 +27,7 @@ def make_app() -> typer.Typer:
     from sandbox.commands.erase import erase
     from sandbox.commands.events import events
     from sandbox.commands.fuzz import fuzz
+    from sandbox.commands.govern import govern
     from sandbox.commands.receipt import receipt
     from sandbox.commands.reconcile import reconcile
     from sandbox.commands.roots import roots
@@ -55,6 +56,7 @@ def make_app() -> typer.Typer:
     app.command()(settle)
     app.command()(audit)
     app.add_typer(terminal)
+    app.add_typer(govern)
     app.command()(bench)
     app.command("bench-reconcile")(bench_reconcile)
     app.command("bench-proofs")(bench_proofs)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from console import presentation, wording
+from console import presentation, record_wording, wording
 from console.access import User
 from console.break_cases import (
     AGES,
@@ -51,8 +51,8 @@ async def breaks(
 ) -> Response:
     """The cases, the newest first; the filters stand in the address."""
     filters = CaseFilters(
-        state if state in wording.CASE_STATES else "",
-        kind if kind in wording.BREAK_KINDS else "",
+        state if state in record_wording.CASE_STATES else "",
+        kind if kind in record_wording.BREAK_KINDS else "",
         owner.strip(),
         age if age in AGES else "",
         due if due in DUE else "",
@@ -142,7 +142,7 @@ async def _desk(
         await institution.act(user.username, path, person, key or secrets.token_hex(16))
     except NotDone as error:
         holder = (await institution.broken(ref))["taken_by"]
-        wrong = wording.NOT_DONE_OF_CASE.get(error.kind) or wording.not_done(
+        wrong = record_wording.NOT_DONE_OF_CASE.get(error.kind) or wording.not_done(
             error.kind, error.detail
         )
         if error.kind == "case-taken" and holder:
@@ -184,7 +184,7 @@ async def move(
             path = f"/v1/breaks/{ref}/{move}"
             await institution.act(user.username, path, document, key or secrets.token_hex(16))
         except NotDone as error:
-            wrong["form"] = wording.NOT_DONE_OF_CASE.get(error.kind) or wording.not_done(
+            wrong["form"] = record_wording.NOT_DONE_OF_CASE.get(error.kind) or wording.not_done(
                 error.kind, error.detail
             )
             return await _one(

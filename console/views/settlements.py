@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from console import presentation, wording
+from console import presentation, record_wording, wording
 from console.chain import ChainAway
 from console.institutions import BadQuestion, Institution, Json, NotDone
 from console.session import Chosen, Forbidden, SignedIn, names_of
@@ -38,7 +38,7 @@ async def settlements(
 ) -> Response:
     """The statements, the newest first; the filters stand in the address."""
     chosen = {
-        "state": state if state in wording.SETTLEMENT_STATES else "",
+        "state": state if state in record_wording.SETTLEMENT_STATES else "",
         "counterparty": counterparty.strip(),
         "business_date": business_date,
         "close_id": close_id if close_id.isascii() and close_id.isdigit() else "",
@@ -113,7 +113,7 @@ async def settlement(
     typed = {"verdict": verdict, "reason": reason.strip(), "deadline": deadline}
     if verdict:
         moment = presentation.typed_moment(deadline, zone_of(request)) if deadline else None
-        if verdict not in wording.VERDICTS:
+        if verdict not in record_wording.VERDICTS:
             wrong["verdict"] = "Upheld or annulled."
         if not typed["reason"]:
             wrong["reason"] = "A reason: both institutions read it."

@@ -57,11 +57,19 @@ class TrustedChain:
 
     def note_key(self, member_id: str, block_number: int) -> bytes | None:
         """The member's note key that was valid at that block."""
+        member = self._members().member(member_id)
+        return member.note_key_at(block_number) if member else None
+
+    def message_keys(self, member_id: str) -> list[bytes]:
+        """A member's message keys, the present one first; empty if there is no such member."""
+        member = self._members().member(member_id)
+        return [period.key for period in reversed(member.message_keys)] if member else []
+
+    def _members(self) -> Directory:
         if self._directory is None:
             self._directory = Directory(self._client, self.registry.member_registry())
             self._directory.refresh()
-        member = self._directory.member(member_id)
-        return member.note_key_at(block_number) if member else None
+        return self._directory
 
     @property
     def max_merge_delay_s(self) -> int:

@@ -115,14 +115,14 @@ def opening_of(
     kind, salt_fin, salt_pii = _KINDS[str(row["kind"])], row["salt_fin"], row["salt_pii"]
     if not isinstance(salt_fin, bytes):
         raise RowUnsound(_number(row), "salt_fin", "is not 32 bytes")
-    values = dict(enumerate(_words(row, kind), 1))
-    if isinstance(salt_pii, bytes):
-        values[SharedField.CARD_TOKEN] = _token_word(row)
     opened = {
-        n: (field_salt(salt_pii if n == SharedField.CARD_TOKEN else salt_fin, reference, n), word)
-        for n, word in values.items()
+        n: (field_salt(salt_fin, reference, n), word)
+        for n, word in enumerate(_words(row, kind), 1)
         if n in disclose
     }
+    token = int(SharedField.CARD_TOKEN)
+    if token in disclose and isinstance(salt_pii, bytes):
+        opened[token] = field_salt(salt_pii, reference, token), _token_word(row)
     hidden = {int(n): shared[n - 1] for n in SharedField if n not in opened}
     texts = {4: row["subject"], 5: row["actor"], 6: row["detail"]}
     return Opening(opened, hidden), {n: str(t).encode() for n, t in texts.items() if n in opened}

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from nodes.anchoring import event_store, queries
 from nodes.anchoring.bundle import AnchorEvidence, Bundle
 from nodes.anchoring.checkpoint import totals_hash
-from nodes.anchoring.events import event_ref, opening_of
+from nodes.anchoring.events import opening_of
+from nodes.anchoring.leaf import event_ref
 from nodes.anchoring.model import AnchorState, LedgerRow
 from nodes.anchoring.rules import SHARED_COLUMNS, shared_word, words_of
 from nodes.anchoring.store import driver

@@ -56,14 +56,18 @@ class Quorum:
         threshold = self._client.read(self._contract.functions.threshold())
         return tuple(map(to_checksum_address, listed)), threshold
 
+    def nonce(self) -> int:
+        """The number of its next action."""
+        found: int = self._client.read(self._contract.functions.nonce())
+        return found
+
     def prepare(self, name: str, target: str, function: str, *arguments: Any) -> Action:
         """The quorum's next action: a function of one of our contracts at `target`, to be sent
         within a day of the newest block."""
         contract = self._client.contract(name, target)
         data = bytes.fromhex(contract.encode_abi(function, args=list(arguments))[2:])
-        nonce = self._client.read(self._contract.functions.nonce())
         deadline = self._client.block().timestamp + 86_400
-        return Action(to_checksum_address(target), data, nonce, deadline)
+        return Action(to_checksum_address(target), data, self.nonce(), deadline)
 
     def sign(self, action: Action, governor: DigestSigner) -> bytes:
         """A governor's signature."""

@@ -80,10 +80,10 @@ def _of_both(evidence: Evidence, txid: bytes, mine: Held, theirs: Held, late_ms:
     lacking: Party | None = None
     if (mine.in_close > 0) != (theirs.in_close > 0):
         lacking = "issuer" if mine.in_close else "acquirer"
-    if fields == (COMMITMENT_FIELD,) and mine.commitment == theirs.commitment:
-        if mine.salt_fin != theirs.salt_fin:
-            # In the list nothing differs: one of the two salts isn't the one that C was made with.
-            return Break(BreakKind.TOTALS_MISMATCH, txid, lacking=lacking, detail=detail)
+    same_c = mine.commitment == theirs.commitment
+    if fields == (COMMITMENT_FIELD,) and same_c and mine.salt_fin != theirs.salt_fin:
+        # In the list nothing differs: one of the two salts isn't the one that C was made with.
+        return Break(BreakKind.TOTALS_MISMATCH, txid, lacking=lacking, detail=detail)
     if fields:
         return Break(BreakKind.FIELD_MISMATCH, txid, fields=fields, lacking=lacking, detail=detail)
     if mine.business_date != theirs.business_date:

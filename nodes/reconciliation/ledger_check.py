@@ -31,6 +31,7 @@ from nodes.anchoring.store import Connection, transaction
 from nodes.chain.anchors import Anchored, AnchorHead
 from nodes.crypto.merkle import EMPTY_ROOT, verify_consistency
 from nodes.reconciliation import reads
+from nodes.reconciliation.answer_check import MessageKeys, check_answers
 from nodes.reconciliation.event_check import EventCheck, is_event
 from nodes.reconciliation.findings import Change, Report
 from nodes.reconciliation.log_check import LogCheck, LogEntry
@@ -58,17 +59,22 @@ def check_ledger(
     source: AnchorSource,
     note_key: NoteKeys,
     progress: Progress = lambda done, total: None,
+    message_keys: MessageKeys | None = None,
 ) -> Report:
     """Check a member's whole database; raises the errors of nodes.chain.errors.
 
     `note_key(block)`: the member's note key at a block (None: now). `progress(done, total)` counts
-    log entries.
+    log entries. `message_keys`: issuers' keys by the chain; without them what issuers have signed
+    of their answers isn't looked at.
     """
     # The chain first: what is anchored later than this look is not missed in the database.
     anchors = read_anchors(source, origin.member_id)
     with transaction(engine, "REPEATABLE READ") as connection:
         connection.execute("SET TRANSACTION READ ONLY")
-        return check_tables(connection, origin, anchors, note_key, progress)
+        report = check_tables(connection, origin, anchors, note_key, progress)
+        if message_keys is not None:
+            check_answers(connection, message_keys, report)
+        return report
 
 
 def read_anchors(source: AnchorSource, member_id: str) -> dict[int, Anchored]:

@@ -22,7 +22,8 @@ from nodes.chain.directory import Directory
 from nodes.chain.errors import ChainError
 from nodes.clearing.model import DayKey
 from nodes.reconciliation.completeness import AuditReport, CompletenessCheck, Party
-from sandbox.commands.audit_report import audit_html
+from sandbox.commands.audit_pdf import audit_pdf
+from sandbox.commands.audit_report import audit_document, audit_html
 from sandbox.commands.network_file import Described, read_network
 
 _LISTED = 200
@@ -37,7 +38,7 @@ def audit(
         Path | None, typer.Option(help="Receipts' promises that you hold, one a line.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write an HTML report, which prints well.")
+        Path | None, typer.Option(help="Write a report: a name that ends in .pdf, else HTML.")
     ] = None,
     rpc: Annotated[str, typer.Option(help="URL of a chain node that you trust.")] = "",
     anchor_registry: Annotated[str, typer.Option(help="The anchor contract you trust.")] = "",
@@ -78,8 +79,10 @@ def audit(
         held = [] if promises is None else promises.read_text(encoding="ascii").split()
         found, chain_id, block = _check((acquirer, issuer), dsns, trusted, held, grace_s, as_json)
         if report is not None:
-            html = audit_html(found, at=datetime.now(UTC), chain_id=chain_id, block=block)
-            report.write_text(html, encoding="utf-8")
+            now = datetime.now(UTC)
+            document = audit_document(found, at=now, chain_id=chain_id, block=block)
+            is_pdf = report.suffix.lower() == ".pdf"
+            report.write_bytes(audit_pdf(document) if is_pdf else audit_html(document).encode())
     except OSError as error:
         _cannot(f"{error.filename}: {error.strerror}")
     except (ChainError, ValueError) as error:

@@ -1,12 +1,14 @@
-"""The auditor's report as one HTML file that prints well (A4, no scripts, nothing loaded)."""
+"""The auditor's report: what it says, and how it looks as one HTML file (A4, no scripts, nothing
+loaded) or as a PDF (audit_pdf)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 
-from nodes.reconciliation.completeness import AuditReport, Finding
+from nodes.reconciliation.completeness import AuditReport
 
 _STYLE = """
 @page { size: A4; margin: 18mm 16mm; }
@@ -26,68 +28,92 @@ code { font-size: 8.5pt; } tr { break-inside: avoid; } h2 { break-after: avoid; 
 @media print { body { margin: 0; max-width: none; padding: 0; }
   thead { display: table-header-group; } }
 """
-_EXPLAINED = """The check reads both institutions' databases and believes neither: every log
+EXPLAINED = """The check reads both institutions' databases and believes neither: every log
 entry is hashed up to the root that the chain holds, and a row counts only if its columns lead to
 the commitment in an anchored entry. It shows that the record is unchanged and complete in its
 range. It
 can't show that what was recorded is true."""
 
 
-def audit_html(report: AuditReport, *, at: datetime, chain_id: int, block: int) -> str:
-    """The report's text. `block`: the chain's newest when it was asked."""
-    verdict = "COMPLETE" if report.complete else f"INCOMPLETE: {len(report.findings)} findings"
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\';'
-        " style-src 'unsafe-inline'\">",
-        f"<title>Completeness of {escape(report.acquirer)} and {escape(report.issuer)}</title>",
-        f"<style>{_STYLE}</style></head><body>",
-        "<h1>Completeness check</h1>",
-        f"<p>Acquirer <b>{escape(report.acquirer)}</b>, issuer <b>{escape(report.issuer)}</b></p>",
-        f'<p class="soft">{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, chain {chain_id},'
-        f" block {block}</p>",
-        f'<p class="verdict {"good" if report.complete else "bad"}">{verdict}</p>',
-        f"<p>{_EXPLAINED}</p>",
-        *_logs(report),
-        *_numbers(report),
-        *_closes(report),
-        "<h2>Promises held by the auditor</h2>",
-        f"<p>{report.promises_kept} kept, {report.promises_pending} not due yet.</p>",
-        *_findings(report.findings),
-        "</body></html>",
-    ]
-    return "\n".join(parts) + "\n"
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the report: a text, a table (without rows: "None."), a note below."""
+
+    title: str
+    text: str = ""
+    heads: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    #: Columns that are numbers, and those that are hashes.
+    numbers: frozenset[int] = frozenset()
+    hashes: frozenset[int] = frozenset()
+    note: str = ""
 
 
-def _logs(report: AuditReport) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class AuditDocument:
+    """All that the report says; texts are plain."""
+
+    title: str
+    parties: str
+    taken: str
+    complete: bool
+    verdict: str
+    sections: Sequence[Section]
+
+
+def audit_document(
+    report: AuditReport, *, at: datetime, chain_id: int, block: int
+) -> AuditDocument:
+    """The report's content. `block`: the chain's newest when it was asked."""
+    when = f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    promises = f"{report.promises_kept} kept, {report.promises_pending} not due yet."
+    return AuditDocument(
+        title=f"Completeness of {report.acquirer} and {report.issuer}",
+        parties=f"Acquirer {report.acquirer}, issuer {report.issuer}",
+        taken=f"{when}, chain {chain_id}, block {block}",
+        complete=report.complete,
+        verdict="COMPLETE" if report.complete else f"INCOMPLETE: {len(report.findings)} findings",
+        sections=(
+            _logs(report),
+            Section("Numbers", _numbers(report)),
+            _closes(report),
+            Section("Promises held by the auditor", promises),
+            _findings(report),
+        ),
+    )
+
+
+def _logs(report: AuditReport) -> Section:
     rows = [
         (
-            escape(log.member_id),
+            log.member_id,
             str(log.anchor_seq),
             f"{log.size:,}",
             f"{log.of_pair:,}",
-            f"<code>{log.root.hex()}</code>",
+            log.root.hex(),
         )
         for log in report.logs
     ]
-    heads = ["Member", "Anchor", "Entries", "Of this pair", "Root on the chain"]
-    return ["<h2>Logs</h2>", *_table(heads, rows, numbers={1, 2, 3})]
+    heads = ("Member", "Anchor", "Entries", "Of this pair", "Root on the chain")
+    return Section(
+        "Logs", heads=heads, rows=rows, numbers=frozenset({1, 2, 3}), hashes=frozenset({4})
+    )
 
 
-def _numbers(report: AuditReport) -> list[str]:
+def _numbers(report: AuditReport) -> str:
     said = (
-        f"<p>The pair's numbers run from 1 to {report.newest_pair_seq:,}."
+        f"The pair's numbers run from 1 to {report.newest_pair_seq:,}."
         if report.newest_pair_seq
-        else "<p>The pair has no numbered transactions yet."
+        else "The pair has no numbered transactions yet."
     )
     if report.waiting:
         said += f" {report.waiting:,} are in one log and too fresh to be missed in the other."
-    return ["<h2>Numbers</h2>", said + "</p>"]
+    if report.signed is not None:
+        said += f" {report.signed:,} entries of the acquirer's log are signed by the issuer."
+    return said
 
 
-def _closes(report: AuditReport) -> list[str]:
+def _closes(report: AuditReport) -> Section:
     rows = []
     for close in report.closes:
         totals = close.totals
@@ -101,7 +127,7 @@ def _closes(report: AuditReport) -> list[str]:
         rows.append(
             (
                 str(close.key.business_date),
-                escape(close.key.currency),
+                close.key.currency,
                 "" if close.revision is None else str(close.revision),
                 f"{totals.count:,}" if totals else "",
                 f"{totals.debits:,}" if totals else "",
@@ -109,33 +135,58 @@ def _closes(report: AuditReport) -> list[str]:
                 state,
             )
         )
-    heads = ["Date", "Currency", "Revision", "Items", "Debits", "Credits", "Judgement"]
-    note = '<p class="soft">Amounts in minor units; debits are what the issuer owes.</p>'
-    return ["<h2>Closes</h2>", *_table(heads, rows, numbers={2, 3, 4, 5}), note]
+    heads = ("Date", "Currency", "Revision", "Items", "Debits", "Credits", "Judgement")
+    note = "Amounts in minor units; debits are what the issuer owes."
+    return Section("Closes", heads=heads, rows=rows, numbers=frozenset({2, 3, 4, 5}), note=note)
 
 
-def _findings(findings: Sequence[Finding]) -> list[str]:
-    rows = [
-        (f"<b>{finding.lack.value}</b>", escape(finding.where), escape(finding.lack.meaning))
-        for finding in findings
+def _findings(report: AuditReport) -> Section:
+    rows = [(found.lack.value, found.where, found.lack.meaning) for found in report.findings]
+    return Section("Findings", heads=("Finding", "Where", "Meaning"), rows=rows)
+
+
+def audit_html(document: AuditDocument) -> str:
+    """The report as a page."""
+    parts = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\';'
+        " style-src 'unsafe-inline'\">",
+        f"<title>{escape(document.title)}</title>",
+        f"<style>{_STYLE}</style></head><body>",
+        "<h1>Completeness check</h1>",
+        f"<p><b>{escape(document.parties)}</b></p>",
+        f'<p class="soft">{escape(document.taken)}</p>',
+        f'<p class="verdict {"good" if document.complete else "bad"}">{document.verdict}</p>',
+        f"<p>{EXPLAINED}</p>",
     ]
-    return ["<h2>Findings</h2>", *_table(["Finding", "Where", "Meaning"], rows)]
+    for section in document.sections:
+        parts.append(f"<h2>{escape(section.title)}</h2>")
+        if section.text:
+            parts.append(f"<p>{escape(section.text)}</p>")
+        if section.heads:
+            parts += _table(section)
+        if section.note:
+            parts.append(f'<p class="soft">{escape(section.note)}</p>')
+    return "\n".join([*parts, "</body></html>"]) + "\n"
 
 
-def _table(
-    heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: set[int] | None = None
-) -> list[str]:
-    """A table of cells that are HTML already."""
-    found = list(rows)
-    if not found:
+def _table(section: Section) -> list[str]:
+    if not section.rows:
         return ["<p>None.</p>"]
 
     def line(cells: Sequence[str], tag: str) -> str:
-        right = ' class="number"'
         return "".join(
-            f"<{tag}{right if place in (numbers or ()) else ''}>{cell}</{tag}>"
+            f"<{tag}{' class=' + chr(34) + 'number' + chr(34) if place in section.numbers else ''}>"
+            f"{_cell(cell, place in section.hashes and tag == 'td')}</{tag}>"
             for place, cell in enumerate(cells)
         )
 
-    body = [f"<tr>{line(row, 'td')}</tr>" for row in found]
-    return [f"<table><thead><tr>{line(heads, 'th')}</tr></thead><tbody>", *body, "</tbody></table>"]
+    body = [f"<tr>{line(row, 'td')}</tr>" for row in section.rows]
+    head = line(section.heads, "th")
+    return [f"<table><thead><tr>{head}</tr></thead><tbody>", *body, "</tbody></table>"]
+
+
+def _cell(text: str, is_hash: bool) -> str:
+    return f"<code>{escape(text)}</code>" if is_hash else escape(text)

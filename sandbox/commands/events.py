@@ -42,8 +42,8 @@ def events(
 ) -> None:
     """List a member's events (cards, merchants, settlements, keys, audit), or prove one.
 
-    Each is an entry of the member's log. `countersign verify` judges the proof. Exit status: 0; 1 the
-    event is unknown or not anchored yet; 2 the database can't be read.
+    Each is an entry of the member's log. `countersign verify` judges the proof. Exit status: 0; 1
+    the event is unknown or not anchored yet; 2 the database can't be read.
     """
     try:
         database = dsn or read_network(network).dsn(member)

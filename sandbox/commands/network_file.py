@@ -17,6 +17,7 @@ class Described:
     anchor_registry: str = ""
     omission_registry: str = ""
     close_registry: str = ""
+    member_registry: str = ""
     dsns: tuple[tuple[str, str], ...] = ()
 
     def dsn(self, member_id: str) -> str:
@@ -45,6 +46,7 @@ def read_network(path: Path | None) -> Described:
             anchor_registry=contracts["AnchorRegistry"]["address"],
             omission_registry=contracts.get("OmissionRegistry", {}).get("address", ""),
             close_registry=contracts.get("CloseRegistry", {}).get("address", ""),
+            member_registry=contracts.get("MemberRegistry", {}).get("address", ""),
             dsns=tuple((member["id"], member["dsn"]) for member in document["members"]),
         )
     except OSError as error:

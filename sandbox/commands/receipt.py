@@ -6,7 +6,7 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,7 +16,6 @@ from nodes.anchoring.bundle import MAX_BYTES
 from nodes.anchoring.cached_roots import parse_roots
 from nodes.anchoring.chain_view import CachedChain, TrustedChain
 from nodes.anchoring.receipt import (
-    Promise,
     PromiseMalformed,
     ReceiptReason,
     ReceiptVerdict,
@@ -24,16 +23,13 @@ from nodes.anchoring.receipt import (
     judge_receipt,
     parse_promise,
 )
-from nodes.chain.challenges import ClaimState, OmissionRegistry, claim_id_of
 from nodes.chain.client import ChainClient
-from nodes.chain.errors import ChainError, ChainReverted
-from nodes.chain.signer import LocalSigner
+from nodes.chain.errors import ChainError
+from sandbox.commands.challenging import CannotSend, answer_claim, take_to_chain
 from sandbox.commands.network_file import Described, read_network
 from sandbox.commands.print_receipt import print_receipt
 
 _PENDING = 3
-#: What a simulation on the newest block's time may say of a deadline that is over by now.
-_EARLY = ("PromiseNotDue", "AnswerPending")
 
 
 def receipt(
@@ -55,10 +51,16 @@ def receipt(
     challenge: Annotated[
         bool, typer.Option("--challenge", help="Take an overdue promise to the chain.")
     ] = False,
+    answer: Annotated[
+        bool,
+        typer.Option(
+            "--answer", help="Show the chain the proof, if somebody has claimed it lacks."
+        ),
+    ] = False,
     key_file: Annotated[
         Path | None,
         typer.Option(
-            help="Your chain key, hex, to pay for the challenge (with --print: the API key)."
+            help="Your chain key, hex, to send a challenge or answer (with --print: the API key)."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -81,7 +83,8 @@ def receipt(
 
     Exit status: 0 kept and proven; 1 refused or overdue, with the reason's name; 3 not due yet;
     2 can't be checked. With --challenge an overdue promise becomes a claim on the chain: once the
-    accused's time to answer is over, the same command writes OmissionProven.
+    accused's time to answer is over, the same command writes OmissionProven. With --answer the
+    proof of a kept promise clears the accused of such a claim: whoever has it may show it.
 
     With --print it judges nothing: it writes the receipt of a transaction of the acquirer's node
     (of network.json, or --node with an operator's API key in --key-file).
@@ -111,8 +114,13 @@ def receipt(
     except ValueError as error:
         _cannot(str(error))
     _print(verdict, as_json)
-    if challenge and verdict.reason is ReceiptReason.PROMISE_OVERDUE and verdict.promise:
-        _challenge(verdict.promise, described, key_file)
+    try:
+        if challenge and verdict.reason is ReceiptReason.PROMISE_OVERDUE and verdict.promise:
+            take_to_chain(verdict.promise, described, key_file)
+        if answer and verdict.ok and verdict.promise and raw is not None:
+            answer_claim(verdict.promise, raw, described, key_file)
+    except CannotSend as error:
+        _cannot(str(error))
     if not verdict.ok:
         raise typer.Exit(_PENDING if verdict.reason is ReceiptReason.PROMISE_PENDING else 1)
 
@@ -189,58 +197,3 @@ def _print(verdict: ReceiptVerdict, as_json: bool) -> None:
     width = max((len(name) for name in details), default=0)
     for name, value in details.items():
         typer.echo(f"  {name.ljust(width)}  {value}")
-
-
-def _check(omissions: OmissionRegistry, built: dict[str, Any], due: int) -> None:
-    """Refuse what the contract would refuse, unless only because no block was made since `due`."""
-    try:
-        omissions.check_tx(built)
-    except ChainReverted as refused:
-        if refused.reason not in _EARLY or time.time() <= due + 1:
-            raise
-
-
-def _challenge(promise: Promise, described: Described, key_file: Path | None) -> None:
-    """Claim the omission; where the claim is there and its time over, conclude it."""
-    if key_file is None or not (described.rpc_url and described.omission_registry):
-        _cannot("a challenge needs --key-file, --rpc and --omission-registry (or a network.json)")
-    try:
-        signer = LocalSigner(bytes.fromhex(key_file.read_text("ascii").strip().removeprefix("0x")))
-        client = ChainClient(described.rpc_url)
-        omissions = OmissionRegistry(client, described.omission_registry)
-        claim = omissions.claim(promise.member_id, promise.txid, promise.commitment)
-        nonce = client.nonce(signer.address)
-        if claim is None:
-            built = omissions.build_claim_tx(
-                sender=signer.address,
-                nonce=nonce,
-                member_id=promise.member_id,
-                txid=promise.txid,
-                commitment=promise.commitment,
-                merge_deadline=promise.merge_deadline,
-                signature=promise.signature,
-            )
-        elif claim.state is ClaimState.CLAIMED:
-            built = omissions.build_conclude_tx(
-                sender=signer.address, nonce=nonce, claim_id=claim.claim_id
-            )
-        else:
-            typer.echo(f"the claim stands as {claim.state.name}")
-            return
-        due = claim.answer_deadline if claim else promise.merge_deadline
-        _check(omissions, built, due)
-        raw, tx_hash = signer.sign_transaction(built)
-        if not client.wait_for_receipt(client.send_raw(raw)).ok:
-            raise client.revert_of(tx_hash)
-        now = omissions.claim(promise.member_id, promise.txid, promise.commitment)
-    except (OSError, ValueError):
-        _cannot(f"{key_file}: not a chain key in hex")
-    except ChainReverted as refused:
-        typer.echo(f"the chain refuses it: {refused.reason}")
-        return
-    except ChainError as error:
-        _cannot(f"the chain can't be asked: {error}")
-    claim_id = claim_id_of(promise.member_id, promise.txid, promise.commitment).hex()
-    until = datetime.fromtimestamp(now.answer_deadline, UTC).isoformat() if now else "?"
-    state = now.state.name if now else "?"
-    typer.echo(f"claim {claim_id}: {state}; the accused may answer until {until}")

@@ -82,6 +82,7 @@ def _check(member: str, database: str, url: str, address: str, *, show: bool) ->
                 view.registry,
                 lambda block: view.note_key(member, newest if block is None else block),
                 lambda done, total: bar.update(task, completed=done, total=total),
+                view.message_keys,
             )
     finally:
         engine.dispose()

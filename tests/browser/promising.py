@@ -26,7 +26,7 @@ from tests.factories.receipts import Promising, make_promising
 from tests.integration.api.running import KEYS, RunningNode
 from tests.integration.api.served_log import served
 
-#: By name of a receipt, how its promise stands (wording.RECEIPT_STATES).
+#: By name of a receipt, how its promise stands (record_wording.RECEIPT_STATES).
 STATES = {
     "kept": "anchored",
     "waiting": "promised",

@@ -18,7 +18,7 @@ from enum import Enum
 import sqlalchemy
 
 from nodes.anchoring import event_store, store
-from nodes.anchoring.events import event_ref
+from nodes.anchoring.leaf import event_ref
 from nodes.anchoring.store import Connection
 from nodes.crypto.commitment import SharedField, field_leaf, field_salt
 

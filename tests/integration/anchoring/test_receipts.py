@@ -206,6 +206,25 @@ def test_the_accused_answers_by_itself(accused: LogMember, tmp_path: Path) -> No
     assert "ANSWERED" in again.stdout
 
 
+def test_whoever_has_the_proof_clears_the_accused(accused: LogMember, tmp_path: Path) -> None:
+    promise = overdue(accused, LedgerFactory(accused.database.engine, "acquirer"))
+    accused.anchor_all()
+    command, text = Receipts(accused.chain, tmp_path), promise.encode()
+    proof = tmp_path / "p.proof"
+    proof.write_bytes(proof_of(accused, promise))
+    kept = (text, "--proof", str(proof), "--answer", *command.key)
+    assert "nobody has claimed it" in command(*kept).stdout
+    assert "CLAIMED" in command(text, "--challenge", *command.key).stdout
+    answered = command(*kept)
+    assert answered.exit_code == 0, answered.output
+    assert "ANSWERED" in answered.stdout
+    omissions = OmissionRegistry(accused.chain.client(), accused.chain.omission_registry)
+    claim = omissions.claim(promise.member_id, promise.txid, promise.commitment)
+    assert claim is not None
+    assert claim.state is ClaimState.ANSWERED
+    assert "it stands as ANSWERED" in command(*kept).stdout
+
+
 def test_the_command_judges_offline_by_cached_roots(member: LogMember, tmp_path: Path) -> None:
     _, promises = promised(member)
     member.anchor_all()

@@ -11,6 +11,9 @@ import msgspec
 import psycopg
 import pytest
 
+from nodes.anchoring.model import LogIdentity
+from nodes.anchoring.note import NoteSigner
+from nodes.anchoring.operations import seal
 from nodes.authorization.model import (
     AuthorizationAnswer,
     AuthorizationAnswers,
@@ -21,9 +24,15 @@ from nodes.authorization.model import (
 from nodes.authorization.operations.checking import IssuerUnknown, check_answers
 from nodes.authorization.service import IssuerLink
 from nodes.authorization.store import answers
+from nodes.clock import SystemClock
 from nodes.crypto.answer_signature import AnswerSigner, sign_answers, verify_answer
+from nodes.reconciliation.answer_check import check_answers as check_kept
+from nodes.reconciliation.findings import Change as Found
+from nodes.reconciliation.findings import Report
+from nodes.reconciliation.invariants import check_invariants, violations
 from tests.conftest import NodeDatabase
-from tests.factories.network import Network
+from tests.factories.network import ACQUIRER, Network
+from tests.factories.tampering import unguarded
 from tests.integration.authorization.test_money_paths import forward_reversals
 
 NONE, WRONG = "no signature", "the signature does not hold"
@@ -247,6 +256,70 @@ def test_follow_ups_by_the_careful_way_are_signed_too(network: Network) -> None:
     network.one(network.request(card, 400, Kind.REFUND, rrn=told.rrn))
     assert checked(network) == 2
     assert unsigned(network) == {}
+
+
+def _seal(network: Network) -> None:
+    """Put the acquirer's rows into its log, as its worker does."""
+    identity = LogIdentity(ACQUIRER, 1, "0x" + "ab" * 20)
+    while seal(network.acquirer_db.engine, identity, NoteSigner(bytes(32)), SystemClock()):
+        pass
+
+
+_FIRST = "(SELECT min(first_id) FROM answer_signatures)"
+
+
+@pytest.mark.parametrize(
+    ("statement", "change", "invariant"),
+    [
+        ("SELECT", None, False),
+        (f"DELETE FROM answer_signatures WHERE first_id = {_FIRST}", Found.MISSING, True),
+        (
+            "UPDATE answer_signatures SET shares[1] = set_byte(shares[1], 9,"
+            f" get_byte(shares[1], 9) # 4) WHERE first_id = {_FIRST}",
+            Found.ALTERED,
+            False,
+        ),
+        (
+            "UPDATE answer_signatures SET shares = (SELECT shares FROM answer_signatures"
+            f" ORDER BY first_id DESC LIMIT 1) WHERE first_id = {_FIRST}",
+            Found.ALTERED,
+            False,
+        ),
+        (
+            "INSERT INTO answer_signatures (first_id, transaction_ids, shares)"
+            f" SELECT 1, '{{1}}', shares FROM answer_signatures WHERE first_id = {_FIRST}",
+            Found.INSERTED,
+            True,
+        ),
+        # The row itself was changed: the log's check names it, and this one says nothing more.
+        ("UPDATE transactions SET pair_seq = 7 WHERE pair_seq = 1", None, None),
+    ],
+)
+def test_a_changed_signature_is_found_in_the_books(
+    network: Network, statement: str, change: Found | None, invariant: bool | None
+) -> None:
+    card = network.card(10_000)
+    for amount in (100, 200, 300):
+        network.one(network.request(card, amount))
+    assert checked(network) == 3
+    _seal(network)
+    keys = [network.issuer_signer.public_key]
+    with unguarded(network.acquirer_db) as owner:
+        owner.execute(statement)
+        report = Report()
+        check_kept(owner, lambda issuer: keys, report)
+        broken = [found for found in violations(owner) if found.invariant == 22]
+    found = {(finding.table, finding.change) for finding in report.findings}
+    assert found == (set() if change is None else {("answer_signatures", change)})
+    assert len(report.findings) == len(found)
+    if invariant is not None:
+        assert bool(broken) is invariant
+
+
+def test_before_anything_was_checked_no_signature_is_missed(network: Network) -> None:
+    assert [
+        v for v in check_invariants(network.acquirer_db.owner_engine) if v.invariant == 22
+    ] == []
 
 
 def test_kept_shares_cannot_be_changed(network: Network) -> None:

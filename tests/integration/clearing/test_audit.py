@@ -97,6 +97,8 @@ def test_a_complete_day_passes_and_is_reported(pair: Pair, tmp_path: Path) -> No
     page = report.read_text()
     assert "COMPLETE" in page
     assert "<script" not in page
+    assert run(pair, "--report", str(tmp_path / "report.pdf")).exit_code == 0
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF-")
     document = json.loads(run(pair, "--json").stdout)
     assert document["newest_pair_seq"] == 60
     assert [log["of_pair"] for log in document["logs"]] == [60, 60]

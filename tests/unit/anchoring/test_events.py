@@ -11,10 +11,9 @@ from nodes.anchoring.events import (
     PRIVATE_COLUMNS,
     changed_columns,
     event_evidence,
-    event_ref,
     is_erased,
 )
-from nodes.anchoring.leaf import EventKind, decode_leaf
+from nodes.anchoring.leaf import EventKind, decode_leaf, event_ref
 from nodes.anchoring.model import Value
 from nodes.anchoring.rules import RowUnsound, words_of
 from nodes.crypto.private_copy import private_marks

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from console import wording
+from console import record_wording
 from console.break_cases import CaseFilters, compared, due_group, moves, resolutions
 from nodes.clearing.case_queries import case_of
 from nodes.clearing.model import BreakKind, CaseState, CaseStep, CloseStage, Resolution
@@ -28,11 +28,11 @@ ITEM: dict[str, Any] = {
 
 
 def test_every_code_of_the_nodes_has_its_words() -> None:
-    assert set(wording.BREAK_KINDS) == {kind.value for kind in BreakKind}
-    assert set(wording.CASE_STATES) == {state.value for state in CaseState}
-    assert set(wording.CASE_STEPS) == {step.value for step in CaseStep}
-    assert set(wording.CLOSE_STAGES) == {stage.value for stage in CloseStage}
-    assert set(wording.RESOLUTIONS) == {resolution.value for resolution in Resolution}
+    assert set(record_wording.BREAK_KINDS) == {kind.value for kind in BreakKind}
+    assert set(record_wording.CASE_STATES) == {state.value for state in CaseState}
+    assert set(record_wording.CASE_STEPS) == {step.value for step in CaseStep}
+    assert set(record_wording.CLOSE_STAGES) == {stage.value for stage in CloseStage}
+    assert set(record_wording.RESOLUTIONS) == {resolution.value for resolution in Resolution}
 
 
 @pytest.mark.parametrize("kind", list(BreakKind))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from console import wording
+from console import record_wording
 from console.receipts import Findings, Place, asked, state_of
 from nodes.anchoring.receipt import Promise
 from nodes.anchoring.verifier import Reason, Verdict
@@ -65,7 +65,7 @@ def claim(state: ClaimState) -> Claim:
 )
 def test_the_state_of_a_promise(found: Findings, now: float, state: str) -> None:
     assert state_of(PROMISE, found, now) == state
-    assert state in wording.RECEIPT_STATES
+    assert state in record_wording.RECEIPT_STATES
 
 
 def test_what_the_pages_script_sends_is_read_strictly() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from console import wording
+from console import record_wording
 from console.statements import reached, signatures
 from nodes.chain.directory import KeyPeriod, Member
 from nodes.chain.settlements import sign_settlement
@@ -71,7 +71,7 @@ def test_the_others_signature_is_its_operators_of_that_block() -> None:
 
 
 def test_every_state_has_its_words_and_its_place_on_the_way() -> None:
-    assert set(wording.SETTLEMENT_STATES) == {state.value for state in StatementState}
-    assert set(wording.ORDER_ACTIONS) == {action.value for action in OrderAction}
+    assert set(record_wording.SETTLEMENT_STATES) == {state.value for state in StatementState}
+    assert set(record_wording.ORDER_ACTIONS) == {action.value for action in OrderAction}
     for state in StatementState:
         assert 0 <= reached(statement(state=state.value)) <= 3
