@@ -30,7 +30,7 @@ from nodes.crypto.merkle import verify_inclusion
 from nodes.db.engine import make_engine, migrate
 from nodes.db.provision import LOGINS, provision
 from nodes.settings import ApiKey, NodeSettings
-from sandbox.bench.served import ServedNode
+from sandbox.bench.served import ServedNode, wait_listening
 from sandbox.postgres import EmbeddedPostgres
 
 _MEMBER, _KEY = "meridian", "reader-key-of-the-benchmark"
@@ -201,7 +201,7 @@ def _over_http(
     took: list[float] = []
     holding = 0
     try:
-        _wait(port)
+        wait_listening(port)
         headers = {"Authorization": f"Bearer {_KEY}"}
         url = f"http://127.0.0.1:{port}"
         with httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as client:
@@ -230,15 +230,3 @@ def _shares(times: list[float]) -> dict[str, float]:
         name: round(ordered[min(int(len(ordered) * share), len(ordered) - 1)], 2)
         for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
     }
-
-
-def _wait(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)

@@ -44,7 +44,7 @@ from nodes.reconciliation.day_comparison import CountedExchange, compare_close
 from nodes.settings import NodeSettings
 from sandbox.bench.cpu import CpuClock
 from sandbox.bench.reconcile_days import KEY, TOGETHER, Name, broken_day, write_side
-from sandbox.bench.served import ServedNode
+from sandbox.bench.served import ServedNode, wait_listening
 from sandbox.postgres import EmbeddedPostgres
 
 _SEEDS = {name: hashlib.sha256(name.encode()).digest() for name in (KEY.acquirer, KEY.issuer)}
@@ -197,7 +197,7 @@ def compare_day(
             child.start()
             children.append(child)
         for port in ports.values():
-            _wait(port)
+            wait_listening(port)
         cpu = CpuClock(
             {"asker": [os.getpid()], "nodes": [child.pid for child in children]},
             {"postgresql": postgres.pid} if postgres.pid else {},
@@ -249,18 +249,6 @@ def _relays() -> tuple[dict[str, str], dict[str, Relay], dict[str, int]]:
         relays[member_id] = Relay(ports[member_id])
         urls[member_id] = f"http://127.0.0.1:{relays[member_id].port}"
     return urls, relays, ports
-
-
-def _wait(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
 
 
 def _measure(

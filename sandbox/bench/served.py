@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import socket
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +16,21 @@ from nodes.crypto.hsm import SoftwareHsm
 from nodes.crypto.keystore import Keystore
 from nodes.crypto.pan import PanVault
 from nodes.settings import NodeSettings
+
+#: A process on a busy machine takes its time to import what it needs.
+_LISTENS_WITHIN_S = 120.0
+
+
+def wait_listening(port: int) -> None:
+    """Until a process of ours listens on a port; TimeoutError if it doesn't in time."""
+    deadline = time.monotonic() + _LISTENS_WITHIN_S
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise TimeoutError(f"nobody listens on port {port} after {_LISTENS_WITHIN_S:.0f} s")
 
 
 @dataclass

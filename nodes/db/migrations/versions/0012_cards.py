@@ -1,7 +1,7 @@
-"""Refusals and orders' ends are told; keys of merchants; jtis that fronts share; terminals' lives.
+"""What receipts tell of chips, and alarms about advices that a chip doesn't bear out.
 
-Revision ID: 0015
-Revises: 0014
+Revision ID: 0012
+Revises: 0011
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0015"
-down_revision = "0014"
+revision = "0012"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    script = Path(__file__).with_name("0015_merchants.sql").read_text(encoding="utf-8")
+    script = Path(__file__).with_name("0012_cards.sql").read_text(encoding="utf-8")
     # The driver's own cursor: SQLAlchemy would take the colons of PL/pgSQL for parameters.
     op.get_bind().connection.cursor().execute(script)
 

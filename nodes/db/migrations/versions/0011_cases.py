@@ -1,7 +1,7 @@
 """Other totals as a break of their own, and whose desk a case lies on.
 
-Revision ID: 0013
-Revises: 0012
+Revision ID: 0011
+Revises: 0010
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0013"
-down_revision = "0012"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    script = Path(__file__).with_name("0013_cases.sql").read_text(encoding="utf-8")
+    script = Path(__file__).with_name("0011_cases.sql").read_text(encoding="utf-8")
     # The driver's own cursor: SQLAlchemy would take the colons of PL/pgSQL for parameters.
     op.get_bind().connection.cursor().execute(script)
 
