@@ -42,6 +42,7 @@ from nodes.anchoring.operations import (
 )
 from nodes.anchoring.operations.answering import ClaimWatch, answer_claims
 from nodes.anchoring.operations.event_sealing import seal_events
+from nodes.anchoring.operations.sealing import SEAL_LIMIT
 from nodes.anchoring.rules import BUSY_ROWS, RowUnsound, may_wait
 from nodes.anchoring.store import transaction
 from nodes.api.client import NodeClient, NodePeer, NodeRefused, NodeUnreachable
@@ -78,6 +79,8 @@ CLOSE_S = 10.0
 #: How old an acquirer's copy of the hotlist gets, while all issuers are there.
 _HOTLIST_S = 30.0
 _FEED_PAGE = 200
+#: So many full batches are sealed in a row; then the other jobs have their turn.
+_FULL_BATCHES = 8
 #: Outages, which pass: the next ring tries again.
 _OUTAGES = (
     AccountBusy,
@@ -148,14 +151,21 @@ class Jobs:
         return self._context
 
     def seal(self) -> bool:
-        """Seal all committed rows; whether there were any. Under load they may wait a little."""
+        """Seal committed rows; whether there were any. Under load they may wait a little.
+
+        Rows that come while it seals wait for the next ring: batches of a few would each cost an
+        anchor, and terminals' jobs their turn.
+        """
         context, sealed = self.context(), False
         with context.engine.connect() as connection:
             oldest_s, recent_s = queries.sealing_pressure(connection, BUSY_ROWS)
         if may_wait(oldest_s, recent_s, self._node.settings.seal_patience_s):
             return False
-        while seal(context.engine, context.identity, self._note_signer, context.clock):
-            sealed = True
+        for _ in range(_FULL_BATCHES):
+            batch = seal(context.engine, context.identity, self._note_signer, context.clock)
+            sealed = sealed or batch is not None
+            if batch is None or batch.leaf_count < SEAL_LIMIT:
+                break
         return sealed
 
     def seal_events(self) -> bool:

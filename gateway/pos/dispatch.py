@@ -1,7 +1,8 @@
 """Waiting requests to the acquirer's node: whatever waits goes out in one call.
 
-No linger timer: a call starts as soon as one of the few permitted ones is free, and carries all
-that waited meanwhile. What is known of a request decides its end:
+Nobody waits before an idle node: a call starts at once. While one is under way, another one starts
+when enough waits to be worth its own round of signatures and commits, or when something has
+waited `_LINGER_S`; it carries all that waited meanwhile. What is known of a request decides its end:
 
 - it never reached the node: 96 at once, nothing happened;
 - it may have reached the node, no answer came: the same requests again (the node knows their
@@ -26,6 +27,10 @@ from nodes.authorization.services import ServiceAnswer, ServiceRequest
 
 _log = structlog.get_logger("gateway.dispatch")
 
+#: So many requests are worth a call beside those that are under way,
+_WORTH = 24
+#: and so long they wait for company there (seconds); about as long as a call takes.
+_LINGER_S = 0.010
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 1.0
 
@@ -129,12 +134,14 @@ class Dispatcher:
         self._exchange_with = exchange
         self._metrics = metrics
         self._max_batch = max_batch
+        self._in_flight = in_flight
         self._free = in_flight
         self._max_waiting = max_waiting
         self._max_wait_s = max_wait_s
         self._queue: deque[Waiting] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._kick: asyncio.Handle | None = None
+        self._linger: asyncio.TimerHandle | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -158,7 +165,7 @@ class Dispatcher:
     async def close(self) -> None:
         """Stop: what waits is refused, what is in flight ends without an answer."""
         self._closed = True
-        for handle in (self._kick, self._sweep):
+        for handle in (self._kick, self._linger, self._sweep):
             if handle is not None:
                 handle.cancel()
         while self._queue:
@@ -170,7 +177,7 @@ class Dispatcher:
 
     def _start(self) -> None:
         self._kick = None
-        while self._free and self._queue and not self._closed:
+        while self._free and self._queue and not self._closed and self._is_worth_a_call():
             count = min(self._max_batch, len(self._queue))
             batch = [self._queue.popleft() for _ in range(count)]
             self._free -= 1
@@ -179,6 +186,22 @@ class Dispatcher:
             call.add_done_callback(self._calls.discard)
         if self._queue and self._sweep is None:
             self._arm()
+
+    def _is_worth_a_call(self) -> bool:
+        """Whether to call now; if not, it is looked at again when the oldest has waited."""
+        if self._free == self._in_flight or len(self._queue) >= min(_WORTH, self._max_batch):
+            return True
+        loop = asyncio.get_running_loop()
+        due = self._queue[0].arrived + _LINGER_S
+        if due <= loop.time():
+            return True
+        if self._linger is None:
+            self._linger = loop.call_at(due, self._lingered)
+        return False
+
+    def _lingered(self) -> None:
+        self._linger = None
+        self._start()
 
     def _arm(self) -> None:
         when = self._queue[0].arrived + self._max_wait_s

@@ -117,10 +117,10 @@ def test_what_waits_goes_out_together_and_two_calls_at_a_time() -> None:
         desk.submit(1)
         await asyncio.sleep(0.01)
         desk.submit(2)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.03)
         for stan in range(3, 13):
             desk.submit(stan)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.03)
         assert [len(batch) for batch in node.batches] == [1, 1]  # idle: a batch of one, at once
         gate.set()
         await desk.until(12)
@@ -142,6 +142,55 @@ def test_what_arrives_in_one_turn_of_the_loop_is_one_batch() -> None:
             desk.submit(stan)
         await desk.until(4)
         assert len(node.batches) == 1
+
+    asyncio.run(scenario())
+
+
+def test_beside_a_call_under_way_a_few_wait_for_company_but_not_for_its_end() -> None:
+    async def scenario() -> None:
+        gate = asyncio.Event()
+
+        async def behave(_: list[TerminalRequest]) -> None:
+            await gate.wait()
+
+        node = Node(behave)
+        desk = Desk(node)
+        desk.submit(1)
+        await asyncio.sleep(0.01)
+        desk.submit(2)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert node.batches == [["000001"]]  # not at once, as it would before an idle node
+        desk.submit(3)
+        async with asyncio.timeout(5):
+            while len(node.batches) < 2:
+                await asyncio.sleep(0.001)
+        assert node.batches[1] == ["000002", "000003"]  # though the first has not come back
+        gate.set()
+        await desk.until(3)
+        assert approved(desk.results)
+
+    asyncio.run(scenario())
+
+
+def test_as_many_as_a_call_carries_wait_for_nobody() -> None:
+    async def scenario() -> None:
+        gate = asyncio.Event()
+
+        async def behave(_: list[TerminalRequest]) -> None:
+            await gate.wait()
+
+        node = Node(behave)
+        desk = Desk(node)
+        desk.submit(1)
+        await asyncio.sleep(0.01)
+        for stan in range(2, 6):
+            desk.submit(stan)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert [len(batch) for batch in node.batches] == [1, 4]
+        gate.set()
+        await desk.until(5)
 
     asyncio.run(scenario())
 
