@@ -43,7 +43,8 @@ demo: setup ## Start a whole network on this machine and play a business day
 # after them by themselves: Playwright leaves an event loop running in its process.
 test: setup-dev ## Run all tests
 ifeq ($(strip $(TEST_ARGS)),)
-	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --ignore tests/browser
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile \
+	  --no-loadscope-reorder --ignore tests/browser
 	@exec $(BIN)/python -m pytest tests/browser
 else
 	@exec $(BIN)/python -m pytest $(TEST_ARGS)

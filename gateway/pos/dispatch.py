@@ -1,8 +1,9 @@
 """Waiting requests to the acquirer's node: whatever waits goes out in one call.
 
-Nobody waits before an idle node: a call starts at once. While one is under way, another one starts
+Nobody waits before an idle node: a call starts at once. While one is under way, another starts
 when enough waits to be worth its own round of signatures and commits, or when something has
-waited `_LINGER_S`; it carries all that waited meanwhile. What is known of a request decides its end:
+waited `_LINGER_S`; it carries all that waited meanwhile. What is known of a request decides its
+end:
 
 - it never reached the node: 96 at once, nothing happened;
 - it may have reached the node, no answer came: the same requests again (the node knows their

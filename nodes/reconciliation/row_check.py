@@ -25,6 +25,9 @@ from nodes.reconciliation.log_check import LogEntry
 
 _STRIDE = len(TRANSFER_COLUMNS)
 
+#: What a shard follows from, and None: the row as a whole was changed.
+_DECIDES_SHARD = frozenset({None, "transaction_id", "txid", "account_id"})
+
 
 @dataclass(frozen=True, slots=True)
 class _LostTransfer:
@@ -91,16 +94,18 @@ class RowCheck:
         self._check_shards()
 
     def _check_shards(self) -> None:
-        """The shard follows from a row, so the log says nothing of it; what was found to be another
-        row or another transaction's transfer follows from nothing."""
-        found = {(finding.table, finding.key) for finding in self._report.findings}
+        """The shard follows from a row, so the log says nothing of it; from a row that was found to
+        be another one, or another transaction's transfer, nothing follows."""
+        found: dict[tuple[str, object], set[str | None]] = {}
+        for finding in self._report.findings:
+            found.setdefault((finding.table, finding.key), set()).add(finding.column)
         for number, line in reads.misplaced(self._connection):
             row, transfer = {"transaction_id": number}, _key(number, line)
-            if ("transactions", tuple(row.items())) in found:
+            if _DECIDES_SHARD & found.get(("transactions", tuple(row.items())), set()):
                 continue
             if line is None:
                 self._report.add("transactions", row, Change.ALTERED, "shard")
-            elif ("transfers", tuple(transfer.items())) not in found:
+            elif not _DECIDES_SHARD & found.get(("transfers", tuple(transfer.items())), set()):
                 self._report.add("transfers", transfer, Change.ALTERED, "shard")
 
     def _check_one(self, entry: LogEntry, candidates: Sequence[LedgerRow]) -> None:

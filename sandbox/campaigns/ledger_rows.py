@@ -340,6 +340,9 @@ def _told(table: str, columns: list[str]) -> list[str]:
         return []
     if "salt_private" in columns:
         return ["salt_private"]
+    if table == "transactions" and "account_id" in columns:
+        # The shard is the account's: with it, it is where it belongs.
+        columns = [column for column in columns if column != "shard"]
     if "salt_pii" in columns:
         columns = [column for column in columns if column not in _UNDER_SALT_PII]
     if "salt_fin" in columns and table == "transactions":

@@ -569,6 +569,10 @@ def test_every_operation_with_every_caller(nodes: TwoNodes, schema: dict[str, An
                 delivery_id=1,
                 endpoint_id=1,
                 key_id="key-0",
+                event_id=1,
+                product_id="product-0",
+                version=1,
+                fingerprint="0" * 64,
             )
             nodes.issuer.server.front.keeper.forget_failures()
             if path == "/v1/transactions/stream":

@@ -32,6 +32,18 @@ def command(directory: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "sandbox.cli", "demo", "--dir", str(directory), *options]
 
 
+def spawned(arguments: list[str]) -> subprocess.Popen[str]:
+    """A demo that hears Ctrl-C, also where the tests themselves run in the background of a script
+    (then SIGINT is ignored, and what is ignored is inherited)."""
+    return subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("demo") / "network"
@@ -122,9 +134,7 @@ def test_a_second_run_continues_and_ctrl_c_stops_everything(
     first: subprocess.CompletedProcess[str], directory: Path
 ) -> None:
     before = _network(directory)
-    with subprocess.Popen(
-        command(directory), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as second:
+    with spawned(command(directory)) as second:
         said = _read_until(second, "Press Ctrl-C")
         pids = json.loads((directory / "processes.json").read_text())
         after = _network(directory)
@@ -148,9 +158,7 @@ def test_a_second_run_continues_and_ctrl_c_stops_everything(
 def test_ctrl_c_at_any_moment_leaves_nothing_behind_and_the_network_usable(
     directory: Path, first: subprocess.CompletedProcess[str], after_s: float
 ) -> None:
-    with subprocess.Popen(
-        command(directory, "--once"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as run:
+    with spawned(command(directory, "--once")) as run:
         time.sleep(after_s)
         pids = _pids(directory)
         run.send_signal(signal.SIGINT)

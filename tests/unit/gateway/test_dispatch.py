@@ -148,9 +148,11 @@ def test_what_arrives_in_one_turn_of_the_loop_is_one_batch() -> None:
 
 def test_beside_a_call_under_way_a_few_wait_for_company_but_not_for_its_end() -> None:
     async def scenario() -> None:
-        gate = asyncio.Event()
+        gate, second = asyncio.Event(), asyncio.Event()
 
-        async def behave(_: list[TerminalRequest]) -> None:
+        async def behave(requests: list[TerminalRequest]) -> None:
+            if requests[0].stan == "000002":
+                second.set()
             await gate.wait()
 
         node = Node(behave)
@@ -163,8 +165,7 @@ def test_beside_a_call_under_way_a_few_wait_for_company_but_not_for_its_end() ->
         assert node.batches == [["000001"]]  # not at once, as it would before an idle node
         desk.submit(3)
         async with asyncio.timeout(5):
-            while len(node.batches) < 2:
-                await asyncio.sleep(0.001)
+            await second.wait()
         assert node.batches[1] == ["000002", "000003"]  # though the first has not come back
         gate.set()
         await desk.until(3)
