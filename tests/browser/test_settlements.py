@@ -14,7 +14,7 @@ from tests.browser.closing import Closing
 from tests.browser.conftest import Watch
 from tests.factories.ledger import ISSUER
 from tests.integration.clearing.institutions import DAY
-from tests.integration.clearing.test_audit import anchor_both
+from tests.integration.clearing.test_audit import log_of
 
 Visit = Callable[..., Page]
 BOTH_SIGNED = DAY - timedelta(days=3)
@@ -144,7 +144,7 @@ def test_a_statement_is_disputed_and_the_arbiters_have_something_to_sign(
     page.get_by_role("button", name="Dispute").click()
     expect(page.get_by_text("A transaction id has 64 hexadecimal digits.")).to_be_visible()
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(anchor_both, closing.pair).result()
+        thread.submit(log_of(closing.pair, closing.pair.issuer).anchor_all).result()
     [(txid,)] = closing.pair.issuer.rows("SELECT min(txid) FROM transactions")
     page.get_by_label("Transaction that speaks against it").fill(txid.hex())
     page.get_by_label("Reason").fill("it was paid twice")
