@@ -70,6 +70,7 @@ def make_templates() -> Jinja2Blocks:
         "EVENTS",
         "CARD_STATES",
         "CHANNELS",
+        "RULE_CHANNELS",
         "WINDOWS",
         "RULE_SCOPES",
         "CASE_STATES",

@@ -133,6 +133,16 @@ WINDOWS = {
 }
 
 CHANNELS = {"pos": "At a terminal", "ecommerce": "Online shop"}
+#: What rules may name as a channel: any of those, or the way in which a card was read.
+RULE_CHANNELS = CHANNELS | {
+    "chip": "Chip",
+    "contactless": "Contactless",
+    "stripe": "Magnetic stripe",
+    "fallback": "Stripe of a card with a chip",
+    "manual": "Keyed in",
+    "qr": "Code of a cardholder",
+    "order_qr": "Code of a merchant",
+}
 
 ADJUSTMENT_STATES = {"proposed": "Proposed", "posted": "Posted", "rejected": "Rejected"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
@@ -119,8 +120,9 @@ async def make(
     measure: Annotated[str, Form(max_length=16)] = "amount",
     maximum: Annotated[str, Form(max_length=20)] = "",
     shadow: Annotated[str, Form(max_length=4)] = "",
+    key: Annotated[str, Form(max_length=64)] = "",
 ) -> Response:
-    """Make the rule; of an account or a card it is in force at once."""
+    """Make the rule, once a form; of an account or a card it is in force at once."""
     _may_act(institution, user.username)
     typed = RuleForm.of(
         {
@@ -132,11 +134,11 @@ async def make(
     )  # fmt: skip
     document, wrong = typed.for_node()
     if wrong:
-        return _form(request, typed, wrong)
+        return _form(request, typed, wrong, key)
     try:
-        made = await institution.act(user.username, "/v1/rules", document)
+        made = await institution.act(user.username, "/v1/rules", document, key or None)
     except NotDone as error:
-        return _form(request, typed, {"form": wording.not_done(error.kind, error.detail)})
+        return _form(request, typed, {"form": wording.not_done(error.kind, error.detail)}, key)
     chosen = {"scope": made["scope"], "subject": made["subject"]}
     address = f"/i/{institution.member_id}/rules{presentation.query(chosen)}"
     return RedirectResponse(address, 303)
@@ -174,9 +176,11 @@ def _may_act(institution: Institution, username: str) -> None:
         raise Forbidden
 
 
-def _form(request: Request, typed: RuleForm, wrong: dict[str, str]) -> Response:
+def _form(request: Request, typed: RuleForm, wrong: dict[str, str], key: str = "") -> Response:
     context: dict[str, Any] = {
         "active": "rules",
+        # One key a form: a second click gets the rule that the first one made.
+        "key": key or secrets.token_hex(16),
         "form": typed,
         "wrong": wrong,
         "scopes": wording.RULE_SCOPES,

@@ -36,7 +36,7 @@ def test_a_rule_is_made_declines_and_is_ended(
     page.get_by_label("Product, account number or card token").fill(str(account))
     page.get_by_label("Name").fill("Twenty a day")
     page.get_by_label("At most").fill("20.00")
-    page.get_by_role("button", name="Make it").click()
+    page.get_by_role("button", name="Make it").dblclick()
     row = page.locator("#results .window").filter(has_text="Twenty a day")
     expect(row).to_contain_text("at most 20.00 CNY a day")
     assert _pay(issuing, "over_rule", "ruled", "stores", 2_500) is Outcome.AMOUNT_LIMIT
