@@ -6,6 +6,8 @@ their own; anybody sends it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -49,9 +51,9 @@ Network = Annotated[Path | None, typer.Option(help="network.json, for what isn't
 def show(rpc: Rpc = "", member_registry: Registry = "", network: Network = None) -> None:
     """Who governs: one address, or a quorum with its governors and its next number.
 
-    Exit status 0, or 2 if the chain can't be asked.
+    Exit status 0, 1 refused by the chain, 2 if it can't be asked.
     """
-    try:
+    with _said():
         client, registry = _chain(rpc, member_registry, network)
         owner, pending = _owner(client, registry, "owner"), _owner(client, registry, "pendingOwner")
         typer.echo(f"MemberRegistry {registry}")
@@ -63,8 +65,6 @@ def show(rpc: Rpc = "", member_registry: Registry = "", network: Network = None)
                 typer.echo(f"  {name} the quorum {address}: {threshold} of {len(governors)}")
                 for governor in governors:
                     typer.echo(f"    {governor}")
-    except (ChainError, ValueError) as error:
-        _cannot(str(error))
 
 
 @govern.command()
@@ -84,7 +84,7 @@ def found(
     a quorum that can't act never becomes the owner. Exit status 0, 1 refused by the chain, 2
     can't.
     """
-    try:
+    with _said():
         client, registry = _chain(rpc, member_registry, network)
         owner = _signer(key_file, keystore)
         listed = sorted(set(governor), key=lambda address: int(address, 16))
@@ -93,12 +93,6 @@ def found(
         send_as_owner(client, owner, registry, "transferOwnership", address)
         action = prepare_action(client, Quorum(client, address), registry, "acceptOwnership", [])
         out.write_text(action.encode(), encoding="ascii")
-    except ChainReverted as refused:
-        _refused(refused)
-    except OSError as error:
-        _cannot(f"{error.filename}: {error.strerror}")
-    except (ChainError, ValueError) as error:
-        _cannot(str(error))
     typer.echo(f"quorum {address}, {threshold} of {len(listed)}; it accepts by {out}")
 
 
@@ -117,17 +111,13 @@ def propose(
 ) -> None:
     """Write the quorum's next action, good for a day: e.g. rotateKey aurora note HEX.
 
-    Exit status 0, or 2 with what is wrong with it.
+    Exit status 0, 1 refused by the chain, 2 with what is wrong with it.
     """
-    try:
+    with _said():
         client, registry = _chain(rpc, member_registry, network)
         quorum = Quorum(client, _quorum_of(client, registry))
         action = prepare_action(client, quorum, registry, function, arguments or [])
         out.write_text(action.encode(), encoding="ascii")
-    except OSError as error:
-        _cannot(f"{error.filename}: {error.strerror}")
-    except (ChainError, ValueError) as error:
-        _cannot(str(error))
     typer.echo(f"{out}: {action.says}")
 
 
@@ -142,18 +132,11 @@ def sign(
     What is shown is what is signed: a file whose call isn't that of its function and arguments is
     refused. Exit status 0, 1 refused, 2 can't be read.
     """
-    try:
+    with _said():
         action = parse_action(file.read_bytes())
         signer = _signer(key_file, keystore)
         signed = action.signed_by(signer)
         file.write_text(signed.encode(), encoding="ascii")
-    except ActionRefused as error:
-        typer.echo(f"REFUSED: {error}", err=True)
-        raise typer.Exit(1) from None
-    except OSError as error:
-        _cannot(f"{error.filename}: {error.strerror}")
-    except ValueError as error:
-        _cannot(str(error))
     typer.echo(f"{action.says}\nsigned by {signer.address}; {len(signed.signatures)} signatures")
 
 
@@ -170,7 +153,7 @@ def execute(
 
     Exit status 0 done; 1 refused, with the contract's reason; 2 can't.
     """
-    try:
+    with _said():
         client, registry = _chain(rpc, member_registry, network)
         action = parse_action(file.read_bytes())
         if int(action.member_registry, 16) != int(registry, 16):
@@ -178,15 +161,6 @@ def execute(
         signatures = [bytes.fromhex(made) for made in action.signatures.values()]
         quorum = Quorum(client, action.quorum)
         receipt = quorum.execute(_signer(key_file, keystore), action.action, signatures)
-    except ChainReverted as refused:
-        _refused(refused)
-    except ActionRefused as error:
-        typer.echo(f"REFUSED: {error}", err=True)
-        raise typer.Exit(1) from None
-    except OSError as error:
-        _cannot(f"{error.filename}: {error.strerror}")
-    except (ChainError, ValueError) as error:
-        _cannot(str(error))
     typer.echo(f"{action.says}\ndone in block {receipt.block_number}")
 
 
@@ -228,9 +202,21 @@ def _signer(key_file: Path | None, keystore: Path | None) -> LocalSigner:
         raise ValueError(f"{key_file}: not a chain key, 32 bytes in hex") from None
 
 
-def _refused(refused: ChainReverted) -> NoReturn:
-    typer.echo(f"REFUSED by the chain: {refused.reason}", err=True)
-    raise typer.Exit(1)
+@contextmanager
+def _said() -> Iterator[None]:
+    """What a step was refused for (exit status 1), or why it can't be done (2), in words."""
+    try:
+        yield
+    except ChainReverted as refused:
+        typer.echo(f"REFUSED by the chain: {refused.reason}", err=True)
+        raise typer.Exit(1) from None
+    except ActionRefused as error:
+        typer.echo(f"REFUSED: {error}", err=True)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        _cannot(f"{error.filename}: {error.strerror}")
+    except (ChainError, ValueError) as error:
+        _cannot(str(error))
 
 
 def _cannot(why: str) -> NoReturn:
