@@ -251,6 +251,7 @@ def _write_histories(
                 side=side,
                 identity=LogIdentity(member, state.chain_id, registry.lower()),
                 note_seed=demo.keystore(member).secret("note"),
+                issuer_seed=demo.keystore(ISSUER).secret("message"),
             )
             preload.write_history(books, history)
             preload.vacuum(books.dsn)

@@ -14,7 +14,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from nodes.anchoring.model import ROW_COLUMNS, Batch, LogIdentity, Position
 from nodes.anchoring.note import NoteSigner
 from nodes.authorization.operations.pending import decode_pending
 from nodes.authorization.state import Account, Detail
+from nodes.crypto.answer_signature import AnswerSigner, sign_answers
 from nodes.crypto.merkle import EMPTY_ROOT
 from nodes.db.copy import copy_rows
 from sandbox.bench.history import (
@@ -110,14 +111,24 @@ _LEAVES = {
 }
 
 
+#: What an issuer signs of an answer.
+_ANSWERED = ("txid", "commitment", "pair_seq")
+#: Answers that the issuer of a history signed at once: about a call of the node API.
+_SIGNED = 64
+
+
 @dataclass(frozen=True)
 class Books:
-    """Whose books, as which side; `dsn`: a superuser's."""
+    """Whose books, as which side; `dsn`: a superuser's.
+
+    `issuer_seed`: of the message key with which the issuer signed its answers.
+    """
 
     dsn: str
     side: str
     identity: LogIdentity
-    note_seed: bytes
+    note_seed: bytes = field(repr=False)
+    issuer_seed: bytes = field(repr=False)
 
 
 def write_history(
@@ -133,7 +144,8 @@ def write_history(
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(os.cpu_count() or 1, mp_context=context) as pool:
             starts = range(0, history.count, CHUNK)
-            written = pool.map(_write_chunk, [plot] * len(starts), starts)
+            seeds = [books.issuer_seed] * len(starts)
+            written = pool.map(_write_chunk, [plot] * len(starts), seeds, starts)
             for start, hashes in zip(starts, written, strict=True):
                 newest = _seal_chunk(connection, books, plot, start, hashes, newest)
                 told(len(hashes))
@@ -263,7 +275,7 @@ def _take_ids(connection: Connection, count: int) -> int:
 # -- a chunk, in a process of its own
 
 
-def _write_chunk(plot: Plot, start: int) -> list[bytes]:
+def _write_chunk(plot: Plot, issuer_seed: bytes, start: int) -> list[bytes]:
     """Write the rows from `start` on; the hashes of their log leaves."""
     chunk = Chunk([], [], [], [], [], [])
     maker = Maker(plot)
@@ -279,7 +291,31 @@ def _write_chunk(plot: Plot, start: int) -> list[bytes]:
         copy_rows(connection, "authorization_requests", _REQUESTS, chunk.requests)
         copy_rows(connection, "authorization_answers", _ANSWERS, chunk.answers)
         copy_rows(connection, "log_leaves", _LEAVES, chunk.leaves)
+        if plot.side == "acquirer":
+            _keep_signatures(connection, AnswerSigner(issuer_seed), plot.xact, chunk)
     return [leaf[6] for leaf in chunk.leaves]
+
+
+def _keep_signatures(connection: Connection, signer: AnswerSigner, xact: int, chunk: Chunk) -> None:
+    """What the issuer signed of its answers, a call's answers a row."""
+    columns = [ROW_COLUMNS.index(name) for name in ("transaction_id", *_ANSWERED)]
+    answers = [[row[column] for column in columns] for row in chunk.transactions]
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO answer_signatures (first_id, transaction_ids, shares, xact)"
+            " VALUES (%s, %s, %s, %s::text::xid8)",
+            [
+                (
+                    call[0][0],
+                    [number for number, *_ in call],
+                    sign_answers(signer, [(txid, c, pair_seq) for _, txid, c, pair_seq in call]),
+                    str(xact),
+                )
+                for call in (
+                    answers[start : start + _SIGNED] for start in range(0, len(answers), _SIGNED)
+                )
+            ],
+        )
 
 
 # -- after a chunk, and after all of them
@@ -346,6 +382,11 @@ def _finish(connection: Connection, plot: Plot) -> None:
             "UPDATE terminals SET last_seq = last_seq + turns FROM unnest(%s::text[], %s::bigint[])"
             " AS t (name, turns) WHERE terminal_id = t.name",
             ([terminal.terminal_id for terminal in history.terminals], turns),
+        )
+        # The node has looked at them long ago; left to it, it would in the first measurement.
+        connection.execute(
+            "UPDATE answer_checks SET next_xact = greatest(next_xact, %s::text::xid8)",
+            (str(plot.xact + 1),),
         )
 
 
