@@ -287,6 +287,17 @@ def may_wait(oldest_s: float, recent_s: float, patience_s: float) -> bool:
     return recent_s < BUSY_S and oldest_s < patience_s
 
 
+def moved_amounts(rows: Sequence[LedgerRow]) -> dict[int, int]:
+    """What the rows' transfers add to each account (minor units; a debit counts below zero)."""
+    moved: dict[int, int] = defaultdict(int)
+    for row in rows:
+        for transfer in row.transfers:
+            amount: int = transfer["amount"]  # type: ignore[assignment]
+            moved[transfer["debit_account"]] -= amount  # type: ignore[index]
+            moved[transfer["credit_account"]] += amount  # type: ignore[index]
+    return moved
+
+
 def batch_totals(rows: Sequence[LedgerRow]) -> tuple[Totals, ...]:
     """The sums over a batch's rows, by currency in alphabetic order."""
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -11,7 +11,7 @@ import psycopg
 import sqlalchemy
 
 from nodes.anchoring.model import Batch, LedgerRow, RowEvidence, Submission
-from nodes.db.copy import copy_columns, copy_rows
+from nodes.db.copy import copy_rows, copying
 
 Connection = psycopg.Connection[Any]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -63,22 +63,32 @@ _LEAVES = {
 _NODES = {"level": "smallint", "node_index": "bigint", "hash": "bytea"}
 
 
-def insert_leaves(
-    connection: Connection, batch: Batch, rows: Sequence[LedgerRow], evidence: Sequence[RowEvidence]
-) -> None:
-    """The batch's leaves, in log order from its first index."""
-    columns: list[Sequence[Any]] = [
-        range(batch.first_index, batch.size),
-        [batch.seq] * len(rows),
-        [entry.leaf.kind for entry in evidence],
-        [row.values["transaction_id"] for row in rows],
-        [entry.leaf.txid for entry in evidence],
-        [entry.encoded for entry in evidence],
-        [entry.leaf_hash for entry in evidence],
-        [entry.shared_leaves for entry in evidence],
-        [entry.private_copy for entry in evidence],
-    ]
-    copy_columns(connection, "log_leaves", _LEAVES, columns)
+@contextmanager
+def inserting_leaves(
+    connection: Connection, batch_seq: int, first_index: int
+) -> Iterator[Callable[[Sequence[LedgerRow], Sequence[RowEvidence]], None]]:
+    """A batch's leaves, in log order from its first index, some at a time."""
+    with copying(connection, "log_leaves", _LEAVES) as append:
+        next_index = first_index
+
+        def insert(rows: Sequence[LedgerRow], evidence: Sequence[RowEvidence]) -> None:
+            nonlocal next_index
+            index, next_index = next_index, next_index + len(rows)
+            append(
+                [
+                    range(index, next_index),
+                    [batch_seq] * len(rows),
+                    [entry.leaf.kind for entry in evidence],
+                    [row.values["transaction_id"] for row in rows],
+                    [entry.leaf.txid for entry in evidence],
+                    [entry.encoded for entry in evidence],
+                    [entry.leaf_hash for entry in evidence],
+                    [entry.shared_leaves for entry in evidence],
+                    [entry.private_copy for entry in evidence],
+                ]
+            )
+
+        yield insert
 
 
 def insert_nodes(connection: Connection, nodes: Sequence[tuple[int, int, bytes]]) -> None:
@@ -123,19 +133,19 @@ def insert_batch(connection: Connection, batch: Batch) -> None:
         )
 
 
-def roll_up_balances(connection: Connection, transaction_ids: Sequence[int]) -> None:
-    """Add the sealed transfers to the balances of their accounts, of whatever kind.
+def roll_up_balances(connection: Connection, moved: Mapping[int, int]) -> None:
+    """Add what sealed transfers moved to the balances of their accounts, of whatever kind.
 
-    Those balances are written here alone, so that no purchase waits for a shared row. Rows are
-    met in the order of their ids: nobody else locks them, but a test or a person might.
+    `moved`: by account, in minor units. Those balances are written here alone, so that no purchase
+    waits for a shared row. Rows are met in the order of their ids: nobody else locks them, but a
+    test or a person might.
     """
+    accounts = sorted(moved)
     connection.execute(
-        "UPDATE accounts SET balance = accounts.balance + moved.amount FROM ("
-        " SELECT account_id, sum(moved)::bigint AS amount FROM transfers CROSS JOIN LATERAL"
-        " (VALUES (debit_account, -amount), (credit_account, amount)) AS sides (account_id, moved)"
-        " WHERE transaction_id = ANY(%b::bigint[]) GROUP BY account_id) AS moved"
+        "UPDATE accounts SET balance = accounts.balance + moved.amount"
+        " FROM unnest(%b::bigint[], %b::bigint[]) AS moved (account_id, amount)"
         " WHERE accounts.account_id = moved.account_id",
-        (list(transaction_ids),),
+        (accounts, [moved[account] for account in accounts]),
     )
 
 

@@ -7,7 +7,8 @@ documentation, COPY, Binary Format.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date
 from itertools import chain
 from typing import Any
@@ -85,12 +86,35 @@ def encode(types: Iterable[str], columns: Sequence[Sequence[Any]]) -> bytes:
 
     Types: bytea, text (also for char), bigint, smallint, boolean, date.
     """
+    return _HEADER + _rows(types, columns) + _TRAILER
+
+
+def _rows(types: Iterable[str], columns: Sequence[Sequence[Any]]) -> bytes:
     if not columns or not columns[0]:
-        return _HEADER + _TRAILER
+        return b""
     count = struct.pack(">h", len(columns))
     pieces = [[count] * len(columns[0])]
     pieces += [_ENCODERS[kind](values) for kind, values in zip(types, columns, strict=True)]
-    return b"".join((_HEADER, *chain.from_iterable(zip(*pieces, strict=True)), _TRAILER))
+    return b"".join(chain.from_iterable(zip(*pieces, strict=True)))
+
+
+@contextmanager
+def copying(
+    connection: psycopg.Connection[Any], table: str, types: Mapping[str, str]
+) -> Iterator[Callable[[Sequence[Sequence[Any]]], None]]:
+    """One COPY in several writes: what is yielded appends rows, given as copy_columns takes them.
+
+    PostgreSQL works on what was written while the caller makes the rest. Errors come at the end at
+    the latest, as an INSERT would raise them; an exception in here and no row stands.
+    """
+    kinds = tuple(types.values())
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(f"COPY {table} ({', '.join(types)}) FROM STDIN (FORMAT BINARY)") as copy,
+    ):
+        copy.write(_HEADER)
+        yield lambda columns: copy.write(_rows(kinds, columns))
+        copy.write(_TRAILER)
 
 
 def copy_columns(
@@ -105,12 +129,8 @@ def copy_columns(
     """
     if not columns or not columns[0]:
         return
-    data = encode(types.values(), columns)
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(f"COPY {table} ({', '.join(types)}) FROM STDIN (FORMAT BINARY)") as copy,
-    ):
-        copy.write(data)
+    with copying(connection, table, types) as append:
+        append(columns)
 
 
 def copy_rows(

@@ -9,10 +9,10 @@ import sqlalchemy
 import structlog
 
 from nodes.anchoring import queries, store, tree
-from nodes.anchoring.checkpoint import Checkpoint, Totals
-from nodes.anchoring.model import Batch, LedgerRow, LogIdentity, Position, RowEvidence
+from nodes.anchoring.checkpoint import Checkpoint
+from nodes.anchoring.model import Batch, LedgerRow, LogIdentity, Position
 from nodes.anchoring.note import NoteSigner
-from nodes.anchoring.rules import batch_totals, row_evidence
+from nodes.anchoring.rules import batch_totals, moved_amounts, row_evidence
 from nodes.clock import Clock
 from nodes.crypto.merkle import EMPTY_ROOT
 
@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 
 #: Rows a batch at most: about a second of work, and a transaction that holds nobody up.
 SEAL_LIMIT = 4_000
+#: Rows whose leaves go to PostgreSQL at once: it stores them while the next ones are made.
+_SLICE = 128
 
 
 class LogDamaged(Exception):
@@ -46,30 +48,44 @@ def seal(
         rows = queries.rows_to_seal(connection, queries.sealed_position(newest), limit)
         if not rows:
             return None
-        evidence = [row_evidence(identity.member_id, row) for row in rows]
         edge = queries.frontier(connection, newest.size if newest else 0)
         if newest is not None and edge.root() != newest.root:
             raise LogDamaged(f"the stored tree has not the root of batch {newest.seq}")
-        nodes = edge.extend(entry.leaf_hash for entry in evidence)
-        totals = batch_totals(rows)
-        batch = _batch(newest, rows, evidence, edge, totals, identity, signer, clock)
-        store.insert_leaves(connection, batch, rows, evidence)
-        store.insert_nodes(connection, nodes)
+        seq = newest.seq + 1 if newest else 1
+        hashes = _insert_leaves(connection, identity.member_id, seq, edge.size, rows)
+        store.insert_nodes(connection, edge.extend(hashes))
+        batch = _batch(newest, rows, edge, identity, signer, clock)
         if newest is not None:
             proof = queries.consistency_proof(connection, newest.size, batch.size)
             batch = replace(batch, consistency=tuple(proof))
         store.insert_batch(connection, batch)
-        store.roll_up_balances(connection, [row.transaction_id for row in rows])
+        store.roll_up_balances(connection, moved_amounts(rows))
     log.info("sealed", seq=batch.seq, leaves=batch.leaf_count, size=batch.size)
     return batch
+
+
+def _insert_leaves(
+    connection: store.Connection,
+    member_id: str,
+    seq: int,
+    first_index: int,
+    rows: Sequence[LedgerRow],
+) -> list[bytes]:
+    """The rows' leaves as those of batch `seq`; their hashes. RowUnsound as row_evidence."""
+    hashes: list[bytes] = []
+    with store.inserting_leaves(connection, seq, first_index) as insert:
+        for start in range(0, len(rows), _SLICE):
+            part = rows[start : start + _SLICE]
+            evidence = [row_evidence(member_id, row) for row in part]
+            insert(part, evidence)
+            hashes += [entry.leaf_hash for entry in evidence]
+    return hashes
 
 
 def _batch(
     newest: Batch | None,
     rows: Sequence[LedgerRow],
-    evidence: Sequence[RowEvidence],
     edge: tree.Frontier,
-    totals: tuple[Totals, ...],
     identity: LogIdentity,
     signer: NoteSigner,
     clock: Clock,
@@ -78,7 +94,7 @@ def _batch(
     note = signer.sign(str(origin), Checkpoint(origin, edge.size, root).text())
     return Batch(
         seq=newest.seq + 1 if newest else 1,
-        first_index=edge.size - len(evidence),
+        first_index=edge.size - len(rows),
         size=edge.size,
         prev_root=newest.root if newest else EMPTY_ROOT,
         root=root,
@@ -86,7 +102,7 @@ def _batch(
         consistency=(),
         position=position_of(rows[-1]),
         sealed_us=clock.now_ms() * 1000,
-        totals=totals,
+        totals=batch_totals(rows),
     )
 
 
