@@ -165,6 +165,19 @@ class Institution:
         """The products with their terms."""
         return await self._whole("/v1/products")
 
+    async def products_page(self, cursor: str | None, limit: int) -> Json:
+        """A page of products, by their ids."""
+        return await self._json("/v1/products", cursor=cursor, limit=limit)
+
+    async def product(self, product_id: str) -> Json:
+        """One product with the terms in force."""
+        return await self._json(f"/v1/products/{product_id}")
+
+    async def product_terms(self, product_id: str, cursor: str | None, limit: int) -> Json:
+        """A page of the later versions of a product's terms, the newest first."""
+        path = f"/v1/products/{product_id}/terms"
+        return await self._json(path, cursor=cursor, limit=limit)
+
     async def simulate(self, payment: Json) -> Json:
         """What would be answered to a payment, and why; nothing is posted."""
         return await self._post("/v1/simulations", payment)
