@@ -146,9 +146,19 @@ RULE_CHANNELS = CHANNELS | {
 
 ADJUSTMENT_STATES = {"proposed": "Proposed", "posted": "Posted", "rejected": "Rejected"}
 
+#: States of a version of a product's terms: how it looks, its icon, its words.
+TERMS_STATES = {
+    "proposed": ("bg-warn", "hourglass", "Proposed"),
+    "rejected": ("bg-bad", "x", "Rejected"),
+    "to_come": ("bg-warn", "clock", "To come"),
+    "in_force": ("bg-good", "check", "In force"),
+    "over": ("bg-plain", "history", "Over"),
+}
+
 #: Why the node didn't do what somebody wanted, by the problem's name.
 NOT_DONE = {
-    "maker-is-checker": "You proposed this adjustment: somebody else must check it.",
+    "maker-is-checker": "You proposed this: somebody else must check it.",
+    "terms-decided": "Somebody has decided on this version meanwhile.",
     "adjustment-decided": "Somebody has decided on this adjustment meanwhile.",
     "insufficient-funds": "The account hasn't enough for it: the adjustment stays proposed.",
     "account-unknown": "There is no such card account.",

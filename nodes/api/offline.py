@@ -17,12 +17,14 @@ from nodes.api.dependencies import (
     Cursor,
     IdempotencyKey,
     Limit,
+    OptionalKey,
     TheNode,
     moment,
     refused,
     require_currency,
     require_role,
 )
+from nodes.api.once import under
 from nodes.api.problems import Problem
 from nodes.api.reads import bytes_of_hex, cursor_of, number_of_cursor, snapshot, text_of_cursor
 from nodes.api.schemas import Currency, Hex32, Page, Sent
@@ -45,7 +47,11 @@ batches = APIRouter(prefix="/v1/batch-closes", tags=["acquiring"])
 Operator = Annotated[Principal, Depends(operator)]
 Token = Annotated[str, Path(max_length=128, description="16 bytes in lower-case hex.")]
 TerminalId = Annotated[str | None, Query(min_length=1, max_length=8, pattern=r"^[!-~]+$")]
-_STATUS_OF_KEY = {KeyOutcome.CARD_UNKNOWN: 404, KeyOutcome.KEY_TAKEN: 409}
+_STATUS_OF_KEY = {
+    KeyOutcome.KEY_REUSED: 409,
+    KeyOutcome.CARD_UNKNOWN: 404,
+    KeyOutcome.KEY_TAKEN: 409,
+}
 _STATUS_OF_RESERVE = {
     ReserveOutcome.CARD_UNKNOWN: 404,
     ReserveOutcome.CURRENCY_NOT_PERMITTED: 422,
@@ -92,10 +98,6 @@ class ChainItem(BaseModel):
 class GapItem(BaseModel):
     first: int
     last: int
-
-
-class GapList(BaseModel):
-    items: list[GapItem]
 
 
 class OfflineAlarmItem(BaseModel):
@@ -147,13 +149,13 @@ class FindingItem(BaseModel):
     at: datetime
 
 
-class FindingList(BaseModel):
-    items: list[FindingItem]
-
-
 @cards.post("/{card_token}/offline-key", status_code=201)
 def register_key(
-    node: TheNode, caller: Operator, card_token: Token, body: NewOfflineKey
+    node: TheNode,
+    caller: Operator,
+    card_token: Token,
+    body: NewOfflineKey,
+    idempotency_key: OptionalKey = None,
 ) -> OfflineKeyItem:
     """Let a card sign offline payments with a key. The same again changes nothing."""
     require_role(node, "issuer")
@@ -165,6 +167,7 @@ def register_key(
         public_key=public_key,
         actor=caller.name,
         now=to_datetime(node.clock.now_ms()),
+        under=under(node, idempotency_key),
     )
     if done is not KeyOutcome.DONE:
         raise refused(_STATUS_OF_KEY.get(done, 422), done.value)
@@ -219,11 +222,14 @@ def list_gaps(
     terminal_id: Annotated[str, Path(max_length=8)],
     epoch: Annotated[int, Path(ge=0, lt=1 << 32)],
     limit: Limit = 50,
-) -> GapList:
+    cursor: Cursor = None,
+) -> Page[GapItem]:
     """The missing records of one chain, by their numbers."""
+    after = number_of_cursor(cursor)
     with snapshot(node.engine) as connection:
-        rows = queries.gaps(connection, terminal_id, epoch, limit)
-    return GapList(items=[GapItem.model_validate(row) for row in rows])
+        rows = queries.gaps(connection, terminal_id, epoch, limit=limit + 1, after=after)
+    items = [GapItem.model_validate(row) for row in rows[:limit]]
+    return Page(items=items, next=cursor_of(items[-1].last) if len(rows) > limit else None)
 
 
 @router.get("/alarms", dependencies=[Depends(reader)])
@@ -286,10 +292,18 @@ def list_batch_closes(
 
 
 @batches.get("/{close_id}/findings", dependencies=[Depends(reader)])
-def list_findings(node: TheNode, close_id: Annotated[int, Path(ge=1, lt=1 << 62)]) -> FindingList:
+def list_findings(
+    node: TheNode,
+    close_id: Annotated[int, Path(ge=1, lt=1 << 62)],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[FindingItem]:
     """What the upload that a difference led to came to, item by item."""
+    after = number_of_cursor(cursor)
     with snapshot(node.engine) as connection:
-        rows = queries.findings(connection, close_id)
-    return FindingList(
-        items=[FindingItem.model_validate(dict(row) | {"at": moment(row["at_ms"])}) for row in rows]
-    )
+        rows = queries.findings(connection, close_id, limit=limit + 1, after=after)
+    items = [
+        FindingItem.model_validate(dict(row) | {"at": moment(row["at_ms"])}) for row in rows[:limit]
+    ]
+    more = len(rows) > limit
+    return Page(items=items, next=cursor_of(rows[limit - 1]["finding_id"]) if more else None)

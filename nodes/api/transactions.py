@@ -172,7 +172,7 @@ def _timeline(
     """What happened to a transaction, in the order of time."""
     entries = [
         (moment(row["transmitted_ms"]), "accepted", f"taken in by {row['acquirer']}"),
-        (moment(row["decided_ms"]), "decided", f"{row['outcome']} by {row['issuer']}"),
+        (moment(row["decided_ms"]), "decided", f"{_words(row['outcome'])} by {row['issuer']}"),
         (row["recorded_at"], "recorded", f"in the books of the {row['side']}"),
     ]
     entries += [_later(other) for other in related if other["original_txid"] == row["txid"]]
@@ -190,8 +190,12 @@ def _timeline(
 
 
 def _later(other: ledger.Row) -> tuple[datetime, str, str]:
-    detail = f"{other['kind']} {other['txid'].hex()}: {other['outcome']}"
+    detail = f"{other['txid'].hex()}: {_words(other['outcome'])}"
     return moment(other["decided_ms"]), other["kind"], detail
+
+
+def _words(outcome: str) -> str:
+    return outcome.replace("_", " ")
 
 
 def _evidence(

@@ -37,11 +37,16 @@ class IssuingHouse:
     database: NodeDatabase
     clock: FixedClock = field(default_factory=lambda: FixedClock(NOW_MS))
 
+    #: Four keys of 32 bytes, the same in every process of the institution.
+    keys: tuple[bytes, ...] = field(
+        default_factory=lambda: tuple(secrets.token_bytes(32) for _ in range(4)), repr=False
+    )
+
     def __post_init__(self) -> None:
-        self.vault = PanVault(secrets.token_bytes(32), secrets.token_bytes(32))
-        self.hsm = SoftwareHsm({"pin_lookup": secrets.token_bytes(32)})
+        self.vault = PanVault(self.keys[0], self.keys[1])
+        self.hsm = SoftwareHsm({"pin_lookup": self.keys[2]})
         self.emv = SoftwareEmvHsm(EMV_KEYS)
-        self.signer = AnswerSigner(secrets.token_bytes(32))
+        self.signer = AnswerSigner(self.keys[3])
         self.numbers = itertools.count(1)
         self._engines: list[IssuingEngine] = []
 

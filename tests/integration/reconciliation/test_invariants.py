@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import msgspec
 import psycopg
@@ -24,6 +25,9 @@ from nodes.authorization.operations.own import TransferOutcome, transfer_between
 from nodes.cards.model import IssuedCard
 from nodes.clock import to_datetime
 from nodes.reconciliation.invariants import check_invariants, violations
+from nodes.reconciliation.log_statements import GUARDS, LOG
+from nodes.reconciliation.shard_statements import SHARDS
+from nodes.reconciliation.statements import MONEY, ONCE, SEQUENCES
 from tests.conftest import Cluster, NodeDatabase
 from tests.factories.network import ACQUIRER, ISSUER, Network
 from tests.factories.tampering import unguarded
@@ -211,6 +215,14 @@ PLANTED: list[tuple[int, str, str]] = [
     (5, "issuer", "UPDATE authorization_requests SET fingerprint = 'short'"),
     (5, "acquirer", "INSERT INTO authorization_answers SELECT sha256(idempotency_key),"
      " business_date, answer FROM authorization_answers LIMIT 1"),
+    (5, "issuer", "ALTER TABLE transactions DROP CONSTRAINT transactions_pkey CASCADE;"
+     + _COPY.format(change="jsonb_build_object('txid', '\\x' || repeat('ab', 32),"
+                    " 'pair_seq', 900)", row=_A_PURCHASE)),
+    (5, "issuer", "UPDATE transactions SET shard = shard + 1 WHERE transaction_id ="
+     f" {_A_PURCHASE}"),
+    (5, "acquirer", "UPDATE transfers SET shard = shard + 1 WHERE transaction_id ="
+     f" {_A_PURCHASE}"),
+    (5, "issuer", "UPDATE payment_progress SET shard = shard + 1"),
     (6, "issuer", f"DELETE FROM transactions WHERE transaction_id = {_A_PURCHASE}"),
     (6, "acquirer", f"UPDATE transactions SET txid = sha256('x')"
      f" WHERE transaction_id = {_A_PURCHASE}"),
@@ -268,16 +280,37 @@ PLANTED: list[tuple[int, str, str]] = [
 ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def plant(books: Books) -> Callable[[str, str], set[tuple[int, str]]]:
+    """Plants a violation, once, and gives the (invariant, rule) that are found broken."""
+
+    @cache
+    def found_by(side: str, statement: str) -> set[tuple[int, str]]:
+        database = books.issuer if side == "issuer" else books.acquirer
+        with unguarded(database) as owner:
+            for part in statement.split(";"):
+                assert owner.execute(part).rowcount != 0, "the violation was not planted"
+            return {(one.invariant, one.rule) for one in violations(owner)}
+
+    return found_by
+
+
 @pytest.mark.parametrize(("invariant", "side", "statement"), PLANTED)
 def test_a_planted_violation_is_found(
-    books: Books, invariant: int, side: str, statement: str
+    plant: Callable[[str, str], set[tuple[int, str]]], invariant: int, side: str, statement: str
 ) -> None:
-    database = books.issuer if side == "issuer" else books.acquirer
-    with unguarded(database) as owner:
-        for part in statement.split(";"):
-            assert owner.execute(part).rowcount != 0, "the violation was not planted"
-        found = violations(owner)
-    assert invariant in {violation.invariant for violation in found}
+    assert invariant in {number for number, _ in plant(side, statement)}
+
+
+def test_each_rule_of_the_checker_finds_something(
+    plant: Callable[[str, str], set[tuple[int, str]]],
+) -> None:
+    """A rule that no planted violation breaks may be one that can't fail."""
+    found = set().union(*(plant(side, statement) for _, side, statement in PLANTED))
+    rules = {
+        (number, rule) for number, rule, _ in (*MONEY, *ONCE, *SEQUENCES, *LOG, *GUARDS, *SHARDS)
+    }
+    assert rules - found == set()
 
 
 def test_each_invariant_has_two_planted_violations() -> None:
