@@ -71,8 +71,11 @@ class Exchange:
     told_code: str | None = None
     why: str = ""
     words: str = ""
-    #: The code that a merchant shows for an order.
+    #: The code that a merchant shows for an order; the RRN of what paid it.
     qr: str | None = None
+    rrn: str = ""
+    #: What went over the HTTP API.
+    called: httpx.Response | None = field(default=None, repr=False)
 
     @property
     def code(self) -> str:

@@ -19,9 +19,10 @@ from playwright.sync_api import Page, expect
 from console.app import create_app
 from console.settings import ConsoleSettings
 from gateway.app import Gateway
+from gateway.http.server import HttpFront
 from gateway.settings import GatewaySettings
 from gateway.terminal_keys.ring import MASTER_KEY, ZONE_KEY, tmk_name
-from nodes.authorization.store import forwards
+from nodes.authorization.store import forwards, hotlist
 from nodes.crypto.emv import TRANSPORT_KEY
 from nodes.crypto.keystore import Keystore
 from nodes.crypto.offline_record import (
@@ -102,6 +103,11 @@ def fleet(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         )
         gateway = Gateway(GatewaySettings.model_validate(made), Keystore(SECRETS, "memory"))
         loop.run(gateway.start())
+        shop = document(
+            nodes.acquirer.url, public(ACQUIRER), key_id=GATEWAY, terminals=[], api_port=0
+        )
+        front = HttpFront(GatewaySettings.model_validate(shop), Keystore(SECRETS, "memory"))
+        loop.run(front.start())
         around = Surroundings(
             host="127.0.0.1",
             ports=gateway.ports,
@@ -112,6 +118,7 @@ def fleet(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             merchants=(MERCHANT,),
             terminals=((TERMINAL, MERCHANT, tmk(TERMINAL)),),
             names={MERCHANT: "Harbor Stores"},
+            front=f"http://127.0.0.1:{front.port}",
         )
         simulator = SimulatorService(around, _SIMULATOR_KEY)
         port = loop.run(simulator.start("127.0.0.1", 0))
@@ -122,6 +129,7 @@ def fleet(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         finally:
             server.stop()
             loop.run(simulator.close())
+            loop.run(front.close())
             loop.run(gateway.close())
             loop.stop()
 
@@ -321,6 +329,106 @@ def test_every_way_to_pay(
     page.screenshot(path=str(tmp_path / f"{card}-{way}-{code}.png"), full_page=True)
     if fault == "lose_answer":
         expect(page.locator("#outcome")).to_contain_text("acknowledged")
+
+
+def test_an_offline_payment_is_kept_uploaded_and_posted(
+    fleet: Fleet, visit: Callable[..., Page], accessible: Callable[[Page], None], tmp_path: Path
+) -> None:
+    _know_the_hotlists(fleet)
+    page = visit("/virtual-pos")
+    page.get_by_label("Offline, by card and terminal").check()
+    page.get_by_role("button", name="Pay").click()
+    expect(page.locator("[data-code]")).to_have_attribute("data-code", "Z1", timeout=30_000)
+    expect(page.locator("#outcome")).to_contain_text("hotlist is too old: download it")
+
+    page.get_by_role("button", name="Download parameters and hotlist").click()
+    expect(page.locator("[data-told]")).to_contain_text("on the hotlist", timeout=30_000)
+    expect(page.locator("h2").filter(has_text="Sent 0800")).to_have_count(2)
+
+    page.get_by_label("Offline, by card and terminal").check()
+    page.locator("#amount").fill("7.35")
+    page.get_by_role("button", name="Pay").click()
+    expect(page.locator("[data-code]")).to_have_attribute("data-code", "Y1", timeout=30_000)
+    expect(page.locator("[data-waiting='1']")).to_contain_text("7.35")
+    expect(page.locator("h2").filter(has_text="Kept record")).to_be_visible()
+    expect(page.locator(".pos-value").filter(has_text="735")).to_be_visible()
+    accessible(page)
+    page.screenshot(path=str(tmp_path / "offline.png"), full_page=True)
+
+    page.get_by_role("button", name="Upload offline records").click()
+    expect(page.locator("[data-code]")).to_have_attribute("data-code", "00", timeout=30_000)
+    expect(page.locator("h2").filter(has_text="Sent 0220")).to_be_visible()
+    expect(page.locator("h2").filter(has_text="Answered 0230")).to_be_visible()
+    expect(page.locator("[data-waiting='0']")).to_be_visible()
+    with fleet.nodes.issuer.http("reader") as client:
+        [posted] = [
+            item
+            for item in client.get("/v1/transactions").json()["items"]
+            if item["amount"] == 735 and item["side"] == "issuer"
+        ]
+    assert posted["outcome"] == "approved"
+
+
+def _know_the_hotlists(fleet: Fleet) -> None:
+    """What the acquirer's worker does every 30 s."""
+    with psycopg.connect(fleet.nodes.network.acquirer_db.dsn) as connection:
+        hotlist.checked(connection, ISSUER, fleet.nodes.network.clock.now_ms())
+
+
+def test_a_batch_is_closed_and_a_lost_payment_uploaded(
+    fleet: Fleet, visit: Callable[..., Page], accessible: Callable[[Page], None], tmp_path: Path
+) -> None:
+    page = visit("/virtual-pos")
+    page.locator("#card").select_option("plain")
+    page.get_by_label("Key in", exact=True).check()
+    page.locator("#pin").fill("123456")
+    page.get_by_role("button", name="Pay").click()
+    expect(page.locator("[data-code]")).to_have_attribute("data-code", "00", timeout=30_000)
+    counted = page.locator("#memory").get_by_text("debits")
+    expect(counted).to_be_visible()
+
+    page.get_by_label("loses its last payment").check()
+    page.get_by_role("button", name="Close the batch").click()
+    expect(page.locator("[data-code]")).to_have_attribute("data-code", "95", timeout=30_000)
+    expect(page.locator("[data-told]")).to_contain_text("The totals differ")
+    expect(page.locator("h2").filter(has_text="Sent 0500")).to_be_visible()
+    accessible(page)
+    page.screenshot(path=str(tmp_path / "differs.png"), full_page=True)
+    if counted.count():
+        page.get_by_role("button", name="Upload the batch").click()
+        expect(page.locator("h2").filter(has_text="Sent 0320").first).to_be_visible()
+        expect(page.locator("[data-told]")).to_contain_text("uploaded")
+    page.get_by_role("button", name="Close the batch").click()
+    expect(page.locator("[data-code]")).to_have_attribute("data-code", "00", timeout=30_000)
+    expect(page.locator("[data-told]")).to_contain_text("The totals agree")
+    expect(counted).to_have_count(0)
+
+
+def test_a_wallet_pays_the_code_that_the_merchant_shows_once(
+    fleet: Fleet, visit: Callable[..., Page], accessible: Callable[[Page], None], tmp_path: Path
+) -> None:
+    page = visit("/virtual-pos")
+    page.get_by_label("The merchant shows a code").check()
+    page.locator("#amount").fill("8.20")
+    page.get_by_role("button", name="Pay", exact=True).click()
+    image = page.locator(".order-code")
+    expect(image).to_be_visible(timeout=30_000)
+    expect(page.locator("h2").filter(has_text="Sent POST /v1/orders")).to_be_visible()
+    expect(page.locator(".pos-bytes").first).to_contain_text("JWS-Signature: ")
+    accessible(page)
+    page.screenshot(path=str(tmp_path / "order.png"), full_page=True)
+    page.locator("#wallet").select_option("virtual")
+    page.get_by_role("button", name="Scan and pay").click()
+    expect(page.locator("[data-code]")).to_have_attribute("data-code", "00", timeout=30_000)
+    expect(page.locator("#outcome")).to_contain_text("Approved")
+    alternative = page.locator(".pos-receipt").get_attribute("alt") or ""
+    assert "8.20 CNY" in alternative
+    # The wallet's single-use code isn't shown.
+    expect(page.locator(".pos-bytes").first).to_contain_text('"code": "••••••••"')
+    page.screenshot(path=str(tmp_path / "paid.png"), full_page=True)
+    page.locator("#wallet").select_option("plain")
+    page.get_by_role("button", name="Scan and pay").click()
+    expect(page.locator("#outcome")).to_contain_text("was paid before", timeout=30_000)
 
 
 def test_what_can_t_be_played_is_said(
