@@ -163,8 +163,7 @@ class Institution:
 
     async def products(self) -> list[Json]:
         """The products with their terms."""
-        items: list[Json] = (await self._json("/v1/products", limit=500))["items"]
-        return items
+        return await self._whole("/v1/products")
 
     async def simulate(self, payment: Json) -> Json:
         """What would be answered to a payment, and why; nothing is posted."""
@@ -244,9 +243,7 @@ class Institution:
 
     async def members(self) -> list[Json]:
         """The network's directory, as this node knows it."""
-        answer = await self._json("/v1/members")
-        items: list[Json] = answer["items"]
-        return items
+        return await self._whole("/v1/members")
 
     async def names(self) -> dict[str, str]:
         """The members' names by id, as this node knows them; none if it is away."""
@@ -254,6 +251,16 @@ class Institution:
             return {row["member_id"]: row["name"] for row in await self.members()}
         except (NodeAway, NodeRefusal):
             return {}
+
+    async def _whole(self, path: str) -> list[Json]:
+        """All items of a list that people see as a whole."""
+        items: list[Json] = []
+        page = await self._json(path, limit=500)
+        items += page["items"]
+        while page["next"] is not None:
+            page = await self._json(path, limit=500, cursor=page["next"])
+            items += page["items"]
+        return items
 
     async def _json(self, path: str, **params: Any) -> Json:
         try:

@@ -10,11 +10,11 @@ from nodes.acquiring.fleet import queries
 from nodes.acquiring.fleet.model import FleetOutcome
 from nodes.acquiring.fleet.operations import end_authority, trust_authority
 from nodes.api.auth import Principal, operator, reader
-from nodes.api.dependencies import TheNode, moment, require_role
+from nodes.api.dependencies import Cursor, Limit, TheNode, moment, require_role
 from nodes.api.fleet_schemas import AuthorityItem, NewAuthority
 from nodes.api.problems import Problem
-from nodes.api.reads import snapshot
-from nodes.api.schemas import Nothing
+from nodes.api.reads import cursor_of, snapshot, text_of_cursor
+from nodes.api.schemas import Nothing, Page
 
 router = APIRouter(prefix="/v1/terminal-authorities", tags=["terminals"])
 
@@ -30,25 +30,31 @@ def trust(node: TheNode, caller: Operator, body: NewAuthority) -> AuthorityItem:
     if found is None:
         errors = [{"at": "body.certificate", "message": why or ""}]
         raise Problem(422, FleetOutcome.CERTIFICATE_INVALID.value.replace("_", "-"), errors=errors)
-    return next(one for one in list_authorities(node) if one.fingerprint == found.fingerprint)
+    with snapshot(node.engine) as connection:
+        return _item(queries.authority(connection, found.fingerprint))
 
 
 @router.get("", dependencies=[Depends(reader)])
-def list_authorities(node: TheNode) -> list[AuthorityItem]:
-    """All of them, at most 500."""
+def list_authorities(
+    node: TheNode, limit: Limit = 50, cursor: Cursor = None
+) -> Page[AuthorityItem]:
+    """Those who certify terminals, or did, in the order of their fingerprints."""
+    after = text_of_cursor(cursor)
     with snapshot(node.engine) as connection:
-        rows = queries.authorities(connection)
-    return [
-        AuthorityItem(
-            fingerprint=row["fingerprint"],
-            subject=row["subject"],
-            status=row["status"],
-            not_after=moment(row["not_after_ms"]),
-            created_by=row["created_by"],
-            created_at=moment(row["created_ms"]),
-        )
-        for row in rows
-    ]
+        rows = queries.authorities(connection, limit=limit + 1, after=after)
+    items = [_item(row) for row in rows[:limit]]
+    return Page(items=items, next=cursor_of(items[-1].fingerprint) if len(rows) > limit else None)
+
+
+def _item(row: queries.Row) -> AuthorityItem:
+    return AuthorityItem(
+        fingerprint=row["fingerprint"],
+        subject=row["subject"],
+        status=row["status"],
+        not_after=moment(row["not_after_ms"]),
+        created_by=row["created_by"],
+        created_at=moment(row["created_ms"]),
+    )
 
 
 @router.post("/{fingerprint}/end")

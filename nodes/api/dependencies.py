@@ -27,7 +27,7 @@ def _node(request: Request) -> ApiNode:
 TheNode = Annotated[ApiNode, Depends(_node)]
 Limit = Annotated[int, Query(ge=1, le=500, description="Items a page.")]
 Cursor = Annotated[
-    str | None, Query(max_length=64, description="`next` of the page before; opaque.")
+    str | None, Query(max_length=128, description="`next` of the page before; opaque.")
 ]
 IdempotencyKey = Annotated[
     str,

@@ -6,16 +6,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import APIRouter, Depends, Request
 
 from nodes.api.auth import reader_or_member
-from nodes.api.dependencies import TheNode
-from nodes.api.schemas import Info, MemberItem, MemberList
+from nodes.api.dependencies import Cursor, Limit, TheNode
+from nodes.api.reads import cursor_of, number_of_cursor
+from nodes.api.schemas import Info, MemberItem, Page
 
 router = APIRouter(prefix="/v1", tags=["network"])
 
 
 @router.get("/members", dependencies=[Depends(reader_or_member)])
-def list_members(node: TheNode) -> MemberList:
-    """All members as of the node's last look at the MemberRegistry."""
-    return MemberList(
+def list_members(node: TheNode, limit: Limit = 200, cursor: Cursor = None) -> Page[MemberItem]:
+    """Members in the order of their registration, as of the node's last look at the
+    MemberRegistry; revoked ones too."""
+    # The registry only grows at its end, so a place in it is a key.
+    first = number_of_cursor(cursor) or 0
+    members = node.directory.members()
+    last = first + limit
+    return Page(
         items=[
             MemberItem(
                 member_id=member.member_id,
@@ -28,8 +34,9 @@ def list_members(node: TheNode) -> MemberList:
                 message_key=member.message_key.hex(),
                 active=member.active,
             )
-            for member in node.directory.members()
-        ]
+            for member in members[first:last]
+        ],
+        next=cursor_of(last) if last < len(members) else None,
     )
 
 

@@ -94,10 +94,6 @@ class GapItem(BaseModel):
     last: int
 
 
-class GapList(BaseModel):
-    items: list[GapItem]
-
-
 class OfflineAlarmItem(BaseModel):
     alarm_id: int
     kind: str
@@ -145,10 +141,6 @@ class FindingItem(BaseModel):
     adjusted: int
     txid: str | None
     at: datetime
-
-
-class FindingList(BaseModel):
-    items: list[FindingItem]
 
 
 @cards.post("/{card_token}/offline-key", status_code=201)
@@ -219,11 +211,14 @@ def list_gaps(
     terminal_id: Annotated[str, Path(max_length=8)],
     epoch: Annotated[int, Path(ge=0, lt=1 << 32)],
     limit: Limit = 50,
-) -> GapList:
+    cursor: Cursor = None,
+) -> Page[GapItem]:
     """The missing records of one chain, by their numbers."""
+    after = number_of_cursor(cursor)
     with snapshot(node.engine) as connection:
-        rows = queries.gaps(connection, terminal_id, epoch, limit)
-    return GapList(items=[GapItem.model_validate(row) for row in rows])
+        rows = queries.gaps(connection, terminal_id, epoch, limit=limit + 1, after=after)
+    items = [GapItem.model_validate(row) for row in rows[:limit]]
+    return Page(items=items, next=cursor_of(items[-1].last) if len(rows) > limit else None)
 
 
 @router.get("/alarms", dependencies=[Depends(reader)])
@@ -286,10 +281,18 @@ def list_batch_closes(
 
 
 @batches.get("/{close_id}/findings", dependencies=[Depends(reader)])
-def list_findings(node: TheNode, close_id: Annotated[int, Path(ge=1, lt=1 << 62)]) -> FindingList:
+def list_findings(
+    node: TheNode,
+    close_id: Annotated[int, Path(ge=1, lt=1 << 62)],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[FindingItem]:
     """What the upload that a difference led to came to, item by item."""
+    after = number_of_cursor(cursor)
     with snapshot(node.engine) as connection:
-        rows = queries.findings(connection, close_id)
-    return FindingList(
-        items=[FindingItem.model_validate(dict(row) | {"at": moment(row["at_ms"])}) for row in rows]
-    )
+        rows = queries.findings(connection, close_id, limit=limit + 1, after=after)
+    items = [
+        FindingItem.model_validate(dict(row) | {"at": moment(row["at_ms"])}) for row in rows[:limit]
+    ]
+    more = len(rows) > limit
+    return Page(items=items, next=cursor_of(rows[limit - 1]["finding_id"]) if more else None)

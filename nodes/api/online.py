@@ -20,7 +20,7 @@ from nodes.acquiring.store import merchant_exists
 from nodes.api.auth import Principal, gateway, operator, reader
 from nodes.api.dependencies import Cursor, Limit, TheNode, moment, refused, require_role
 from nodes.api.problems import Problem
-from nodes.api.reads import cursor_of, number_of_cursor
+from nodes.api.reads import cursor_of, number_of_cursor, text_of_cursor
 from nodes.api.schemas import Nothing, Page, Sent
 from nodes.authorization.operations import ordering
 from nodes.clock import to_datetime
@@ -178,15 +178,16 @@ def _merchant_of(connection: store.Connection, body: NewFrontKey) -> str:
 
 
 @keys.get("", dependencies=[Depends(reader)])
-def list_keys(node: TheNode) -> list[FrontKeyItem]:
-    """All keys, at most 500."""
+def list_keys(node: TheNode, limit: Limit = 50, cursor: Cursor = None) -> Page[FrontKeyItem]:
+    """Keys in the order of their ids, revoked ones too."""
     names = (
         *("key_id", "terminal_id", "merchant_id", "algorithm", "status", "created_by"),
         "created_at",
     )
     with transaction(node.engine) as connection:
-        rows = store.keys(connection)
-    return [FrontKeyItem(**dict(zip(names, row, strict=True))) for row in rows]
+        rows = store.keys(connection, after=text_of_cursor(cursor), limit=limit + 1)
+    items = [FrontKeyItem(**dict(zip(names, row, strict=True))) for row in rows[:limit]]
+    return Page(items=items, next=cursor_of(items[-1].key_id) if len(rows) > limit else None)
 
 
 @keys.post("/{key_id}/revoke")
@@ -223,12 +224,13 @@ def create_endpoint(node: TheNode, caller: Operator, body: NewEndpoint) -> Endpo
 
 
 @endpoints.get("", dependencies=[Depends(reader)])
-def list_endpoints(node: TheNode) -> list[EndpointItem]:
-    """All endpoints, at most 500; without secrets."""
+def list_endpoints(node: TheNode, limit: Limit = 50, cursor: Cursor = None) -> Page[EndpointItem]:
+    """Endpoints in the order of their ids, ended ones too; without secrets."""
     names = ("endpoint_id", "merchant_id", "url", "status")
     with transaction(node.engine) as connection:
-        rows = store.endpoints(connection)
-    return [EndpointItem(**dict(zip(names, row, strict=True))) for row in rows]
+        rows = store.endpoints(connection, after=text_of_cursor(cursor), limit=limit + 1)
+    items = [EndpointItem(**dict(zip(names, row, strict=True))) for row in rows[:limit]]
+    return Page(items=items, next=cursor_of(items[-1].endpoint_id) if len(rows) > limit else None)
 
 
 @endpoints.post("/{endpoint_id}/end")

@@ -43,6 +43,7 @@ _MEMBERS_ONLY = {
 }
 _GATEWAYS_ONLY = {
     "/v1/front/key",
+    "/v1/front/jtis",
     "/v1/front/orders",
     "/v1/front/orders/read",
     "/v1/front/orders/claim",

@@ -14,7 +14,7 @@ from nodes.api.problems import Problem
 
 #: After this a query is given up and answered with 503.
 STATEMENT_TIMEOUT_MS = 8_000
-_CURSOR = re.compile(r"[A-Za-z0-9_-]{2,64}\Z")
+_CURSOR = re.compile(r"[A-Za-z0-9_-]{2,128}\Z")
 
 
 @contextmanager

@@ -435,10 +435,6 @@ class MemberItem(BaseModel):
     active: bool
 
 
-class MemberList(BaseModel):
-    items: list[MemberItem]
-
-
 class MinuteVolume(BaseModel):
     minute: datetime
     approved: int

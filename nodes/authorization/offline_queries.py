@@ -35,16 +35,18 @@ def chains(
     return [dict(row) for row in rows.mappings()]
 
 
-def gaps(connection: Connection, terminal_id: str, epoch: int, limit: int) -> list[Row]:
-    """What is lacking in one chain: (first, last) missing seq, in order."""
+def gaps(
+    connection: Connection, terminal_id: str, epoch: int, *, limit: int, after: int | None = None
+) -> list[Row]:
+    """What is lacking in one chain: (first, last) missing seq, in order; `after`: behind it."""
     rows = connection.execute(
         text(
             "SELECT follows + 1 AS first, seq - 1 AS last FROM (SELECT seq,"
             " lag(seq, 1, 0::bigint) OVER (ORDER BY seq) AS follows FROM offline_records"
             " WHERE side = 'acquirer' AND terminal_id = :terminal AND epoch = :epoch) AS r"
-            " WHERE seq > follows + 1 ORDER BY seq LIMIT :limit"
+            " WHERE seq > follows + 1 AND follows >= :after ORDER BY seq LIMIT :limit"
         ),
-        {"terminal": terminal_id, "epoch": epoch, "limit": limit},
+        {"terminal": terminal_id, "epoch": epoch, "limit": limit, "after": after or 0},
     )
     return [dict(row) for row in rows.mappings()]
 
@@ -86,14 +88,16 @@ def batch_closes(
     return [dict(row) for row in rows.mappings()]
 
 
-def findings(connection: Connection, close_id: int) -> list[Row]:
+def findings(
+    connection: Connection, close_id: int, *, limit: int, after: int | None = None
+) -> list[Row]:
     """What the upload of a batch came to, in the order of the items."""
     rows = connection.execute(
         text(
-            "SELECT stan, business_date, kind, amount, booked, currency, finding, action, adjusted,"
-            " encode(txid, 'hex') AS txid, at_ms FROM batch_findings WHERE close_id = :close"
-            " ORDER BY finding_id"
+            "SELECT finding_id, stan, business_date, kind, amount, booked, currency, finding, action,"
+            " adjusted, encode(txid, 'hex') AS txid, at_ms FROM batch_findings"
+            " WHERE close_id = :close AND finding_id > :after ORDER BY finding_id LIMIT :limit"
         ),
-        {"close": close_id},
+        {"close": close_id, "after": after or 0, "limit": limit},
     )
     return [dict(row) for row in rows.mappings()]

@@ -58,11 +58,12 @@ def revoke_key(connection: Connection, key_id: str) -> bool:
     return done.rowcount == 1
 
 
-def keys(connection: Connection) -> list[tuple[Any, ...]]:
-    """All keys: id, terminal or merchant, algorithm, status, who and when."""
+def keys(connection: Connection, *, after: str | None, limit: int) -> list[tuple[Any, ...]]:
+    """Keys in the order of their ids: id, terminal or merchant, algorithm, status, who, when."""
     return connection.execute(
         "SELECT key_id, terminal_id, merchant_id, algorithm, status, created_by, created_at"
-        " FROM front_keys ORDER BY key_id LIMIT 500"
+        " FROM front_keys WHERE %s::text IS NULL OR key_id > %s ORDER BY key_id LIMIT %s",
+        (after, after, limit),
     ).fetchall()
 
 
@@ -210,11 +211,14 @@ def insert_endpoint(
     )
 
 
-def endpoints(connection: Connection) -> list[tuple[Any, ...]]:
-    """All endpoints: id, merchant, URL, status."""
+def endpoints(
+    connection: Connection, *, after: str | None, limit: int
+) -> list[tuple[Any, ...]]:
+    """Endpoints in the order of their ids: id, merchant, URL, status."""
     return connection.execute(
         "SELECT endpoint_id, merchant_id, url, status FROM webhook_endpoints"
-        " ORDER BY endpoint_id LIMIT 500"
+        " WHERE %s::text IS NULL OR endpoint_id > %s ORDER BY endpoint_id LIMIT %s",
+        (after, after, limit),
     ).fetchall()
 
 

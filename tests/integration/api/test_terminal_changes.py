@@ -129,7 +129,8 @@ def test_a_certificate_is_one_of_the_acquirer_s_authorities(nodes: TwoNodes) -> 
         refused = act(client, name, "suite", asked | {"certificate": third.text()})
         assert "signed by no" in problem_of(refused, 422)["errors"][0]["message"]
         states = {
-            a["fingerprint"]: a["status"] for a in client.get("/v1/terminal-authorities").json()
+            a["fingerprint"]: a["status"]
+            for a in client.get("/v1/terminal-authorities?limit=500").json()["items"]
         }
         assert states[authority["fingerprint"]] == "ended"
         missing = client.post(f"/v1/terminal-authorities/{'0' * 64}/end", json={})
@@ -181,7 +182,8 @@ def test_a_terminal_goes_to_another_merchant_when_it_has_rested(nodes: TwoNodes)
         assert done.outcome is FleetOutcome.DONE
         moved = client.get(f"/v1/terminals/{name}").json()
         assert (moved["merchant_id"], moved["store"], moved["status"]) == (to, "Quay", "disabled")
-        [shown] = [k for k in client.get("/v1/front-keys").json() if k["key_id"] == key["key_id"]]
+        keys = client.get("/v1/front-keys?limit=500").json()["items"]
+        [shown] = [k for k in keys if k["key_id"] == key["key_id"]]
         assert shown["status"] == "revoked"
         assert act(client, name, "enable", {"reason": "in use"}).json()["status"] == "active"
         history = client.get(f"/v1/terminals/{name}/history").json()["items"]
