@@ -46,6 +46,7 @@ from console.views import (
     terminals,
     transactions,
     virtual_pos,
+    webhooks,
 )
 from nodes.clock import Clock, SystemClock
 
@@ -118,6 +119,7 @@ def create_app(settings: ConsoleSettings, clock: Clock | None = None) -> FastAPI
         virtual_pos,
         authorities,
         front_keys,
+        webhooks,
         refusals,
         offline,
         rules,

@@ -225,6 +225,14 @@ class Institution:
         """A page of the keys of the HTTP API's callers, by their names."""
         return await self._json("/v1/front-keys", **filters)
 
+    async def endpoints(self) -> list[Json]:
+        """Where merchants are told of outcomes, all of them."""
+        return await self._whole("/v1/webhook-endpoints")
+
+    async def deliveries(self, filters: Mapping[str, Any]) -> Json:
+        """A page of the messages to these, the newest first."""
+        return await self._json("/v1/webhook-deliveries", **filters)
+
     async def refusals(self, filters: Mapping[str, Any]) -> Json:
         """A page of what terminals were told without a transaction, the newest first."""
         return await self._json("/v1/refusals", **filters)

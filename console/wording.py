@@ -168,6 +168,8 @@ NOT_DONE = {
     "key-taken": "There is a key of that name: revoked ones keep theirs.",
     "key-invalid": "The public key isn't a point of its curve.",
     "key-unknown": "There is no such key.",
+    "endpoint-unknown": "There is no such endpoint.",
+    "delivery-unknown": "There is no such message.",
     "authority-unknown": "There is no such authority.",
     "certificate-invalid": "This certificate isn't one of an authority that can be trusted.",
     "taken": "There is a terminal of that number.",

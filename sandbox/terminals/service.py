@@ -259,6 +259,7 @@ class SimulatorService:
         return _EMPTY | {
             "did": made.do.value,
             "code": made.code,
+            "amount": made.amount,
             "approved": made.code in ("00", OFFLINE_APPROVED),
             "authentic": made.reply.authentic if made.reply is not None else None,
             "reversed": made.reversed_by is not None,
@@ -294,7 +295,8 @@ class SimulatorService:
                 await terminal.connect()
                 if terminal.module.due:
                     await self._around.ready(terminal)
-            terminal.trace = frames = []
+            frames: list[tuple[bool, bytes]] = []
+            terminal.trace = frames
             traced: list[Json] = []
             try:
                 yield counter, traced
@@ -319,7 +321,7 @@ class SimulatorService:
 #: What each answer has, so that a page needs no guess.
 _EMPTY: Json = dict.fromkeys(
     (
-        *("did", "code", "authentic", "chip", "pan_masked", "txid", "outcome", "refusal"),
+        *("did", "code", "amount", "authentic", "chip", "pan_masked", "txid", "outcome", "refusal"),
         *("receipt", "receipt_text", "proof_url", "qr", "qr_text", "told"),
     )
 ) | {"approved": False, "reversed": False, "messages": [], "answers": []}
