@@ -54,8 +54,10 @@ _FIRST = {
     "by": "insert",
     "amount": "12.50",
     "fault": "",
+    "signed": "",
     "language": "en",
     "width": "58",
+    "copy": "customer",
 }
 
 
@@ -84,8 +86,10 @@ async def pay(
     amount: Typed = "",
     pin: Annotated[str, Form(max_length=12)] = "",
     fault: Typed = "",
+    signed: Typed = "",
     language: Typed = "en",
     width: Typed = "58",
+    copy: Typed = "customer",
 ) -> Response:
     """Play one payment, or show a code for one. Readers look only: they don't pay."""
     _may_play(institution, user)
@@ -96,8 +100,8 @@ async def pay(
         "by": by if by in WAYS else "insert",
         "amount": amount.strip(),
         "fault": fault,
-        "language": language if language in ("en", "zh") else "en",
-        "width": "80" if width == "80" else "58",
+        "signed": "yes" if signed else "",
+        **_paper(language, width, copy),
     }
     async with _simulator(request) as simulator:
         minor = presentation.minor_units(form["amount"], "CNY")
@@ -107,6 +111,7 @@ async def pay(
         # Offline and before a code nobody asks for a PIN.
         entered = pin if form["how"] == "online" else ""
         document = form | {"amount": minor, "pin": entered, "width": int(form["width"])}
+        document["signed"] = bool(signed)
         path = "orders" if form["how"] == "order" else "payments"
         return await _play(request, user, simulator, form, path, document)
 
@@ -120,14 +125,12 @@ async def pay_order(
     card: Typed = "",
     language: Typed = "en",
     width: Typed = "58",
+    copy: Typed = "customer",
 ) -> Response:
     """A wallet scans the code that the merchant shows, and pays."""
     _may_play(institution, user)
     form = _FIRST | {"terminal_id": terminal_id, "card": card, "how": "order"}
-    form |= {
-        "language": language if language in ("en", "zh") else "en",
-        "width": "80" if width == "80" else "58",
-    }
+    form |= _paper(language, width, copy)
     document = form | {"width": int(form["width"])}
     async with _simulator(request) as simulator:
         return await _play(request, user, simulator, form, "order-payments", document)
@@ -203,6 +206,15 @@ async def _shown(
     if is_for(request, "memory"):
         return render(request, "virtual_pos.html", context, block="memory")
     return render(request, "virtual_pos.html", context, status=422 if refusal else 200)
+
+
+def _paper(language: str, width: str, copy: str) -> dict[str, str]:
+    """How the receipt is printed."""
+    return {
+        "language": language if language in ("en", "zh") else "en",
+        "width": "80" if width == "80" else "58",
+        "copy": "merchant" if copy == "merchant" else "customer",
+    }
 
 
 def _may_play(institution: Chosen, user: User) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from typing import Any
 
 import httpx
@@ -46,7 +47,7 @@ _NAMES = {
     64: "MAC",
 }
 _COVER = "•"
-#: Members of a JSON body that stand for a card or its PIN.
+#: Members of a call's JSON that stand for a card or its PIN (an answer has none).
 _PRIVATE = frozenset({"code", "pan", "pin", "track2", "expiry"})
 #: Elements whose bytes are not shown at all.
 _HIDDEN = frozenset({14, 52, 62})
@@ -93,20 +94,27 @@ def shown_call(answer: httpx.Response) -> list[dict[str, Any]]:
         if name in asked.headers
     ]
     return [
-        _call(f"{asked.method} {asked.url.path}", head, asked.content),
-        _call(str(answer.status_code), [f"HTTP/1.1 {answer.status_code}"], answer.content),
+        _call(f"{asked.method} {asked.url.path}", head, asked.content, _PRIVATE),
+        _call(str(answer.status_code), [f"HTTP/1.1 {answer.status_code}"], answer.content, set()),
     ]
 
 
-def _call(name: str, head: list[str], content: bytes) -> dict[str, Any]:
+def _call(name: str, head: list[str], content: bytes, private: Set[str]) -> dict[str, Any]:
     body = dict(json.loads(content or b"{}"))
-    covered = {key: _COVER * 8 if key in _PRIVATE else value for key, value in body.items()}
+    covered = {key: _COVER * 8 if key in private else value for key, value in body.items()}
     text = "\n".join([*head, "", json.dumps(covered, ensure_ascii=False)])
     return {"mti": name, "hex": text, "fields": _named(covered)}
 
 
 def _named(parts: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"number": "", "name": name, "value": str(value)} for name, value in parts.items()]
+    return [
+        {
+            "number": "",
+            "name": name,
+            "value": value if isinstance(value, str) else json.dumps(value),
+        }
+        for name, value in parts.items()
+    ]
 
 
 def _value(message: Message, number: int) -> str:

@@ -98,6 +98,7 @@ class _Player:
                 by=step.by,
                 pin=step.pin,
                 partial_ok=step.partial_ok,
+                signed=step.signed,
                 fault=step.fault,
             )
         self._at.batch.note(made, of)

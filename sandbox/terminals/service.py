@@ -21,7 +21,7 @@ import msgspec
 import segno
 from aiohttp import web
 
-from gateway.receipts.model import Language, ReceiptRefused
+from gateway.receipts.model import Copy, Language, ReceiptRefused, Wanted
 from nodes.acquiring.offline import OfflineRefusal
 from sandbox.terminal import NoAnswer, NotAuthentic
 from sandbox.terminals.counter import Counter
@@ -35,7 +35,7 @@ from sandbox.terminals.scenario import (
     Form,
     TerminalPlan,
 )
-from sandbox.terminals.slips import Slip, customer_slip
+from sandbox.terminals.slips import Slip, slip_of
 from sandbox.terminals.surroundings import NotThere, SimCard, Surroundings
 from sandbox.terminals.till import Exchange
 
@@ -202,6 +202,7 @@ class SimulatorService:
                     asked.amount,
                     by=asked.by,
                     pin=asked.pin or None,
+                    signed=asked.signed,
                     fault=asked.fault,
                 )
             counter.batch.note(made)
@@ -275,9 +276,7 @@ class SimulatorService:
         }
 
     async def _slip(self, made: Exchange, counter: Counter, asked: _Asked) -> Slip | None:
-        return await asyncio.to_thread(
-            customer_slip, self._around, counter.terminal, made, asked.language, asked.width
-        )
+        return await asyncio.to_thread(slip_of, self._around, counter.terminal, made, asked.wanted)
 
     @asynccontextmanager
     async def _at(
@@ -382,8 +381,12 @@ class _Asked:
         self.pin = str(document.get("pin", ""))
         self.fault = Fault(document["fault"]) if document.get("fault") else None
         self.offline = document.get("how") == "offline"
-        self.language = Language(document.get("language", "en"))
-        self.width = int(document.get("width", 58))
+        self.signed = document.get("signed") is True
+        self.wanted = Wanted(
+            Copy(document.get("copy", "customer")),
+            Language(document.get("language", "en")),
+            int(document.get("width", 58)),
+        )
 
     @classmethod
     def of(cls, document: Json) -> _Asked:

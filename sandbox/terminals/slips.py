@@ -1,4 +1,4 @@
-"""The customer's copy of what a simulated terminal did: from the books, else as it knows it."""
+"""Receipts of what a simulated terminal did: from the books, else as it knows it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import msgspec
 
 from gateway.receipts.model import (
     Chip,
-    Copy,
     Cvm,
-    Language,
     ReceiptContent,
     Wanted,
     content_of,
@@ -38,10 +36,10 @@ class Slip(NamedTuple):
     outcome: str
 
 
-def customer_slip(
-    around: Surroundings, terminal: Terminal, made: Exchange, language: Language, width: int
+def slip_of(
+    around: Surroundings, terminal: Terminal, made: Exchange, wanted: Wanted
 ) -> Slip | None:
-    """The customer's copy; None without an answer that has an RRN. `width`: 58 or 80 mm."""
+    """The receipt; None without an answer that has an RRN."""
     rrn = rrn_of(made)
     if not rrn:
         return None
@@ -49,7 +47,8 @@ def customer_slip(
     chip = _chip(made)
     if chip is not None and content.chip is None:
         content = msgspec.structs.replace(content, chip=chip)
-    wanted = Wanted(Copy.CUSTOMER, language, width)
+    if made.signed and content.cvm is None:
+        content = msgspec.structs.replace(content, cvm=Cvm.SIGNATURE)
     text = render(content, wanted, Form.TEXT).decode()
     picture = render(content, wanted, Form.PNG)
     return Slip(picture, text, content.proof_url, content.txid, content.outcome)
@@ -94,7 +93,7 @@ def _unrecorded(made: Exchange, terminal: Terminal, rrn: str) -> ReceiptContent:
         stan=fields.get(11, ""),
         rrn=rrn,
         local_time=datetime.now(UTC).astimezone(_CHINA),
-        cvm=Cvm.PIN if made.with_pin else Cvm.NONE,
+        cvm=Cvm.PIN if made.with_pin else Cvm.SIGNATURE if made.signed else Cvm.NONE,
     )
 
 

@@ -91,6 +91,20 @@ def test_every_way_to_pay(
         expect(page.locator("#outcome")).to_contain_text("acknowledged")
 
 
+def test_the_holder_signs_the_merchant_s_copy(attend: Callable[..., Page]) -> None:
+    page = attend("/virtual-pos")
+    page.get_by_label("Tap", exact=True).check()
+    page.get_by_label("the holder signs").check()
+    page.locator("#copy").select_option("merchant")
+    page.get_by_role("button", name="Pay").click()
+    expect(page.locator("[data-code]")).to_have_attribute("data-code", "00", timeout=30_000)
+    printed = page.locator(".pos-receipt").get_attribute("alt") or ""
+    assert "MERCHANT COPY" in printed
+    assert "Signature:" in printed
+    # Tag 9F34 of what the chip was asked: signature (EMV 4.3 Book 3, C3).
+    expect(page.locator(".pos-value").filter(has_text="9F34031E0300")).to_have_count(1)
+
+
 def test_an_offline_payment_is_kept_uploaded_and_posted(
     fleet: Fleet, attend: Callable[..., Page], accessible: Callable[[Page], None], tmp_path: Path
 ) -> None:
@@ -185,6 +199,7 @@ def test_a_wallet_pays_the_code_that_the_merchant_shows_once(
     assert "8.20 CNY" in alternative
     # The wallet's single-use code isn't shown.
     expect(page.locator(".pos-bytes").first).to_contain_text('"code": "••••••••"')
+    expect(page.locator(".pos-bytes").nth(1)).to_contain_text('"code": "00"')
     page.screenshot(path=str(tmp_path / "paid.png"), full_page=True)
     page.locator("#wallet").select_option("plain")
     page.get_by_role("button", name="Scan and pay").click()
