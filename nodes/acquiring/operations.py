@@ -16,14 +16,24 @@ from nodes.ledger.store import find_or_open_accounts
 
 def register_merchant(engine: Engine, merchant: Merchant, *, now: datetime) -> AcquiringOutcome:
     """Add a merchant with its account."""
+    with transaction(engine) as connection:
+        outcome = add_merchant(connection, merchant, now=now)
+        if outcome is not AcquiringOutcome.DONE:
+            connection.rollback()
+    return outcome
+
+
+def add_merchant(
+    connection: store.Connection, merchant: Merchant, *, now: datetime
+) -> AcquiringOutcome:
+    """The same in the caller's transaction, which stands only if this is done."""
     problem = check_merchant(merchant)
     if problem is not AcquiringOutcome.DONE:
         return problem
-    with transaction(engine) as connection:
-        key = AccountKey("merchant", merchant.merchant_id, merchant.currency)
-        account_id = find_or_open_accounts(connection, [key], now)[key]
-        if not store.insert_merchant(connection, merchant, account_id):
-            return AcquiringOutcome.TAKEN
+    key = AccountKey("merchant", merchant.merchant_id, merchant.currency)
+    account_id = find_or_open_accounts(connection, [key], now)[key]
+    if not store.insert_merchant(connection, merchant, account_id):
+        return AcquiringOutcome.TAKEN
     return AcquiringOutcome.DONE
 
 

@@ -10,13 +10,14 @@ from sqlalchemy import Connection
 from nodes.anchoring import queries as anchoring
 from nodes.api.account_views import card_account_item, version_item
 from nodes.api.auth import Principal, operator, reader
-from nodes.api.dependencies import Cursor, Limit, TheNode, require_role
+from nodes.api.dependencies import Cursor, Limit, OptionalKey, TheNode, require_role
 from nodes.api.issuing_schemas import (
     AccountDetail,
     AccountStatusChange,
     AccountStatusItem,
     VersionItem,
 )
+from nodes.api.once import under
 from nodes.api.problems import Problem
 from nodes.api.reads import cursor_of, number_of_cursor, snapshot
 from nodes.api.schemas import AccountItem, Page
@@ -92,6 +93,7 @@ def change_account_status(
     caller: Annotated[Principal, Depends(operator)],
     account_id: AccountId,
     body: AccountStatusChange,
+    idempotency_key: OptionalKey = None,
 ) -> AccountStatusItem:
     """Freeze, open or close a card account. A frozen one pays nothing but takes money; a closed one
     stays closed, and only one on which nothing is can be closed (409)."""
@@ -103,6 +105,7 @@ def change_account_status(
         actor=caller.name,
         reason=body.reason,
         now=to_datetime(node.clock.now_ms()),
+        under=under(node, idempotency_key),
     )
     if done is not AccountOutcome.DONE:
         status = 404 if done is AccountOutcome.ACCOUNT_UNKNOWN else 409

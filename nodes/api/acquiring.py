@@ -10,11 +10,13 @@ from starlette.responses import Response
 
 from nodes.acquiring import queries
 from nodes.acquiring.model import AcquiringOutcome, Merchant
-from nodes.acquiring.operations import register_merchant
+from nodes.acquiring.operations import add_merchant
+from nodes.acquiring.store import Connection
 from nodes.anchoring.feed_queries import feed
 from nodes.api.auth import Principal, member, operator, reader
 from nodes.api.client import FeedPage
-from nodes.api.dependencies import Cursor, Limit, TheNode, require_role
+from nodes.api.dependencies import Cursor, Limit, OptionalKey, TheNode, refused, require_role
+from nodes.api.once import answer_once
 from nodes.api.problems import Problem
 from nodes.api.reads import cursor_of, snapshot, text_of_cursor
 from nodes.api.schemas import MerchantItem, NewMerchant, Page
@@ -36,19 +38,25 @@ def list_merchants(node: TheNode, limit: Limit = 50, cursor: Cursor = None) -> P
     return Page(items=items, next=cursor_of(items[-1].merchant_id) if len(rows) > limit else None)
 
 
-@merchants.post("", status_code=201, dependencies=[Depends(operator)])
-def create_merchant(node: TheNode, body: NewMerchant) -> MerchantItem:
+@merchants.post("", status_code=201)
+def create_merchant(
+    node: TheNode,
+    caller: Annotated[Principal, Depends(operator)],
+    body: NewMerchant,
+    idempotency_key: OptionalKey = None,
+) -> MerchantItem:
     """Register a merchant with its account."""
     require_role(node, "acquirer")
-    merchant = Merchant(**body.model_dump())
+    members = body.model_dump()
     now = to_datetime(node.clock.now_ms())
-    _done(register_merchant(node.engine, merchant, now=now))
-    return MerchantItem(**body.model_dump(), status="active")
 
+    def attempt(connection: Connection) -> MerchantItem:
+        outcome = add_merchant(connection, Merchant(**members), now=now)
+        if outcome is not AcquiringOutcome.DONE:
+            raise refused(_STATUS_OF.get(outcome, 422), outcome.value)
+        return MerchantItem(**members, status="active")
 
-def _done(outcome: AcquiringOutcome) -> None:
-    if outcome is not AcquiringOutcome.DONE:
-        raise Problem(_STATUS_OF.get(outcome, 422), outcome.value.replace("_", "-"))
+    return answer_once(node, idempotency_key, "merchant", caller, (members,), attempt, MerchantItem)
 
 
 @feeds.get(

@@ -11,6 +11,7 @@ from nodes.api.dependencies import (
     Cursor,
     IdempotencyKey,
     Limit,
+    OptionalKey,
     TheNode,
     hex_or_none,
     refused,
@@ -19,6 +20,7 @@ from nodes.api.dependencies import (
 )
 from nodes.api.issuing_schemas import AdjustmentItem, NewAdjustment
 from nodes.api.node import ApiNode
+from nodes.api.once import under
 from nodes.api.reads import cursor_of, number_of_cursor, snapshot
 from nodes.api.schemas import Nothing, Page
 from nodes.authorization import queries
@@ -120,12 +122,23 @@ def approve(
 
 @router.post("/{adjustment_id}/reject")
 def reject(
-    node: TheNode, caller: Operator, adjustment_id: AdjustmentId, body: Nothing
+    node: TheNode,
+    caller: Operator,
+    adjustment_id: AdjustmentId,
+    body: Nothing,
+    idempotency_key: OptionalKey = None,
 ) -> AdjustmentItem:
     """Reject a proposed correction. 403 for whoever made it."""
     require_role(node, "issuer")
-    now = to_datetime(node.clock.now_ms())
-    _require_done(reject_adjustment(node.engine, adjustment_id, checked_by=caller.name, now=now))
+    _require_done(
+        reject_adjustment(
+            node.engine,
+            adjustment_id,
+            checked_by=caller.name,
+            now=to_datetime(node.clock.now_ms()),
+            under=under(node, idempotency_key),
+        )
+    )
     return _shown(node, adjustment_id)
 
 

@@ -9,9 +9,11 @@ from fastapi import APIRouter, Depends, Path
 from nodes.acquiring.fleet import queries
 from nodes.acquiring.fleet.model import FleetOutcome
 from nodes.acquiring.fleet.operations import end_authority, trust_authority
+from nodes.acquiring.fleet.store import Connection
 from nodes.api.auth import Principal, operator, reader
-from nodes.api.dependencies import Cursor, Limit, TheNode, moment, require_role
+from nodes.api.dependencies import Cursor, Limit, OptionalKey, TheNode, moment, require_role
 from nodes.api.fleet_schemas import AuthorityItem, NewAuthority
+from nodes.api.once import answer_once
 from nodes.api.problems import Problem
 from nodes.api.reads import cursor_of, snapshot, text_of_cursor
 from nodes.api.schemas import Nothing, Page
@@ -23,15 +25,25 @@ Fingerprint = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 
 
 @router.post("", status_code=201)
-def trust(node: TheNode, caller: Operator, body: NewAuthority) -> AuthorityItem:
+def trust(
+    node: TheNode, caller: Operator, body: NewAuthority, idempotency_key: OptionalKey = None
+) -> AuthorityItem:
     """Take certificates of terminals that this one has signed; once more changes nothing."""
     require_role(node, "acquirer")
-    found, why = trust_authority(node.engine, body.certificate, caller.name, node.clock.now_ms())
-    if found is None:
-        errors = [{"at": "body.certificate", "message": why or ""}]
-        raise Problem(422, FleetOutcome.CERTIFICATE_INVALID.value.replace("_", "-"), errors=errors)
-    with snapshot(node.engine) as connection:
-        return _item(queries.authority(connection, found.fingerprint))
+    now_ms = node.clock.now_ms()
+
+    def attempt(connection: Connection) -> AuthorityItem:
+        found, why = trust_authority(connection, body.certificate, caller.name, now_ms)
+        if found is None:
+            errors = [{"at": "body.certificate", "message": why or ""}]
+            kind = FleetOutcome.CERTIFICATE_INVALID.value.replace("_", "-")
+            raise Problem(422, kind, errors=errors)
+        return _item(found)
+
+    content = (body.certificate,)
+    return answer_once(
+        node, idempotency_key, "terminal-authority", caller, content, attempt, AuthorityItem
+    )
 
 
 @router.get("", dependencies=[Depends(reader)])
@@ -58,8 +70,21 @@ def _item(row: queries.Row) -> AuthorityItem:
 
 
 @router.post("/{fingerprint}/end")
-def end(node: TheNode, caller: Operator, fingerprint: Fingerprint, body: Nothing) -> Nothing:
+def end(
+    node: TheNode,
+    caller: Operator,
+    fingerprint: Fingerprint,
+    body: Nothing,
+    idempotency_key: OptionalKey = None,
+) -> Nothing:
     """Take no more of its certificates. Terminals that have one stay until they are changed."""
-    if end_authority(node.engine, fingerprint) is not FleetOutcome.DONE:
-        raise Problem(404, "authority-unknown")
-    return Nothing()
+
+    def attempt(connection: Connection) -> Nothing:
+        if end_authority(connection, fingerprint) is not FleetOutcome.DONE:
+            raise Problem(404, "authority-unknown")
+        return Nothing()
+
+    content = (fingerprint,)
+    return answer_once(
+        node, idempotency_key, "terminal-authority-end", caller, content, attempt, Nothing
+    )

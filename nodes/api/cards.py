@@ -21,6 +21,7 @@ from nodes.api.dependencies import (
 )
 from nodes.api.issuing_schemas import NewTransfer, TransferMadeItem
 from nodes.api.node import ApiNode
+from nodes.api.once import under
 from nodes.api.problems import unavailable
 from nodes.api.reads import bytes_of_hex, cursor_of, number_of_cursor, snapshot
 from nodes.api.schemas import (
@@ -233,7 +234,13 @@ def transfer(
 
 
 @router.post("/{card_token}/codes", status_code=201)
-def create_code(node: TheNode, caller: Operator, card_token: Token, body: Nothing) -> CodeItem:
+def create_code(
+    node: TheNode,
+    caller: Operator,
+    card_token: Token,
+    body: Nothing,
+    idempotency_key: OptionalKey = None,
+) -> CodeItem:
     """A single-use code for the holder's wallet, good for 60 seconds."""
     require_role(node, "issuer")
     made = issue_code(
@@ -242,6 +249,7 @@ def create_code(node: TheNode, caller: Operator, card_token: Token, body: Nothin
         card_token=bytes_of_hex(card_token, 16, "card-unknown"),
         bins=_bins(node),
         now_ms=node.clock.now_ms(),
+        idempotency_key=idempotency_key,
     )
     if isinstance(made, CardOutcome):
         raise refused(_STATUS_OF_CARD_OUTCOME.get(made, 422), made.value)
@@ -250,7 +258,11 @@ def create_code(node: TheNode, caller: Operator, card_token: Token, body: Nothin
 
 @router.post("/{card_token}/scripts", status_code=201)
 def create_script(
-    node: TheNode, caller: Operator, card_token: Token, body: NewScript
+    node: TheNode,
+    caller: Operator,
+    card_token: Token,
+    body: NewScript,
+    idempotency_key: OptionalKey = None,
 ) -> ScriptItem:
     """Queue an issuer script for a chip card; 409 if the card has no chip."""
     require_role(node, "issuer")
@@ -261,6 +273,7 @@ def create_script(
         actor=caller.name,
         reason=body.reason,
         now=to_datetime(node.clock.now_ms()),
+        under=under(node, idempotency_key),
     )
     if isinstance(queued, CardOutcome):
         raise refused(_STATUS_OF_CARD_OUTCOME.get(queued, 409), queued.value)
@@ -270,7 +283,11 @@ def create_script(
 
 @router.post("/{card_token}/status")
 def change_status(
-    node: TheNode, caller: Operator, card_token: Token, body: StatusChange
+    node: TheNode,
+    caller: Operator,
+    card_token: Token,
+    body: StatusChange,
+    idempotency_key: OptionalKey = None,
 ) -> CardStatusItem:
     """Change a card's status, with a reason; 409 if the one can't follow on the other."""
     require_role(node, "issuer")
@@ -281,6 +298,7 @@ def change_status(
         actor=caller.name,
         reason=body.reason,
         now=to_datetime(node.clock.now_ms()),
+        under=under(node, idempotency_key),
     )
     if done is not CardOutcome.DONE:
         raise refused(_STATUS_OF_CARD_OUTCOME.get(done, 422), done.value)

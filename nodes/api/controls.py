@@ -24,6 +24,7 @@ from nodes.api.issuing_schemas import (
     TermsBody,
     WouldDecline,
 )
+from nodes.api.once import under
 from nodes.api.problems import Problem
 from nodes.api.reads import cursor_of, snapshot, text_of_cursor
 from nodes.api.schemas import Nothing, Page
@@ -33,7 +34,6 @@ from nodes.authorization.operations.control_checks import faults_of_rule
 from nodes.authorization.operations.controlling import (
     ControlOutcome,
     ControlResult,
-    Once,
     Scope,
     backtest_rule,
     create_product,
@@ -81,7 +81,7 @@ def add_product(
             name=body.name,
             terms=terms,
             now=now,
-            under=_under(node, idempotency_key),
+            under=under(node, idempotency_key),
         )
     )
     return get_product(node, body.product_id)
@@ -148,7 +148,7 @@ def add_rule(
         rule,
         created_by=caller.name,
         now=clock.to_datetime(node.clock.now_ms()),
-        under=_under(node, idempotency_key),
+        under=under(node, idempotency_key),
     )
     return _stored(node, _require_done(done).rule_id)
 
@@ -164,8 +164,8 @@ def stop_rule(
     """End a rule; the answer says from when. 409 if it has been ended before."""
     require_role(node, "issuer")
     now = clock.to_datetime(node.clock.now_ms())
-    under = _under(node, idempotency_key)
-    done = end_rule(node.engine, rule_id, ended_by=caller.name, now=now, under=under)
+    key = under(node, idempotency_key)
+    done = end_rule(node.engine, rule_id, ended_by=caller.name, now=now, under=key)
     return _stored(node, _require_done(done).rule_id)
 
 
@@ -207,10 +207,6 @@ def try_rule(node: TheNode, body: NewBacktest) -> BacktestItem:
         complete=tried.complete,
         until=moment(tried.until_ms) if tried.until_ms is not None else None,
     )
-
-
-def _under(node: TheNode, idempotency_key: str | None) -> Once | None:
-    return Once(node.settings.member_id, idempotency_key) if idempotency_key is not None else None
 
 
 def _require_subject(body: RuleBody) -> None:

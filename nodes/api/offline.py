@@ -17,12 +17,14 @@ from nodes.api.dependencies import (
     Cursor,
     IdempotencyKey,
     Limit,
+    OptionalKey,
     TheNode,
     moment,
     refused,
     require_currency,
     require_role,
 )
+from nodes.api.once import under
 from nodes.api.problems import Problem
 from nodes.api.reads import bytes_of_hex, cursor_of, number_of_cursor, snapshot, text_of_cursor
 from nodes.api.schemas import Currency, Hex32, Page, Sent
@@ -45,7 +47,11 @@ batches = APIRouter(prefix="/v1/batch-closes", tags=["acquiring"])
 Operator = Annotated[Principal, Depends(operator)]
 Token = Annotated[str, Path(max_length=128, description="16 bytes in lower-case hex.")]
 TerminalId = Annotated[str | None, Query(min_length=1, max_length=8, pattern=r"^[!-~]+$")]
-_STATUS_OF_KEY = {KeyOutcome.CARD_UNKNOWN: 404, KeyOutcome.KEY_TAKEN: 409}
+_STATUS_OF_KEY = {
+    KeyOutcome.KEY_REUSED: 409,
+    KeyOutcome.CARD_UNKNOWN: 404,
+    KeyOutcome.KEY_TAKEN: 409,
+}
 _STATUS_OF_RESERVE = {
     ReserveOutcome.CARD_UNKNOWN: 404,
     ReserveOutcome.CURRENCY_NOT_PERMITTED: 422,
@@ -145,7 +151,11 @@ class FindingItem(BaseModel):
 
 @cards.post("/{card_token}/offline-key", status_code=201)
 def register_key(
-    node: TheNode, caller: Operator, card_token: Token, body: NewOfflineKey
+    node: TheNode,
+    caller: Operator,
+    card_token: Token,
+    body: NewOfflineKey,
+    idempotency_key: OptionalKey = None,
 ) -> OfflineKeyItem:
     """Let a card sign offline payments with a key. The same again changes nothing."""
     require_role(node, "issuer")
@@ -157,6 +167,7 @@ def register_key(
         public_key=public_key,
         actor=caller.name,
         now=to_datetime(node.clock.now_ms()),
+        under=under(node, idempotency_key),
     )
     if done is not KeyOutcome.DONE:
         raise refused(_STATUS_OF_KEY.get(done, 422), done.value)

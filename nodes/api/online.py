@@ -18,7 +18,16 @@ from nodes.acquiring.online.model import FrontKey, NewOrder, OnlineOutcome, Orde
 from nodes.acquiring.online.webhooks import UrlRefused
 from nodes.acquiring.store import merchant_exists
 from nodes.api.auth import Principal, gateway, operator, reader
-from nodes.api.dependencies import Cursor, Limit, TheNode, moment, refused, require_role
+from nodes.api.dependencies import (
+    Cursor,
+    Limit,
+    OptionalKey,
+    TheNode,
+    moment,
+    refused,
+    require_role,
+)
+from nodes.api.once import answer_once
 from nodes.api.problems import Problem
 from nodes.api.reads import cursor_of, number_of_cursor, text_of_cursor
 from nodes.api.schemas import Nothing, Page, Sent
@@ -139,27 +148,33 @@ class OrderWanted(Sent):
 
 
 @keys.post("", status_code=201)
-def create_key(node: TheNode, caller: Operator, body: NewFrontKey) -> FrontKeyItem:
+def create_key(
+    node: TheNode, caller: Operator, body: NewFrontKey, idempotency_key: OptionalKey = None
+) -> FrontKeyItem:
     """Enrol the public key of a smart terminal or an online merchant's server."""
     require_role(node, "acquirer")
     public = bytes.fromhex(body.public_key)
     if body.algorithm == "ES256" and not _on_p256(public):
         raise refused(422, OnlineOutcome.KEY_INVALID.value)
     now = to_datetime(node.clock.now_ms())
-    with transaction(node.engine) as connection:
+
+    def attempt(connection: store.Connection) -> FrontKeyItem:
         merchant = _merchant_of(connection, body)
         key = FrontKey(body.key_id, body.terminal_id, merchant, body.algorithm, public)
         if not store.insert_key(connection, key, caller.name, now):
             raise refused(409, OnlineOutcome.KEY_TAKEN.value)
-    return FrontKeyItem(
-        key_id=body.key_id,
-        terminal_id=body.terminal_id,
-        merchant_id=body.merchant_id,
-        algorithm=body.algorithm,
-        status="active",
-        created_by=caller.name,
-        created_at=now,
-    )
+        return FrontKeyItem(
+            key_id=body.key_id,
+            terminal_id=body.terminal_id,
+            merchant_id=body.merchant_id,
+            algorithm=body.algorithm,
+            status="active",
+            created_by=caller.name,
+            created_at=now,
+        )
+
+    content = (body.model_dump(),)
+    return answer_once(node, idempotency_key, "front-key", caller, content, attempt, FrontKeyItem)
 
 
 def _merchant_of(connection: store.Connection, body: NewFrontKey) -> str:
@@ -191,36 +206,54 @@ def list_keys(node: TheNode, limit: Limit = 50, cursor: Cursor = None) -> Page[F
 
 
 @keys.post("/{key_id}/revoke")
-def revoke_key(node: TheNode, caller: Operator, key_id: KeyId, body: Nothing) -> Nothing:
+def revoke_key(
+    node: TheNode,
+    caller: Operator,
+    key_id: KeyId,
+    body: Nothing,
+    idempotency_key: OptionalKey = None,
+) -> Nothing:
     """Take a key out of use, at once."""
-    with transaction(node.engine) as connection:
+
+    def attempt(connection: store.Connection) -> Nothing:
         if not store.revoke_key(connection, key_id):
             raise refused(404, OnlineOutcome.KEY_UNKNOWN.value)
-    return Nothing()
+        return Nothing()
+
+    content = (key_id,)
+    return answer_once(
+        node, idempotency_key, "front-key-revocation", caller, content, attempt, Nothing
+    )
 
 
 @endpoints.post("", status_code=201)
-def create_endpoint(node: TheNode, caller: Operator, body: NewEndpoint) -> EndpointItem:
+def create_endpoint(
+    node: TheNode, caller: Operator, body: NewEndpoint, idempotency_key: OptionalKey = None
+) -> EndpointItem:
     """Have a merchant told of outcomes from now on; the secret is shown this once."""
     require_role(node, "acquirer")
     try:
         webhooks.check_url(body.url, private_allowed=node.settings.webhooks_to_private)
     except UrlRefused as refusal:
         raise Problem(422, "url-refused", str(refusal)) from None
-    endpoint_id = "".join(secrets.choice(_ALPHABET) for _ in range(16))
     now = to_datetime(node.clock.now_ms())
-    with transaction(node.engine) as connection:
+
+    def attempt(connection: store.Connection) -> EndpointItem:
         if not merchant_exists(connection, body.merchant_id):
             raise refused(422, OnlineOutcome.MERCHANT_UNKNOWN.value)
+        endpoint_id = "".join(secrets.choice(_ALPHABET) for _ in range(16))
         store.insert_endpoint(connection, endpoint_id, body.merchant_id, body.url, caller.name, now)
-    secret = webhooks.secret_of(node.keystore.secret("message"), endpoint_id)
-    return EndpointItem(
-        endpoint_id=endpoint_id,
-        merchant_id=body.merchant_id,
-        url=body.url,
-        status="active",
-        secret=webhooks.shown_secret(secret),
+        return EndpointItem(
+            endpoint_id=endpoint_id, merchant_id=body.merchant_id, url=body.url, status="active"
+        )
+
+    content = (body.model_dump(),)
+    made = answer_once(
+        node, idempotency_key, "webhook-endpoint", caller, content, attempt, EndpointItem
     )
+    # Not kept with the answer: it follows from the endpoint's id.
+    secret = webhooks.secret_of(node.keystore.secret("message"), made.endpoint_id)
+    return made.model_copy(update={"secret": webhooks.shown_secret(secret)})
 
 
 @endpoints.get("", dependencies=[Depends(reader)])
@@ -239,12 +272,19 @@ def end_endpoint(
     caller: Operator,
     endpoint_id: Annotated[str, Path(max_length=16)],
     body: Nothing,
+    idempotency_key: OptionalKey = None,
 ) -> Nothing:
     """Send nothing there any more."""
-    with transaction(node.engine) as connection:
+
+    def attempt(connection: store.Connection) -> Nothing:
         if not store.end_endpoint(connection, endpoint_id):
             raise refused(404, OnlineOutcome.ENDPOINT_UNKNOWN.value)
-    return Nothing()
+        return Nothing()
+
+    content = (endpoint_id,)
+    return answer_once(
+        node, idempotency_key, "webhook-endpoint-end", caller, content, attempt, Nothing
+    )
 
 
 @deliveries.get("", dependencies=[Depends(reader)])
@@ -269,13 +309,21 @@ def list_deliveries(
 
 @deliveries.post("/{delivery_id}/replay")
 def replay_delivery(
-    node: TheNode, caller: Operator, delivery_id: Annotated[int, Path(ge=1)], body: Nothing
+    node: TheNode,
+    caller: Operator,
+    delivery_id: Annotated[int, Path(ge=1, lt=1 << 62)],
+    body: Nothing,
+    idempotency_key: OptionalKey = None,
 ) -> Nothing:
     """Deliver a message once more; its id stays, so that the merchant knows it."""
-    with transaction(node.engine) as connection:
+
+    def attempt(connection: store.Connection) -> Nothing:
         if not store.replay(connection, delivery_id, node.clock.now_ms()):
             raise Problem(404, "delivery-unknown")
-    return Nothing()
+        return Nothing()
+
+    content = (delivery_id,)
+    return answer_once(node, idempotency_key, "webhook-replay", caller, content, attempt, Nothing)
 
 
 # --- the front -----------------------------------------------------------------------------------

@@ -14,12 +14,14 @@ from nodes.api.dependencies import (
     Cursor,
     IdempotencyKey,
     Limit,
+    OptionalKey,
     TheNode,
     moment,
     require_role,
 )
 from nodes.api.issuing_schemas import NewTerms, TermsItem
 from nodes.api.node import ApiNode
+from nodes.api.once import under
 from nodes.api.problems import Problem
 from nodes.api.reads import cursor_of, number_of_cursor, snapshot
 from nodes.api.schemas import Nothing, Page
@@ -87,24 +89,48 @@ def propose(
 
 @router.post("/{version}/approve")
 def approve(
-    node: TheNode, caller: Operator, product_id: ProductName, version: Version, body: Nothing
+    node: TheNode,
+    caller: Operator,
+    product_id: ProductName,
+    version: Version,
+    body: Nothing,
+    idempotency_key: OptionalKey = None,
 ) -> TermsItem:
     """Put proposed terms into force from their moment on, or a second from now. 403 for whoever
     made them; a repeat changes nothing."""
     require_role(node, "issuer")
     now = clock.to_datetime(node.clock.now_ms())
-    done = approve_terms(node.engine, product_id, version, checked_by=caller.name, now=now)
+    done = approve_terms(
+        node.engine,
+        product_id,
+        version,
+        checked_by=caller.name,
+        now=now,
+        under=under(node, idempotency_key),
+    )
     return _shown(node, product_id, done)
 
 
 @router.post("/{version}/reject")
 def reject(
-    node: TheNode, caller: Operator, product_id: ProductName, version: Version, body: Nothing
+    node: TheNode,
+    caller: Operator,
+    product_id: ProductName,
+    version: Version,
+    body: Nothing,
+    idempotency_key: OptionalKey = None,
 ) -> TermsItem:
     """Reject proposed terms. 403 for whoever made them; a repeat changes nothing."""
     require_role(node, "issuer")
     now = clock.to_datetime(node.clock.now_ms())
-    done = reject_terms(node.engine, product_id, version, checked_by=caller.name, now=now)
+    done = reject_terms(
+        node.engine,
+        product_id,
+        version,
+        checked_by=caller.name,
+        now=now,
+        under=under(node, idempotency_key),
+    )
     return _shown(node, product_id, done)
 
 

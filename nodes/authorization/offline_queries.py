@@ -94,8 +94,8 @@ def findings(
     """What the upload of a batch came to, in the order of the items."""
     rows = connection.execute(
         text(
-            "SELECT finding_id, stan, business_date, kind, amount, booked, currency, finding, action,"
-            " adjusted, encode(txid, 'hex') AS txid, at_ms FROM batch_findings"
+            "SELECT finding_id, stan, business_date, kind, amount, booked, currency, finding,"
+            " action, adjusted, encode(txid, 'hex') AS txid, at_ms FROM batch_findings"
             " WHERE close_id = :close AND finding_id > :after ORDER BY finding_id LIMIT :limit"
         ),
         {"close": close_id, "after": after or 0, "limit": limit},

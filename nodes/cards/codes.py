@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import Engine
 
 from nodes.cards.model import CardOutcome
-from nodes.crypto.pan import PanVault, random_pan
+from nodes.crypto.pan import PanVault, derived_pan, random_pan
 from nodes.db.engine import transaction
 from nodes.emv.qr import ConsumerCode, encode_consumer
 
@@ -36,9 +36,18 @@ class IssuedCode(NamedTuple):
 
 
 def issue_code(
-    engine: Engine, vault: PanVault, *, card_token: bytes, bins: Sequence[str], now_ms: int
+    engine: Engine,
+    vault: PanVault,
+    *,
+    card_token: bytes,
+    bins: Sequence[str],
+    now_ms: int,
+    idempotency_key: str | None = None,
 ) -> IssuedCode | CardOutcome:
-    """A new code of a card. Several may be out; the use of one voids those issued before it."""
+    """A new code of a card. Several may be out; the use of one voids those issued before it.
+
+    With a key a repeat gets the same code, used or expired, for a day: the key makes its number.
+    """
     expires_ms = now_ms + LIFETIME_MS
     with transaction(engine) as connection:
         card = connection.execute(
@@ -51,8 +60,12 @@ def issue_code(
             " consumer_codes WHERE expires_ms < %s LIMIT %s)",
             (now_ms - _KEPT_MS, _FORGOTTEN_AT_ONCE),
         )
-        for _ in range(_ATTEMPTS):
-            number = random_pan(bins[0], _DIGITS)
+        for attempt in range(_ATTEMPTS):
+            if idempotency_key is None:
+                number = random_pan(bins[0], _DIGITS)
+            else:
+                mark = vault.lookup(f"code {attempt} {idempotency_key}")
+                number = derived_pan(bins[0], mark, _DIGITS)
             lookup = vault.lookup(number)
             done = connection.execute(
                 "INSERT INTO consumer_codes (code_lookup, card_token, number, expires_ms)"
@@ -62,6 +75,13 @@ def issue_code(
                 (lookup, card_token, expires_ms, lookup),
             )
             if done.rowcount == 1:
-                shown = ConsumerCode(number, card[0], card[1])
-                return IssuedCode(encode_consumer(shown), expires_ms)
+                return IssuedCode(encode_consumer(ConsumerCode(number, *card)), expires_ms)
+            known = connection.execute(
+                "SELECT card_token, expires_ms FROM consumer_codes WHERE code_lookup = %s",
+                (lookup,),
+            ).fetchone()
+            if idempotency_key is not None and known is not None:
+                if known[0] != card_token:
+                    return CardOutcome.KEY_REUSED
+                return IssuedCode(encode_consumer(ConsumerCode(number, *card)), known[1])
     return CardOutcome.PAN_TAKEN

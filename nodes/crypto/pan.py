@@ -43,6 +43,13 @@ def random_pan(bin_range: str, length: int = 16) -> str:
     return body + luhn_digit(body)
 
 
+def derived_pan(bin_range: str, digest: bytes, length: int = 16) -> str:
+    """A card number in a range whose other digits follow from a keyed digest."""
+    fill = length - len(bin_range) - 1
+    body = f"{bin_range}{int.from_bytes(digest) % 10**fill:0{fill}d}"
+    return body + luhn_digit(body)
+
+
 class PanVault:
     """Seals, opens and finds card numbers with an issuer's keys."""
 

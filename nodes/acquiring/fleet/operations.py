@@ -27,7 +27,7 @@ from nodes.acquiring.fleet.model import (
 from nodes.acquiring.fleet.rules import authority_flaw, changed, key_way, parameter_flaws
 from nodes.acquiring.model import AcquiringOutcome
 from nodes.acquiring.rules import check_terminal_id
-from nodes.crypto.certificates import Certificate, CertificateInvalid, read_certificate
+from nodes.crypto.certificates import CertificateInvalid, read_certificate
 from nodes.db.engine import transaction
 
 #: How long a terminal rests, disabled, before it goes to another merchant: so that no process has
@@ -207,9 +207,9 @@ def _take_effect(connection: store.Connection, record: FleetRecord, after: Fleet
 
 
 def trust_authority(
-    engine: Engine, certificate: str, actor: str, now_ms: int
-) -> tuple[Certificate | None, str | None]:
-    """Take a certificate's owner as one who certifies terminals; it, or why it isn't taken."""
+    connection: store.Connection, certificate: str, actor: str, now_ms: int
+) -> tuple[dict[str, Any] | None, str | None]:
+    """Take a certificate's owner as one who certifies terminals; its row, or why not."""
     try:
         found = read_certificate(certificate)
     except CertificateInvalid as invalid:
@@ -217,15 +217,12 @@ def trust_authority(
     why = authority_flaw(found, now_ms)
     if why is not None:
         return None, why
-    with transaction(engine) as connection:
-        store.insert_authority(connection, found, actor, now_ms)
-    return found, None
+    return store.insert_authority(connection, found, actor, now_ms), None
 
 
-def end_authority(engine: Engine, fingerprint: str) -> FleetOutcome:
+def end_authority(connection: store.Connection, fingerprint: str) -> FleetOutcome:
     """Take no more certificates of it. Terminals that it has certified stay."""
-    with transaction(engine) as connection:
-        done = store.end_authority(connection, fingerprint)
+    done = store.end_authority(connection, fingerprint)
     return FleetOutcome.DONE if done else FleetOutcome.AUTHORITY_UNKNOWN
 
 

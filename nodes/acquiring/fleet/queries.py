@@ -129,25 +129,14 @@ def terminal_parameters(connection: Connection, terminal_id: str) -> tuple[int, 
     return record.parameters_version, record.parameters
 
 
-_AUTHORITIES = (
-    "SELECT fingerprint, subject, status, not_after_ms, created_by, created_ms"
-    " FROM terminal_authorities"
-)
-
-
 def authorities(connection: Connection, *, limit: int, after: str | None = None) -> list[Row]:
     """Who certifies terminals, or did, in the order of their fingerprints."""
     rows = connection.execute(
         text(
-            f"{_AUTHORITIES} WHERE CAST(:after AS text) IS NULL OR fingerprint > :after"
+            "SELECT fingerprint, subject, status, not_after_ms, created_by, created_ms"
+            " FROM terminal_authorities WHERE CAST(:after AS text) IS NULL OR fingerprint > :after"
             " ORDER BY fingerprint LIMIT :limit"
         ),
         {"after": after, "limit": limit},
     )
     return [dict(row) for row in rows.mappings()]
-
-
-def authority(connection: Connection, fingerprint: str) -> Row:
-    """One that was taken as one before."""
-    row = connection.execute(text(f"{_AUTHORITIES} WHERE fingerprint = :it"), {"it": fingerprint})
-    return dict(row.mappings().one())

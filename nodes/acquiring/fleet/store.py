@@ -167,8 +167,8 @@ def has_open_batch(connection: Connection, terminal_id: str) -> bool:
 
 def insert_authority(
     connection: Connection, authority: Certificate, created_by: str, now_ms: int
-) -> None:
-    """Trust an authority from now on; nothing, if it is known."""
+) -> dict[str, Any]:
+    """Trust an authority from now on; nothing, if it is known. The row as it stands then."""
     connection.execute(
         "INSERT INTO terminal_authorities (fingerprint, subject, certificate, not_after_ms,"
         " created_by, created_ms) VALUES (%s, %s, %s, %s, %s, %s)"
@@ -182,6 +182,12 @@ def insert_authority(
             now_ms,
         ),
     )
+    columns = ("fingerprint", "subject", "status", "not_after_ms", "created_by", "created_ms")
+    row = connection.execute(
+        f"SELECT {', '.join(columns)} FROM terminal_authorities WHERE fingerprint = %s",
+        (authority.fingerprint,),
+    ).fetchone()
+    return dict(zip(columns, row or (), strict=True))
 
 
 def end_authority(connection: Connection, fingerprint: str) -> bool:

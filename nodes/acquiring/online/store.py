@@ -211,9 +211,7 @@ def insert_endpoint(
     )
 
 
-def endpoints(
-    connection: Connection, *, after: str | None, limit: int
-) -> list[tuple[Any, ...]]:
+def endpoints(connection: Connection, *, after: str | None, limit: int) -> list[tuple[Any, ...]]:
     """Endpoints in the order of their ids: id, merchant, URL, status."""
     return connection.execute(
         "SELECT endpoint_id, merchant_id, url, status FROM webhook_endpoints"

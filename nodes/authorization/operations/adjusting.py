@@ -12,6 +12,7 @@ from nodes import clock, money
 from nodes.authorization import rules
 from nodes.authorization.model import Kind, Outcome
 from nodes.authorization.operations.booking import (
+    Once,
     Own,
     append_own,
     earlier,
@@ -20,6 +21,7 @@ from nodes.authorization.operations.booking import (
     read_scene,
     reason_of,
     settled,
+    settled_once,
 )
 from nodes.authorization.state import Reason
 from nodes.authorization.store import accounts, products
@@ -137,7 +139,12 @@ def approve_adjustment(
 
 
 def reject_adjustment(
-    engine: Engine, adjustment_id: int, *, checked_by: str, now: datetime
+    engine: Engine,
+    adjustment_id: int,
+    *,
+    checked_by: str,
+    now: datetime,
+    under: Once | None = None,
 ) -> AdjustmentOutcome:
     """Reject a proposed adjustment; whoever made it can't."""
 
@@ -158,7 +165,16 @@ def reject_adjustment(
         )
         return AdjustmentOutcome.DONE
 
-    return settled(engine, attempt)
+    return settled_once(
+        engine,
+        under,
+        "adjustment-rejection",
+        (adjustment_id, checked_by),
+        AdjustmentOutcome,
+        AdjustmentOutcome.KEY_REUSED,
+        attempt,
+        lambda outcome: outcome is AdjustmentOutcome.DONE,
+    )
 
 
 def _refuse_check(found: Adjustment | None, checked_by: str) -> AdjustmentOutcome | None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -44,7 +44,7 @@ from nodes.ledger.model import AccountKey, TransactionRecord, Transfer
 from nodes.ledger.store import find_or_open_accounts, record_transactions, take_transaction_ids
 
 T = TypeVar("T")
-R = TypeVar("R", bound=msgspec.Struct)
+R = TypeVar("R")
 
 #: A busy engine is first again and again at its card: an own transaction must not give up early.
 ATTEMPTS = 24
@@ -243,6 +243,13 @@ def _record(
 # --- once an idempotency key -------------------------------------------------------------------
 
 
+class Once(NamedTuple):
+    """Whose books, and the caller's idempotency key: a repeat under it gets the same result."""
+
+    member_id: str
+    idempotency_key: str
+
+
 @dataclass(frozen=True)
 class OwnKey:
     """A caller's idempotency key with the fingerprint of what was asked under it."""
@@ -260,37 +267,47 @@ def own_key(operation: str, idempotency_key: str, *content: object) -> OwnKey:
     )
 
 
-def once(
-    connection: Connection,
-    key: OwnKey | None,
-    member_id: str,
-    result: type[R],
+def settled_once(
+    engine: Engine,
+    under: Once | None,
+    operation: str,
+    content: tuple[object, ...],
+    result: Any,
     reused: R,
-    attempt: Callable[[], R],
+    attempt: Callable[[Connection], R],
     done: Callable[[R], bool],
 ) -> R:
-    """`attempt()` once under a key; its result is kept if it is `done`. Without a key: as it is."""
-    known = earlier(connection, key, result, reused) if key is not None else None
-    if known is not None:
-        return known
-    made = attempt()
-    if key is not None and done(made):
-        keep(connection, key, member_id, None, made)
-    return made
+    """A change that moves no money, in a transaction of its own, once under a key (own_key).
+
+    `result`: the type that `attempt` gives. It is kept if it is `done`; without a key never.
+    """
+    key = own_key(operation, under.idempotency_key, *content) if under is not None else None
+
+    def attempt_once(connection: Connection) -> R:
+        known: R | None = earlier(connection, key, result, reused) if key is not None else None
+        if known is not None:
+            return known
+        made = attempt(connection)
+        if key is not None and under is not None and done(made):
+            keep(connection, key, under.member_id, None, made)
+        return made
+
+    return settled(engine, attempt_once, 2 * ATTEMPTS)
 
 
-def earlier(connection: Connection, key: OwnKey, result: type[R], reused: R) -> R | None:
+def earlier(connection: Connection, key: OwnKey, result: Any, reused: R) -> R | None:
     """The result stored under the key; `reused` if other content is; None if nothing is."""
     known = stored_requests(connection, [(key.key, OWN_DATE)], "issuer").get(key.key)
     if known is None:
         return None
     if known.fingerprint != key.fingerprint or known.answer is None:
         return reused
-    return msgspec.json.decode(known.answer, type=result)
+    decoded: R = msgspec.json.decode(known.answer, type=result)
+    return decoded
 
 
 def keep(
-    connection: Connection, key: OwnKey, member_id: str, txid: bytes | None, result: msgspec.Struct
+    connection: Connection, key: OwnKey, member_id: str, txid: bytes | None, result: object
 ) -> None:
     """Store a result under its key, in the transaction that it comes from."""
     answer = msgspec.json.encode(result)

@@ -10,7 +10,14 @@ from sqlalchemy import Engine
 
 from nodes import clock
 from nodes.authorization.controls import Terms
-from nodes.authorization.operations.booking import earlier, keep, own_key, settled
+from nodes.authorization.operations.booking import (
+    Once,
+    earlier,
+    keep,
+    own_key,
+    settled,
+    settled_once,
+)
 from nodes.authorization.operations.control_checks import Fault, faults_of_change, faults_of_terms
 from nodes.authorization.operations.controlling import SPREAD_MS
 from nodes.authorization.store import product_terms
@@ -88,20 +95,32 @@ def propose_terms(
 
 
 def approve_terms(
-    engine: Engine, product_id: str, version: int, *, checked_by: str, now: datetime
+    engine: Engine,
+    product_id: str,
+    version: int,
+    *,
+    checked_by: str,
+    now: datetime,
+    under: Once | None = None,
 ) -> TermsResult:
     """Put a proposed version into force, never in the past; whoever made it can't. A repeat by the
     same person is told the same."""
     # Every process of the node reads terms again by then (supplying.py).
     earliest = clock.to_ms(now) + SPREAD_MS
-    return _check(engine, product_id, version, "approved", earliest, checked_by, now)
+    return _check(engine, product_id, version, "approved", earliest, checked_by, now, under)
 
 
 def reject_terms(
-    engine: Engine, product_id: str, version: int, *, checked_by: str, now: datetime
+    engine: Engine,
+    product_id: str,
+    version: int,
+    *,
+    checked_by: str,
+    now: datetime,
+    under: Once | None = None,
 ) -> TermsResult:
     """Reject a proposed version; whoever made it can't."""
-    return _check(engine, product_id, version, "rejected", 0, checked_by, now)
+    return _check(engine, product_id, version, "rejected", 0, checked_by, now, under)
 
 
 def _check(
@@ -112,6 +131,7 @@ def _check(
     earliest: int,
     checked_by: str,
     now: datetime,
+    under: Once | None,
 ) -> TermsResult:
     def attempt(connection: Connection) -> TermsResult:
         found = product_terms.lock_version(connection, product_id, version)
@@ -129,7 +149,16 @@ def _check(
             )
         return TermsResult(TermsOutcome.DONE, version)
 
-    return settled(engine, attempt)
+    return settled_once(
+        engine,
+        under,
+        f"product-terms-{state}",
+        (product_id, version, checked_by),
+        TermsResult,
+        TermsResult(TermsOutcome.KEY_REUSED),
+        attempt,
+        lambda result: result.outcome is TermsOutcome.DONE,
+    )
 
 
 def _refusal(found: TermsVersion | None, state: str, checked_by: str) -> TermsOutcome | None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
 
 import msgspec
 import sqlalchemy
@@ -17,12 +16,10 @@ from nodes import clock
 from nodes.authorization import queries, rules
 from nodes.authorization.controls import Rule, Terms
 from nodes.authorization.operations.booking import (
-    ATTEMPTS,
     PLAIN_TERMS,
-    once,
-    own_key,
+    Once,
     read_scene,
-    settled,
+    settled_once,
 )
 from nodes.authorization.operations.control_checks import Fault, faults_of_rule, faults_of_terms
 from nodes.authorization.rules import BacktestResult, Past
@@ -71,13 +68,6 @@ class ControlResult(msgspec.Struct, frozen=True, omit_defaults=True):
     faults: tuple[Fault, ...] = ()
 
 
-class Once(NamedTuple):
-    """Whose books, and the caller's idempotency key: a repeat under it gets the same result."""
-
-    member_id: str
-    idempotency_key: str
-
-
 def create_product(
     engine: Engine,
     *,
@@ -107,19 +97,15 @@ def _once(
     content: tuple[object, ...],
     attempt: Callable[[Connection], ControlResult],
 ) -> ControlResult:
-    key = own_key(operation, under.idempotency_key, *content) if under is not None else None
-    return settled(
+    return settled_once(
         engine,
-        lambda connection: once(
-            connection,
-            key,
-            under.member_id if under is not None else "",
-            ControlResult,
-            ControlResult(ControlOutcome.KEY_REUSED),
-            lambda: attempt(connection),
-            lambda result: result.outcome is ControlOutcome.DONE,
-        ),
-        2 * ATTEMPTS,
+        under,
+        operation,
+        content,
+        ControlResult,
+        ControlResult(ControlOutcome.KEY_REUSED),
+        attempt,
+        lambda result: result.outcome is ControlOutcome.DONE,
     )
 
 

@@ -12,6 +12,7 @@ from nodes import clock
 from nodes.authorization import rules
 from nodes.authorization.model import Kind, Outcome
 from nodes.authorization.operations.booking import (
+    Once,
     Own,
     append_own,
     earlier,
@@ -20,12 +21,12 @@ from nodes.authorization.operations.booking import (
     read_scene,
     reason_of,
     settled,
+    settled_once,
 )
 from nodes.authorization.state import Reason
 from nodes.authorization.store import accounts, offline
 from nodes.authorization.store.accounts import Connection
 from nodes.crypto.offline_record import is_public_key, key_id_of
-from nodes.db.engine import transaction
 
 
 class ReserveOutcome(StrEnum):
@@ -55,6 +56,7 @@ class ReserveResult(msgspec.Struct, frozen=True, omit_defaults=True):
 class KeyOutcome(StrEnum):
     """How registering a card's key ends, in order of precedence."""
 
+    KEY_REUSED = "key_reused"
     KEY_INVALID = "key_invalid"
     CARD_UNKNOWN = "card_unknown"
     KEY_TAKEN = "key_taken"
@@ -69,11 +71,13 @@ def register_offline_key(
     public_key: bytes,
     actor: str,
     now: datetime,
+    under: Once | None = None,
 ) -> KeyOutcome:
     """Let a card sign offline payments with a key (P-256, 65 bytes). A card may have several."""
     if not is_public_key(public_key):
         return KeyOutcome.KEY_INVALID
-    with transaction(engine) as connection:
+
+    def attempt(connection: Connection) -> KeyOutcome:
         if card_token not in accounts.cards_by_token(connection, [card_token]):
             return KeyOutcome.CARD_UNKNOWN
         done = offline.insert_key(
@@ -85,7 +89,18 @@ def register_offline_key(
             actor,
             clock.to_ms(now),
         )
-    return KeyOutcome.DONE if done else KeyOutcome.KEY_TAKEN
+        return KeyOutcome.DONE if done else KeyOutcome.KEY_TAKEN
+
+    return settled_once(
+        engine,
+        under,
+        "offline-key",
+        (card_token, public_key, actor),
+        KeyOutcome,
+        KeyOutcome.KEY_REUSED,
+        attempt,
+        lambda outcome: outcome is KeyOutcome.DONE,
+    )
 
 
 def reserve_offline(

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
 
+import msgspec
 from sqlalchemy import Engine
 
 from nodes import clock
 from nodes.authorization import rules
 from nodes.authorization.model import Outcome
-from nodes.authorization.operations.booking import ATTEMPTS, read_scene, settled
+from nodes.authorization.operations.booking import Once, read_scene, settled_once
 from nodes.authorization.rules.chip import Script, script_id, scripts_due
 from nodes.authorization.state import Account
 from nodes.authorization.store import accounts
@@ -23,9 +23,6 @@ from nodes.authorization.store.accounts import Connection, NewVersion
 from nodes.cards import store as cards
 from nodes.cards.model import CardOutcome, CardStatus
 from nodes.cards.rules import may_change
-
-#: A freeze must win against whoever keeps paying with the card at this moment.
-_ATTEMPTS = 2 * ATTEMPTS
 
 
 class AccountStatus(StrEnum):
@@ -39,6 +36,7 @@ class AccountStatus(StrEnum):
 class AccountOutcome(StrEnum):
     """How a change of an account ends, in order of precedence."""
 
+    KEY_REUSED = "key_reused"
     ACCOUNT_UNKNOWN = "account_unknown"
     ACCOUNT_CLOSED = "account_closed"
     ACCOUNT_NOT_EMPTY = "account_not_empty"
@@ -46,7 +44,14 @@ class AccountOutcome(StrEnum):
 
 
 def set_card_status(
-    engine: Engine, card_token: bytes, wanted: CardStatus, *, actor: str, reason: str, now: datetime
+    engine: Engine,
+    card_token: bytes,
+    wanted: CardStatus,
+    *,
+    actor: str,
+    reason: str,
+    now: datetime,
+    under: Once | None = None,
 ) -> CardOutcome:
     """Change a card's status where the transition is allowed; keeps who and why."""
 
@@ -68,10 +73,19 @@ def set_card_status(
         cards.record_event(connection, card_token, wanted.value, actor, reason, now)
         return CardOutcome.DONE
 
-    return settled(engine, attempt, _ATTEMPTS)
+    return settled_once(
+        engine,
+        under,
+        "card-status",
+        (card_token, wanted.value, actor, reason),
+        CardOutcome,
+        CardOutcome.KEY_REUSED,
+        attempt,
+        lambda outcome: outcome is CardOutcome.DONE,
+    )
 
 
-class QueuedScript(NamedTuple):
+class QueuedScript(msgspec.Struct, frozen=True):
     """What waits for a chip, and the number under which it confirms that."""
 
     number: int
@@ -79,7 +93,14 @@ class QueuedScript(NamedTuple):
 
 
 def queue_card_script(
-    engine: Engine, card_token: bytes, script: Script, *, actor: str, reason: str, now: datetime
+    engine: Engine,
+    card_token: bytes,
+    script: Script,
+    *,
+    actor: str,
+    reason: str,
+    now: datetime,
+    under: Once | None = None,
 ) -> QueuedScript | CardOutcome:
     """Have a card told something when it next comes online; FORM_INVALID if it has no chip."""
 
@@ -103,7 +124,17 @@ def queue_card_script(
         status = after.cards[card.card_id].status
         return QueuedScript(*scripts_due(status, after.counters.get(script_id(card.card_id))))
 
-    return settled(engine, attempt, _ATTEMPTS)
+    reused: QueuedScript | CardOutcome = CardOutcome.KEY_REUSED
+    return settled_once(
+        engine,
+        under,
+        "card-script",
+        (card_token, script.value, actor, reason),
+        QueuedScript | CardOutcome,
+        reused,
+        attempt,
+        lambda made: isinstance(made, QueuedScript),
+    )
 
 
 def set_account_status(
@@ -114,6 +145,7 @@ def set_account_status(
     actor: str,
     reason: str,
     now: datetime,
+    under: Once | None = None,
 ) -> AccountOutcome:
     """Freeze, open or close a card account; who and why stand in the history of its cards.
 
@@ -142,7 +174,16 @@ def set_account_status(
             cards.record_event(connection, card.card_token, event, actor, reason, now)
         return AccountOutcome.DONE
 
-    return settled(engine, attempt, _ATTEMPTS)
+    return settled_once(
+        engine,
+        under,
+        "account-status",
+        (account_id, wanted.value, actor, reason),
+        AccountOutcome,
+        AccountOutcome.KEY_REUSED,
+        attempt,
+        lambda outcome: outcome is AccountOutcome.DONE,
+    )
 
 
 def _is_empty(account: Account) -> bool:

@@ -186,7 +186,8 @@ def test_a_place_in_the_terminals_chain_is_taken_once_and_gaps_show(network: Net
     with network.acquirer_db.engine.connect() as connection:
         [chained] = chains(connection, limit=9, after=None, terminal_id=TERMINAL)
         assert (chained["records"], chained["last_seq"], chained["lacking"]) == (3, 5, 2)
-        assert gaps(connection, TERMINAL, 77, 9) == [{"first": 3, "last": 4}]
+        assert gaps(connection, TERMINAL, 77, limit=9) == [{"first": 3, "last": 4}]
+        assert gaps(connection, TERMINAL, 77, limit=9, after=4) == []
         [alarm] = alarms(connection, limit=9, before=None, kind="fork")
         assert (alarm["epoch"], alarm["seq"]) == (77, 1)
     for place in (2, 3, 5):
@@ -194,7 +195,7 @@ def test_a_place_in_the_terminals_chain_is_taken_once_and_gaps_show(network: Net
     with network.acquirer_db.engine.connect() as connection:
         [chained] = chains(connection, limit=9, after=None, terminal_id=None)
         assert (chained["lacking"], chained["broken"]) == (0, 0)
-        assert gaps(connection, TERMINAL, 77, 9) == []
+        assert gaps(connection, TERMINAL, 77, limit=9) == []
 
 
 def test_a_lost_cards_payment_is_posted_late_and_given_back_by_a_reversal(

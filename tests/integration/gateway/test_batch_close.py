@@ -191,6 +191,9 @@ def test_closes_are_listed_and_rolled_up_lines_say_the_same(nodes: TwoNodes) -> 
         assert listed[0]["outcome"] == "equal"
         assert listed[0]["transactions"] == 2
         adjusted = next(one for one in listed if one["outcome"] == "differs")
-        items = http.get(f"/v1/batch-closes/{adjusted['close_id']}/findings").json()["items"]
-        assert isinstance(items, list)
+        path = f"/v1/batch-closes/{adjusted['close_id']}/findings"
+        items = http.get(path).json()["items"]
+        first = http.get(path, params={"limit": 1}).json()
+        assert first["items"] == items[:1]
+        assert (first["next"] is None) is (len(items) <= 1)
     sound(nodes)

@@ -82,7 +82,7 @@ def test_a_card_pays_offline_and_its_copy_is_found(nodes: TwoNodes) -> None:
                 [chained] = http.get("/v1/offline/chains").json()["items"]
                 assert (chained["last_seq"], chained["lacking"]) == (3, 1)
                 path = f"/v1/offline/chains/{TERMINAL}/{chained['epoch']}/gaps"
-                assert http.get(path).json() == {"items": [{"first": 2, "last": 2}]}
+                assert http.get(path).json() == {"items": [{"first": 2, "last": 2}], "next": None}
             with nodes.issuer.http("reader") as http:
                 [alarm] = http.get("/v1/offline/alarms", params={"kind": "clone"}).json()["items"]
                 assert (alarm["terminal_id"], alarm["atc"]) == (TERMINAL, 1)
