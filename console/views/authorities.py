@@ -48,11 +48,15 @@ async def trust(
         wrong = {"certificate": "Its certificate, as a PEM file has it."}
         return await _page(request, institution, user, certificate, wrong)
     try:
-        await institution.act(user.username, "/v1/terminal-authorities", document, key or None)
+        path = "/v1/terminal-authorities"
+        found = await institution.act(user.username, path, document, key or None)
     except NotDone as error:
-        found = error.places.get("body.certificate", "")
-        wrong = {"certificate": f"{found[:1].upper()}{found[1:]}." if found else ""}
+        flaw = error.places.get("body.certificate", "")
+        wrong = {"certificate": f"{flaw[:1].upper()}{flaw[1:]}." if flaw else ""}
         wrong["form"] = wording.not_done(error.kind, error.detail)
+        return await _page(request, institution, user, certificate, wrong)
+    if found["status"] != "active":
+        wrong = {"certificate": "It was trusted once and ended: that is for good."}
         return await _page(request, institution, user, certificate, wrong)
     return RedirectResponse(f"/i/{institution.member_id}/authorities", 303)
 

@@ -57,7 +57,7 @@ _FIRST = {
     "signed": "",
     "language": "en",
     "width": "58",
-    "copy": "customer",
+    "whose": "customer",
 }
 
 
@@ -89,7 +89,7 @@ async def pay(
     signed: Typed = "",
     language: Typed = "en",
     width: Typed = "58",
-    copy: Typed = "customer",
+    whose: Typed = "customer",
 ) -> Response:
     """Play one payment, or show a code for one. Readers look only: they don't pay."""
     _may_play(institution, user)
@@ -101,7 +101,7 @@ async def pay(
         "amount": amount.strip(),
         "fault": fault,
         "signed": "yes" if signed else "",
-        **_paper(language, width, copy),
+        **_paper(language, width, whose),
     }
     async with _simulator(request) as simulator:
         minor = presentation.minor_units(form["amount"], "CNY")
@@ -125,12 +125,12 @@ async def pay_order(
     card: Typed = "",
     language: Typed = "en",
     width: Typed = "58",
-    copy: Typed = "customer",
+    whose: Typed = "customer",
 ) -> Response:
     """A wallet scans the code that the merchant shows, and pays."""
     _may_play(institution, user)
     form = _FIRST | {"terminal_id": terminal_id, "card": card, "how": "order"}
-    form |= _paper(language, width, copy)
+    form |= _paper(language, width, whose)
     document = form | {"width": int(form["width"])}
     async with _simulator(request) as simulator:
         return await _play(request, user, simulator, form, "order-payments", document)
@@ -208,12 +208,12 @@ async def _shown(
     return render(request, "virtual_pos.html", context, status=422 if refusal else 200)
 
 
-def _paper(language: str, width: str, copy: str) -> dict[str, str]:
+def _paper(language: str, width: str, whose: str) -> dict[str, str]:
     """How the receipt is printed."""
     return {
         "language": language if language in ("en", "zh") else "en",
         "width": "80" if width == "80" else "58",
-        "copy": "merchant" if copy == "merchant" else "customer",
+        "whose": "merchant" if whose == "merchant" else "customer",
     }
 
 

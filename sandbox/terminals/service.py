@@ -383,7 +383,7 @@ class _Asked:
         self.offline = document.get("how") == "offline"
         self.signed = document.get("signed") is True
         self.wanted = Wanted(
-            Copy(document.get("copy", "customer")),
+            Copy(document.get("whose", "customer")),
             Language(document.get("language", "en")),
             int(document.get("width", 58)),
         )

@@ -232,6 +232,7 @@ def in_both_colours(accessible: Callable[[Page], None]) -> Callable[[Page], None
     def check(page: Page) -> None:
         for scheme in ("dark", "light"):
             page.emulate_media(color_scheme=scheme)
+            page.wait_for_timeout(400)  # buttons fade from one scheme to the other
             accessible(page)
 
     return check

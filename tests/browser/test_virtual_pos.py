@@ -95,7 +95,7 @@ def test_the_holder_signs_the_merchant_s_copy(attend: Callable[..., Page]) -> No
     page = attend("/virtual-pos")
     page.get_by_label("Tap", exact=True).check()
     page.get_by_label("the holder signs").check()
-    page.locator("#copy").select_option("merchant")
+    page.locator("#whose").select_option("merchant")
     page.get_by_role("button", name="Pay").click()
     expect(page.locator("[data-code]")).to_have_attribute("data-code", "00", timeout=30_000)
     printed = page.locator(".pos-receipt").get_attribute("alt") or ""
