@@ -25,9 +25,11 @@ from console.views import (
     accounts,
     adjustments,
     anchors,
+    authorities,
     batches,
     breaks,
     closes,
+    front_keys,
     logs,
     members,
     offline,
@@ -35,6 +37,7 @@ from console.views import (
     products,
     proofs,
     receipts,
+    refusals,
     rule_changes,
     rules,
     settlements,
@@ -44,6 +47,7 @@ from console.views import (
     terminals,
     transactions,
     virtual_pos,
+    webhooks,
 )
 from nodes.clock import Clock, SystemClock
 
@@ -114,6 +118,10 @@ def create_app(settings: ConsoleSettings, clock: Clock | None = None) -> FastAPI
         terminal_forms,
         terminals,
         virtual_pos,
+        authorities,
+        front_keys,
+        webhooks,
+        refusals,
         offline,
         rules,
         products,

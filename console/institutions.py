@@ -230,6 +230,26 @@ class Institution:
         """A page of what was changed of a terminal, the newest first."""
         return await self._json(f"/v1/terminals/{terminal_id}/history", cursor=cursor, limit=20)
 
+    async def authorities(self, filters: Mapping[str, Any]) -> Json:
+        """A page of those who certify the acquirer's terminals, or did."""
+        return await self._json("/v1/terminal-authorities", **filters)
+
+    async def front_keys(self, filters: Mapping[str, Any]) -> Json:
+        """A page of the keys of the HTTP API's callers, by their names."""
+        return await self._json("/v1/front-keys", **filters)
+
+    async def endpoints(self) -> list[Json]:
+        """Where merchants are told of outcomes, all of them."""
+        return await self._whole("/v1/webhook-endpoints")
+
+    async def deliveries(self, filters: Mapping[str, Any]) -> Json:
+        """A page of the messages to these, the newest first."""
+        return await self._json("/v1/webhook-deliveries", **filters)
+
+    async def refusals(self, filters: Mapping[str, Any]) -> Json:
+        """A page of what terminals were told without a transaction, the newest first."""
+        return await self._json("/v1/refusals", **filters)
+
     async def settlements(self, filters: Mapping[str, Any]) -> Json:
         """A page of settlement statements, the newest first."""
         return await self._json("/v1/settlements", **filters)

@@ -174,6 +174,14 @@ NOT_DONE = {
     "batch-open": "It has payments that stand in no batch close: close its batch first.",
     "currency-differs": "That merchant's currency is another one than the terminal's.",
     "merchant-unknown": "There is no such merchant.",
+    "terminal-unknown": "There is no such terminal.",
+    "key-taken": "There is a key of that name: revoked ones keep theirs.",
+    "key-invalid": "The public key isn't a point of its curve.",
+    "key-unknown": "There is no such key.",
+    "endpoint-unknown": "There is no such endpoint.",
+    "delivery-unknown": "There is no such message.",
+    "authority-unknown": "There is no such authority.",
+    "certificate-invalid": "This certificate isn't one of an authority that can be trusted.",
     "taken": "There is a terminal of that number.",
     "parameters-moved-on": "Somebody has changed the parameters meanwhile: look at them again.",
     "parameters-invalid": "These parameters contradict each other: a payment's limit is at most a"
@@ -328,6 +336,8 @@ def words(table: dict[str, str], code: object) -> str:
 
 #: Terminal standing -> words and colour.
 TERMINAL_STATES = {"active": "Active", "disabled": "Disabled", "retired": "Retired"}
+#: Of a key, an authority, an endpoint -> words.
+TRUST_STATES = {"active": "In use", "revoked": "Revoked", "ended": "Ended"}
 #: A terminal's algorithms, the ways to get its keys, and what it can do, as forms name them.
 SUITES = {"SM": "SM (national)", "AES": "AES", "LEGACY": "3DES (legacy)"}
 KEY_WAYS = {

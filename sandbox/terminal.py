@@ -134,6 +134,8 @@ class Terminal:
         #: Misbehaviour for the next messages: a wrong MAC, or none at all.
         self.bad_mac = False
         self.no_mac = False
+        #: Every frame from now on, if somebody wants them: whether it was sent, and its bytes.
+        self.trace: list[tuple[bool, bytes]] | None = None
         self.module = SecureModule(
             terminal_id, keys or TerminalKeys(Suite.SM, KeyManagement.TMK, tmk)
         )
@@ -395,6 +397,8 @@ class Terminal:
         if self._writer is None:
             await self.connect()
         assert self._writer is not None
+        if self.trace is not None:
+            self.trace.append((True, data))
         self._writer.write(data)
         await self._writer.drain()
 
@@ -410,6 +414,8 @@ class Terminal:
             raise NoAnswer("the gateway closed the connection") from None
         except TimeoutError:
             raise NoAnswer("no answer in time") from None
+        if self.trace is not None:
+            self.trace.append((False, prefix + content))
         return self._read(request, prefix + content)
 
     def _read(self, request: bytes, response: bytes) -> Reply:

@@ -18,6 +18,11 @@
     if (copy) copyValue(copy);
   });
 
+  // -- The menu: long ones scroll, and the page that is open is to be seen in it -------------------
+
+  var here = document.querySelector(".sidebar .nav-item.active");
+  if (here) here.scrollIntoView({ block: "nearest" });
+
   // -- Copying ----------------------------------------------------------------------------------
 
   function announce(text) {

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from console import wording
-from console.institutions import Institution, Json, NotDone
-from console.session import Chosen, Forbidden, SignedIn
+from console.institutions import Json, NotDone
+from console.session import Chosen, SignedIn
 from console.templating import render
-from console.views.terminals import TerminalId, acquirers_only, one_terminal
+from console.views.terminals import TerminalId, base64_of, may_act, one_terminal
 
 router = APIRouter(prefix="/i/{member_id}/terminals")
 
@@ -26,14 +26,14 @@ _NEW = {"terminal_id": "", "merchant_id": "", "store": "", "label": "", "suite":
 @router.get("/new")
 async def new(request: Request, institution: Chosen, user: SignedIn) -> Response:
     """The empty form."""
-    _may_act(institution, user.username)
+    may_act(institution, user.username)
     return _form(request, dict(_NEW, management="tmk"), set(), {}, secrets.token_hex(16))
 
 
 @router.post("/new")
 async def enrol(request: Request, institution: Chosen, user: SignedIn) -> Response:
     """Enrol a terminal; its key is derived at the gateway, and loaded by a ceremony."""
-    _may_act(institution, user.username)
+    may_act(institution, user.username)
     typed, capabilities = await _sent(request)
     wrong: dict[str, str] = {}
     name = typed.get("terminal_id", "").upper()
@@ -69,7 +69,7 @@ async def change(
     request: Request, institution: Chosen, user: SignedIn, terminal_id: TerminalId
 ) -> Response:
     """Replace what a form is about, which its address says; why stands in the history."""
-    _may_act(institution, user.username)
+    may_act(institution, user.username)
     what = request.url.path.rpartition("/")[2]
     typed, capabilities = await _sent(request)
     typed["what"] = what
@@ -111,15 +111,10 @@ async def _sent(request: Request) -> tuple[dict[str, str], set[str]]:
 
 def _keys(typed: Mapping[str, str]) -> Json:
     management = typed.get("management", "tmk")
-    lines = typed.get("certificate", "").split()
-    # A certificate as a file has it: between its first and its last line stands base64.
-    text = typed.get("certificate", "")
-    if text.startswith("-----"):
-        lines = [line.strip() for line in text.splitlines() if not line.startswith("-----")]
     return {
         "suite": typed.get("suite", "SM"),
         "management": management,
-        "certificate": "".join(lines),
+        "certificate": base64_of(typed.get("certificate", "")),
     }
 
 
@@ -142,9 +137,3 @@ def _form(
         "key": key,
     }
     return render(request, "terminal_form.html", context, status=422 if wrong else 200)
-
-
-def _may_act(institution: Institution, username: str) -> None:
-    acquirers_only(institution)
-    if not institution.lets_act(username):
-        raise Forbidden

@@ -78,7 +78,7 @@ async def change(
     key: Typed = "",
 ) -> Response:
     """Switch it off or on, or give it the next key: with a reason and the terminal's id, typed."""
-    _may_act(institution, user.username)
+    may_act(institution, user.username)
     wrong: dict[str, str] = {}
     if not reason.strip():
         wrong["reason"] = "Why: it stands in the history for good."
@@ -102,7 +102,7 @@ async def set_parameters(
     request: Request, institution: Chosen, user: SignedIn, terminal_id: TerminalId
 ) -> Response:
     """Replace its parameters; the terminal downloads them at its next sign-on."""
-    _may_act(institution, user.username)
+    may_act(institution, user.username)
     sent = {name: str(value)[:60] for name, value in (await request.form()).items()}
     typed = sent | {"what": "parameters"}
     item = await institution.terminal(terminal_id)
@@ -200,7 +200,15 @@ def acquirers_only(institution: Institution) -> None:
         raise NotKnown
 
 
-def _may_act(institution: Institution, username: str) -> None:
+def base64_of(text: str) -> str:
+    """What was pasted as a PEM file has it, or as base64: the latter, in one line."""
+    return "".join(
+        "".join(line.split()) for line in text.strip().splitlines() if not line.startswith("-----")
+    )
+
+
+def may_act(institution: Institution, username: str) -> None:
+    """NotKnown or Forbidden, unless this person may change something of this acquirer."""
     acquirers_only(institution)
     if not institution.lets_act(username):
         raise Forbidden

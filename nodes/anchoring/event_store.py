@@ -10,6 +10,7 @@ from nodes.anchoring.model import Batch, RowEvidence
 from nodes.anchoring.queries import AnyConnection
 from nodes.anchoring.store import Connection, driver
 from nodes.db.copy import copy_columns
+from nodes.db.events import record_event
 
 _COLUMNS = ", ".join(
     f"e.{column}::text" if column == "xact" else f"e.{column}" for column in EVENT_COLUMNS
@@ -75,24 +76,6 @@ def insert_event_leaves(
         [entry.private_copy for entry in evidence],
     ]
     copy_columns(connection, "log_leaves", _LEAVES, columns)
-
-
-def record_event(
-    connection: Connection,
-    kind: str,
-    action: str,
-    *,
-    subject: str = "",
-    actor: str = "",
-    detail: str = "",
-    card_token: bytes | None = None,
-) -> int:
-    """Write one event; its number. What the database's own triggers don't see comes this way."""
-    row = connection.execute(
-        "SELECT record_event(%s, %s, %s, %s, %s, %s)",
-        (kind, action, subject, actor, detail, card_token),
-    ).fetchone()
-    return int(row[0]) if row else 0
 
 
 def record_keys(

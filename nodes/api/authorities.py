@@ -80,7 +80,7 @@ def end(
     """Take no more of its certificates. Terminals that have one stay until they are changed."""
 
     def attempt(connection: Connection) -> Nothing:
-        if end_authority(connection, fingerprint) is not FleetOutcome.DONE:
+        if end_authority(connection, fingerprint, caller.name) is not FleetOutcome.DONE:
             raise Problem(404, "authority-unknown")
         return Nothing()
 

@@ -216,7 +216,7 @@ def revoke_key(
     """Take a key out of use, at once."""
 
     def attempt(connection: store.Connection) -> Nothing:
-        if not store.revoke_key(connection, key_id):
+        if not store.revoke_key(connection, key_id, caller.name):
             raise refused(404, OnlineOutcome.KEY_UNKNOWN.value)
         return Nothing()
 
@@ -277,7 +277,7 @@ def end_endpoint(
     """Send nothing there any more."""
 
     def attempt(connection: store.Connection) -> Nothing:
-        if not store.end_endpoint(connection, endpoint_id):
+        if not store.end_endpoint(connection, endpoint_id, caller.name):
             raise refused(404, OnlineOutcome.ENDPOINT_UNKNOWN.value)
         return Nothing()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import httpx
 
 from nodes.emv.qr import decode_consumer, decode_merchant
@@ -23,16 +21,15 @@ class Wallet:
         payload: str = answer.json()["payload"]
         return payload
 
-    def scan_and_pay(self, scanned: str, pay_url: str, *, idempotency_key: str) -> dict[str, Any]:
-        """Pay the order of a merchant's QR code with a fresh code; the payment as it is told.
+    def scan_and_pay(self, scanned: str, pay_url: str, *, idempotency_key: str) -> httpx.Response:
+        """Pay the order of a merchant's QR code with a fresh code; the answer.
 
         QrMalformed if what was scanned is no order's code.
         """
         decode_merchant(scanned)
         body = {"code": self.show_code()}
         headers = {"Idempotency-Key": idempotency_key}
-        answer = httpx.post(pay_url, json=body, headers=headers, timeout=20, trust_env=False)
-        return dict(answer.json())
+        return httpx.post(pay_url, json=body, headers=headers, timeout=20, trust_env=False)
 
 
 def track2_of_code(payload: str) -> str:

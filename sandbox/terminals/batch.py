@@ -48,9 +48,9 @@ class TerminalBatch:
             line = Line(made.request, made.currency, amount, made.do in _CREDITS)
             self._lines.setdefault(made.request, line)
 
-    def forget(self, made: Exchange) -> None:
-        """The terminal loses what it knows of an exchange."""
-        self._lines.pop(made.request, None)
+    def forget(self, made: Exchange) -> bool:
+        """The terminal loses what it knows of an exchange; False if it isn't in its batch."""
+        return self._lines.pop(made.request, None) is not None
 
     async def close(self) -> Reply:
         """Send the totals; if they agree, the next batch begins. NoAnswer, NotAuthentic."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Set
 from typing import Any
+
+import httpx
 
 from gateway.iso8583 import codec
 from gateway.iso8583.codec import Message
 from gateway.iso8583.dialect import Dialect
 from gateway.iso8583.spec import Suite
 from gateway.pos import framing
+from nodes.crypto.offline_record import decode_record
 from nodes.crypto.pan import mask
 
 _NAMES = {
@@ -34,12 +39,16 @@ _NAMES = {
     52: "PIN block",
     54: "Balances",
     55: "Chip data",
+    56: "Downloaded",
+    57: "Offline record",
     60: "Batch and flags",
     62: "Keys",
     63: "Totals and versions",
     64: "MAC",
 }
 _COVER = "•"
+#: Members of a call's JSON that stand for a card or its PIN (an answer has none).
+_PRIVATE = frozenset({"code", "pan", "pin", "track2", "expiry"})
 #: Elements whose bytes are not shown at all.
 _HIDDEN = frozenset({14, 52, 62})
 
@@ -55,6 +64,57 @@ def shown(frame: bytes, dialect: Dialect, suite: Suite) -> dict[str, Any]:
             for number in sorted({*message.text, *message.binary})
         ],
     }
+
+
+def shown_record(record: bytes) -> dict[str, Any]:
+    """A record that the terminal keeps, in the same form; `mti` is "record"."""
+    read = decode_record(record)
+    parts = {
+        "Terminal": read.terminal_id,
+        "Epoch": str(read.epoch),
+        "Number": str(read.seq),
+        "Hash of the record before": read.previous.hex().upper(),
+        "Card key": read.card_key_id.hex().upper(),
+        "Chip's counter": str(read.atc),
+        "Amount": str(read.amount),
+        "Currency": read.currency,
+        "Nonce": read.nonce.hex().upper(),
+        "Card's signature": read.signature.hex().upper(),
+    }
+    return {"mti": "record", "hex": record.hex().upper(), "fields": _named(parts)}
+
+
+def shown_call(answer: httpx.Response) -> list[dict[str, Any]]:
+    """A call of the HTTP API and its answer, in the same form: for hex the text on the wire."""
+    asked = answer.request
+    head = [f"{asked.method} {asked.url.raw_path.decode()} HTTP/1.1"]
+    head += [
+        f"{name}: {asked.headers[name]}"
+        for name in ("Host", "Idempotency-Key", "JWS-Signature")
+        if name in asked.headers
+    ]
+    return [
+        _call(f"{asked.method} {asked.url.path}", head, asked.content, _PRIVATE),
+        _call(str(answer.status_code), [f"HTTP/1.1 {answer.status_code}"], answer.content, set()),
+    ]
+
+
+def _call(name: str, head: list[str], content: bytes, private: Set[str]) -> dict[str, Any]:
+    body = dict(json.loads(content or b"{}"))
+    covered = {key: _COVER * 8 if key in private else value for key, value in body.items()}
+    text = "\n".join([*head, "", json.dumps(covered, ensure_ascii=False)])
+    return {"mti": name, "hex": text, "fields": _named(covered)}
+
+
+def _named(parts: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "number": "",
+            "name": name,
+            "value": value if isinstance(value, str) else json.dumps(value),
+        }
+        for name, value in parts.items()
+    ]
 
 
 def _value(message: Message, number: int) -> str:

@@ -51,6 +51,16 @@ class OfflineDesk:
         self._state = offline.TerminalOffline()
         self._kept: list[Kept] = []
 
+    @property
+    def waiting(self) -> tuple[Kept, ...]:
+        """What isn't uploaded yet, the oldest first."""
+        return tuple(self._kept)
+
+    @property
+    def listed(self) -> int | None:
+        """Entries of the hotlist that it has; None: it never downloaded one."""
+        return len(self._state.hotlist) if self._state.hotlist_as_of_ms else None
+
     async def download(self) -> str:
         """Fetch parameters and what is new of the hotlist; in words, what the terminal has then."""
         pos = self._terminal
@@ -117,8 +127,12 @@ class OfflineDesk:
 
     async def upload(self, *, skip: int = 0, fault: Fault | None = None) -> list[Exchange]:
         """Upload what waits, in order, but for the first `skip`, which are lost for good."""
-        waiting, self._kept = self._kept[skip:], []
-        sent = [await self._send(one, fault) for one in waiting]
+        del self._kept[:skip]
+        sent: list[Exchange] = []
+        while self._kept:
+            # What has no answer yet is still there for the next try.
+            sent.append(await self._send(self._kept[0], fault))
+            del self._kept[0]
         self._state = offline.uploaded(self._state)
         return sent
 

@@ -8,12 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sandbox.terminal import NoAnswer, NotAuthentic, Terminal
-from sandbox.terminals.batch import TerminalBatch
-from sandbox.terminals.offline_desk import OfflineDesk
+from sandbox.terminals.counter import Counter
 from sandbox.terminals.scenario import Do, Fault, Scenario, Step
-from sandbox.terminals.shop import Shop
 from sandbox.terminals.surroundings import NotThere, SimCard, Surroundings
-from sandbox.terminals.till import Exchange, Till
+from sandbox.terminals.till import Exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +55,12 @@ class _Player:
     def __init__(
         self, surroundings: Surroundings, terminal: Terminal, cards: dict[str, SimCard]
     ) -> None:
-        self._terminal = terminal
-        self._till = Till(terminal)
-        self._batch = TerminalBatch(terminal)
-        self._desk = OfflineDesk(terminal)
-        self._shop = Shop(surroundings, terminal)
+        self._at = Counter.at(surroundings, terminal)
         self._cards = cards
         self._named: dict[str, Exchange] = {}
 
     async def close(self) -> None:
-        await self._shop.close()
+        await self._at.shop.close()
 
     async def do(self, step: Step) -> Result:
         try:
@@ -84,29 +78,30 @@ class _Player:
             return await self._alone(step)
         of = self._named[step.of] if step.of else None
         if step.do is Do.FORGET and of is not None:
-            self._batch.forget(of)
+            self._at.batch.forget(of)
             return Result(step, True, f"{step.of} is forgotten")
         if step.do is Do.PAY_ORDER and of is not None:
-            made = await self._shop.pay(of, self._cards[step.card])
+            made = await self._at.shop.pay(of, self._cards[step.card])
         elif of is not None:
-            made = await self._till.follow(
+            made = await self._at.till.follow(
                 step.do, of, step.amount, more=step.more, fault=step.fault
             )
         elif step.do is Do.PAY_OFFLINE:
-            made = self._desk.pay(self._cards[step.card], step.amount, step.by)
+            made = self._at.desk.pay(self._cards[step.card], step.amount, step.by)
         elif step.do is Do.ORDER:
-            made = await self._shop.order(step.amount, self._currency)
+            made = await self._at.shop.order(step.amount, self._currency)
         else:
-            made = await self._till.present(
+            made = await self._at.till.present(
                 step.do,
                 self._cards[step.card],
                 step.amount,
                 by=step.by,
                 pin=step.pin,
                 partial_ok=step.partial_ok,
+                signed=step.signed,
                 fault=step.fault,
             )
-        self._batch.note(made, of)
+        self._at.batch.note(made, of)
         if step.name:
             self._named[step.name] = made
         return _judged(step, made)
@@ -117,7 +112,7 @@ class _Player:
 
     async def _alone(self, step: Step) -> Result:
         """Steps that present no card and follow nothing up."""
-        pos = self._terminal
+        pos = self._at.terminal
         match step.do:
             case Do.WAIT:
                 await asyncio.sleep(step.seconds)
@@ -129,19 +124,19 @@ class _Player:
             case Do.DOWNLOAD:
                 if step.until_listed:
                     card = self._cards[step.until_listed]
-                    return Result(step, True, await self._desk.download_until(card))
-                return Result(step, True, await self._desk.download())
+                    return Result(step, True, await self._at.desk.download_until(card))
+                return Result(step, True, await self._at.desk.download())
             case Do.UPLOAD:
-                sent = await self._desk.upload(skip=step.skip, fault=step.fault)
+                sent = await self._at.desk.upload(skip=step.skip, fault=step.fault)
                 for made in sent:
-                    self._batch.note(made)
+                    self._at.batch.note(made)
                 same = step.fault is not Fault.SEND_TWICE or all(m.same_answer for m in sent)
                 result = _judged_all(step, [made.code for made in sent])
                 return result if same else Result(step, False, "another answer to a repeat")
             case Do.UPLOAD_BATCH:
-                return _judged_all(step, [reply.code for reply in await self._batch.upload()])
+                return _judged_all(step, [reply.code for reply in await self._at.batch.upload()])
             case Do.CLOSE_BATCH:
-                reply = await self._batch.close()
+                reply = await self._at.batch.close()
             case _:
                 signs_on = step.do is Do.SIGN_ON and pos.module.signs_on
                 reply = await (pos.sign_on() if signs_on else pos.echo())

@@ -34,8 +34,8 @@ from sandbox.terminals.scenario import (
 T = TypeVar("T")
 #: What a step takes beside its card, step and amount.
 _OWN: Mapping[Do, frozenset[str]] = {
-    Do.PAY: frozenset({"partial_ok"}),
-    Do.AUTHORIZE: frozenset({"partial_ok"}),
+    Do.PAY: frozenset({"partial_ok", "signed"}),
+    Do.AUTHORIZE: frozenset({"partial_ok", "signed"}),
     Do.COMPLETE: frozenset({"more"}),
     Do.REVERSE: frozenset({"amount"}),
     Do.WAIT: frozenset({"seconds"}),
@@ -187,6 +187,7 @@ class _Reader:
             of=self._text(fields, "of", "", pattern=r".+", where=f"{inner}.of"),
             seconds=self._number(fields, f"{inner}.seconds"),
             partial_ok=self._flag(fields, f"{inner}.partial_ok"),
+            signed=self._flag(fields, f"{inner}.signed"),
             more=self._flag(fields, f"{inner}.more"),
             to=self._text(fields, "to", "", pattern=r"[A-Za-z0-9_-]{1,40}", where=f"{inner}.to"),
             skip=self._count(fields, f"{inner}.skip"),

@@ -155,6 +155,7 @@ class Step:
     skip: int = 0
     until_listed: str = ""
     partial_ok: bool = False
+    signed: bool = False
     more: bool = False
     fault: Fault | None = None
     expect: Expected = field(default_factory=Expected)

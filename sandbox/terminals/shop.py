@@ -44,7 +44,7 @@ class Shop:
         made = Exchange(Do.ORDER, None, amount, By.SCAN, False, currency)
         if answer.status_code != 201:
             raise NotThere(f"POST /v1/orders: {answer.status_code} {answer.text[:200]}")
-        made.told_code, made.qr = "00", str(answer.json()["qr"])
+        made.told_code, made.qr, made.called = "00", str(answer.json()["qr"]), answer
         return made
 
     async def pay(self, order: Exchange, card: SimCard) -> Exchange:
@@ -54,13 +54,14 @@ class Shop:
         made = Exchange(Do.PAY_ORDER, card, order.amount, By.SCAN, False, order.currency)
         url = read_order_code(order.qr).pay_url
         try:
-            told = await asyncio.to_thread(
+            made.called = await asyncio.to_thread(
                 card.wallet.scan_and_pay, order.qr, url, idempotency_key=secrets.token_hex(8)
             )
+            told = dict(made.called.json())
         except (httpx.HTTPError, ValueError) as error:
             raise NotThere(f"the order can't be paid ({type(error).__name__})") from None
         # A problem document has no DE39: its last word says what was wrong.
-        made.told_code = str(told.get("code", "none"))
+        made.told_code, made.rrn = str(told.get("code", "none")), str(told.get("rrn", ""))
         made.why = str(told.get("type", "")).rpartition(":")[2].replace("-", "_")
         return made
 

@@ -65,14 +65,19 @@ class Exchange:
     chip: Completed | None = None
     reversed_by: Reply | None = None
     same_answer: bool = False
+    #: Whether the holder signs instead of entering a PIN.
+    signed: bool = False
     #: What was presented instead of the card: a single-use code.
     code_track: str | None = field(default=None, repr=False)
     #: What was decided without an ISO answer (offline, an order), and why it was refused.
     told_code: str | None = None
     why: str = ""
     words: str = ""
-    #: The code that a merchant shows for an order.
+    #: The code that a merchant shows for an order; the RRN of what paid it.
     qr: str | None = None
+    rrn: str = ""
+    #: What went over the HTTP API.
+    called: httpx.Response | None = field(default=None, repr=False)
 
     @property
     def code(self) -> str:
@@ -97,10 +102,15 @@ class Till:
         by: By,
         pin: str | None = None,
         partial_ok: bool = False,
+        signed: bool = False,
         fault: Fault | None = None,
     ) -> Exchange:
-        """Pay, authorize or ask for the balance. NotThere if the card can't be read this way."""
+        """Pay, authorize or ask for the balance. NotThere if the card can't be read this way.
+
+        `signed`: the holder signs the merchant's copy, which the chip is told of.
+        """
         made = Exchange(do, card, amount, by, pin is not None, card.currency)
+        made.signed = signed and pin is None
         message = await self._message(made, pin, partial_ok)
         await self._exchange(made, message, fault)
         return made
@@ -154,7 +164,7 @@ class Till:
         if by in (By.SWIPE, By.FALLBACK):
             track = card.stripe or f"{card.pan}D{card.expiry}{card.service_code}00000"
         elif by in (By.INSERT, By.TAP):
-            track, chip = self._chip(made, pin)
+            track, chip = self._chip(made)
         elif by is By.SCAN:
             track = await asyncio.to_thread(_shown, card)
             made.code_track = track
@@ -174,7 +184,7 @@ class Till:
             partial_ok=partial_ok,
         )
 
-    def _chip(self, made: Exchange, pin: str | None) -> tuple[str, tuple[str, bytes]]:
+    def _chip(self, made: Exchange) -> tuple[str, tuple[str, bytes]]:
         card = made.card
         if card is None or card.chip is None:
             raise NotThere("this card has no chip: swipe it, scan it or key it in")
@@ -182,7 +192,7 @@ class Till:
             made.amount,
             numeric_code(card.currency),
             local_day(datetime.now(UTC)),
-            "pin" if pin else "none",
+            "pin" if made.with_pin else "signature" if made.signed else "none",
             _KINDS.get(made.do, 0x00),
         )
         try:

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from console.app import create_app
 from console.settings import ConsoleSettings
 from tests.browser.closing import Closing, closing_network
+from tests.browser.fleet import Fleet, fleet_network
 from tests.browser.issuing import Issuing, console_settings, issuing_network, node_people
 from tests.browser.network import PASSWORD, ConsoleNetwork, console_network, people
 from tests.browser.promising import Receipts, promising_network
@@ -180,6 +181,28 @@ def visit(page: Page, closing: Closing) -> Callable[..., Page]:
     return sign
 
 
+@pytest.fixture(scope="module")  # what one file does with its terminals is not another's to see
+def fleet(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Real nodes, a real gateway, the terminal simulator, and a console before them."""
+    with fleet_network(cluster, tmp_path_factory.mktemp("fleet-console")) as network:
+        yield network
+
+
+@pytest.fixture
+def attend(page: Page, fleet: Fleet) -> Callable[..., Page]:
+    """Signs somebody in at one of the acquirer's pages, in the console of the fleet."""
+
+    def sign(path: str, username: str = "olga") -> Page:
+        page.goto(fleet.home + path)
+        page.get_by_label("User name").fill(username)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_selector("#content h1")
+        return page
+
+    return sign
+
+
 @pytest.fixture
 def accessible() -> Callable[[Page], None]:
     """Asserts that axe-core finds no violation on the page (WCAG 2.2 A and AA, best practices)."""
@@ -198,5 +221,18 @@ def accessible() -> Callable[[Page], None]:
             for node in violation["nodes"]
         ]
         assert problems == []
+
+    return check
+
+
+@pytest.fixture
+def in_both_colours(accessible: Callable[[Page], None]) -> Callable[[Page], None]:
+    """The same in light and dark."""
+
+    def check(page: Page) -> None:
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_timeout(400)  # buttons fade from one scheme to the other
+            accessible(page)
 
     return check

@@ -1,29 +1,16 @@
-"""The fleet's pages and the virtual POS: real nodes, a real gateway, the simulator behind it."""
+"""The fleet's pages before real nodes and a real gateway."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import threading
-from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
 
 import psycopg
-import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from playwright.sync_api import Page, expect
 
-from console.app import create_app
-from console.settings import ConsoleSettings
-from gateway.app import Gateway
-from gateway.settings import GatewaySettings
-from gateway.terminal_keys.ring import MASTER_KEY, ZONE_KEY, tmk_name
 from nodes.authorization.store import forwards
-from nodes.crypto.emv import TRANSPORT_KEY
-from nodes.crypto.keystore import Keystore
 from nodes.crypto.offline_record import (
     RecordChain,
     decode_record,
@@ -31,145 +18,9 @@ from nodes.crypto.offline_record import (
     public_key_of,
     sign_as_card,
 )
-from sandbox.terminals.service import SimulatorService
-from sandbox.terminals.surroundings import Api, Surroundings
 from tests.browser.conftest import Watch
-from tests.browser.fake_node import Server
-from tests.browser.issuing import console_settings
-from tests.browser.network import PASSWORD, people
-from tests.conftest import Cluster
-from tests.factories.network import (
-    ACQUIRER,
-    EMV_KEYS,
-    GATEWAY_ZONE,
-    ISSUER,
-    MERCHANT,
-    TERMINAL,
-)
-from tests.factories.pos import secret, tmk
-from tests.integration.api.running import GATEWAY, KEYS, SEEDS, TwoNodes, public, two_nodes
-from tests.integration.gateway.running import document
-
-T = TypeVar("T")
-SECRETS = {
-    MASTER_KEY: secret(MASTER_KEY),
-    ZONE_KEY: GATEWAY_ZONE,
-    tmk_name(TERMINAL): tmk(TERMINAL),
-    "message": SEEDS[GATEWAY],
-}
-_SIMULATOR_KEY = "simulator-key-of-the-test"
-
-
-class Loop:
-    """An event loop in a thread of its own: Playwright's runs in the test's."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-
-    def run(self, call: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(call, self._loop).result(60)
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-
-
-@dataclass
-class Fleet:
-    url: str
-    nodes: TwoNodes
-    gateway: Gateway
-
-    @property
-    def home(self) -> str:
-        return f"{self.url}/i/{ACQUIRER}"
-
-
-@pytest.fixture(scope="module")
-def fleet(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Nodes, gateway, simulator, console."""
-    loop = Loop()
-    with two_nodes(cluster) as nodes:
-        made = document(
-            nodes.acquirer.url,
-            public(ACQUIRER),
-            key_id=GATEWAY,
-            terminals=[{"terminal_id": TERMINAL, "merchant_id": MERCHANT}],
-            fleet_poll_s=0.1,
-            fleet_report_s=0.2,
-        )
-        gateway = Gateway(GatewaySettings.model_validate(made), Keystore(SECRETS, "memory"))
-        loop.run(gateway.start())
-        around = Surroundings(
-            host="127.0.0.1",
-            ports=gateway.ports,
-            acquirer=Api(nodes.acquirer.url, KEYS["operator"]),
-            issuers={ISSUER: Api(nodes.issuer.url, KEYS["operator"])},
-            transport={ISSUER: EMV_KEYS[TRANSPORT_KEY]},
-            master=secret(MASTER_KEY),
-            merchants=(MERCHANT,),
-            terminals=((TERMINAL, MERCHANT, tmk(TERMINAL)),),
-            names={MERCHANT: "Harbor Stores"},
-        )
-        simulator = SimulatorService(around, _SIMULATOR_KEY)
-        port = loop.run(simulator.start("127.0.0.1", 0))
-        settings = _console(nodes, port, tmp_path_factory.mktemp("fleet-console"))
-        server = Server(create_app(settings)).start()
-        try:
-            yield Fleet(server.url, nodes, gateway)
-        finally:
-            server.stop()
-            loop.run(simulator.close())
-            loop.run(gateway.close())
-            loop.stop()
-
-
-def _console(nodes: TwoNodes, simulator: int, directory: Path) -> ConsoleSettings:
-    entries = [
-        {
-            "member_id": member_id,
-            "name": name,
-            "roles": [role],
-            "api_url": node.url,
-            "api_key": KEYS["reader"],
-        }
-        for member_id, name, role, node in (
-            (ACQUIRER, "Meridian Acquiring", "acquirer", nodes.acquirer),
-            (ISSUER, "Aurora Bank", "issuer", nodes.issuer),
-        )
-    ]
-    password = people()[0]["password_argon2"]
-    users = [
-        {
-            "username": "olga",
-            "password_argon2": password,
-            "role": "operator",
-            "members": ["*"],
-            "node_keys": {ACQUIRER: KEYS["operator"]},
-        },
-        {"username": "rita", "password_argon2": password, "role": "reader", "members": ["*"]},
-    ]
-    made = console_settings(entries, users)
-    made["state_file"] = directory / "console.sqlite"
-    made["simulator"] = {"url": f"http://127.0.0.1:{simulator}", "key": _SIMULATOR_KEY}
-    return ConsoleSettings.model_validate(made)
-
-
-@pytest.fixture
-def visit(page: Page, fleet: Fleet) -> Callable[..., Page]:
-    """Signs somebody in at one of the acquirer's pages."""
-
-    def sign(path: str, username: str = "olga") -> Page:
-        page.goto(fleet.home + path)
-        page.get_by_label("User name").fill(username)
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Sign in").click()
-        page.wait_for_selector("#content h1")
-        return page
-
-    return sign
+from tests.browser.fleet import Fleet
+from tests.factories.network import ACQUIRER, MERCHANT, TERMINAL
 
 
 def enrolled(fleet: Fleet, name: str, store: str) -> None:
@@ -188,14 +39,14 @@ def enrolled(fleet: Fleet, name: str, store: str) -> None:
 
 def test_a_terminal_is_found_and_switched_off_with_a_typed_confirmation(
     fleet: Fleet,
-    visit: Callable[..., Page],
+    attend: Callable[..., Page],
     accessible: Callable[[Page], None],
     watch: Watch,
     tmp_path: Path,
 ) -> None:
     watch.expected = ["422"]
     enrolled(fleet, "BROWSE01", "Pier 3")
-    page = visit("/terminals")
+    page = attend("/terminals")
     accessible(page)
     page.get_by_label("Store").fill("Pier 3")
     page.get_by_role("button", name="Filter").click()
@@ -223,11 +74,11 @@ def test_a_terminal_is_found_and_switched_off_with_a_typed_confirmation(
 
 
 def test_parameters_are_set_and_nonsense_is_named(
-    fleet: Fleet, visit: Callable[..., Page], watch: Watch
+    fleet: Fleet, attend: Callable[..., Page], watch: Watch
 ) -> None:
     watch.expected = ["422"]
     enrolled(fleet, "BROWSE02", "Pier 4")
-    page = visit("/terminals/BROWSE02")
+    page = attend("/terminals/BROWSE02")
     page.get_by_label("Floor limit (CNY)").fill("lots")
     page.locator("#parameters-reason").fill("more trust")
     page.get_by_role("button", name="Set parameters").click()
@@ -242,109 +93,21 @@ def test_parameters_are_set_and_nonsense_is_named(
         assert client.get("/v1/terminals/BROWSE02").json()["parameters"]["floor_limit"] == 5_000
 
 
-def test_readers_see_no_buttons(fleet: Fleet, visit: Callable[..., Page]) -> None:
-    page = visit(f"/terminals/{TERMINAL}", "rita")
+def test_readers_see_no_buttons(fleet: Fleet, attend: Callable[..., Page]) -> None:
+    page = attend(f"/terminals/{TERMINAL}", "rita")
     expect(page.get_by_text("Disable this terminal")).to_have_count(0)
     expect(page.get_by_role("button", name="Set parameters")).to_have_count(0)
 
 
-def test_a_card_is_inserted_the_pin_entered_and_the_receipt_shown(
-    fleet: Fleet,
-    visit: Callable[..., Page],
-    accessible: Callable[[Page], None],
-    tmp_path: Path,
-) -> None:
-    page = visit("/virtual-pos")
-    expect(page.get_by_text("Sandbox: a simulated terminal")).to_be_visible()
-    accessible(page)
-    for digit in "123456":
-        page.get_by_role("button", name=digit, exact=True).click()
-    assert page.locator("#pin").input_value() == "123456"
-    page.get_by_role("button", name="Pay").click()
-    expect(page.locator("[data-code]")).to_have_attribute("data-code", "00", timeout=30_000)
-    expect(page.locator("#outcome")).to_contain_text("Approved")
-    expect(page.locator("optgroup")).to_have_attribute("label", "Harbor Stores")
-    accessible(page)
-    content = page.content()
-    bytes_shown = page.locator(".pos-bytes").first.inner_text()
-    assert "•" in bytes_shown
-    image = page.locator(".pos-receipt").get_attribute("src") or ""
-    assert base64.b64decode(image.partition(",")[2]).startswith(b"\x89PNG")
-    alternative = page.locator(".pos-receipt").get_attribute("alt") or ""
-    assert "12.50 CNY" in alternative
-    with fleet.nodes.issuer.http("reader") as client:
-        masked = {card["pan_masked"] for card in client.get("/v1/cards").json()["items"]}
-    assert any(number in content for number in masked)
-    page.screenshot(path=str(tmp_path / "virtual-pos.png"), full_page=True)
-
-
-@pytest.mark.parametrize(
-    ("card", "way", "pin", "fault", "code"),
-    [
-        ("chip", "Tap", "", "", "00"),
-        ("chip", "Tap", "123456", "", "00"),
-        ("chip", "Insert", "654321", "", "55"),
-        ("chip", "Swipe", "123456", "", "57"),
-        ("chip", "Swipe (fallback)", "123456", "", "00"),
-        ("chip", "Scan its code", "", "", "00"),
-        ("virtual", "Scan its code", "", "", "00"),
-        ("virtual", "Key in", "123456", "", "57"),
-        ("plain", "Key in", "123456", "", "00"),
-        ("stripe", "Swipe", "123456", "", "00"),
-        ("plain", "Key in", "123456", "bad_mac", "A0"),
-        ("plain", "Key in", "123456", "lose_answer", "none"),
-        ("chip-poor", "Insert", "123456", "", "51"),
-    ],
-)
-def test_every_way_to_pay(
-    fleet: Fleet,
-    visit: Callable[..., Page],
-    tmp_path: Path,
-    card: str,
-    way: str,
-    pin: str,
-    fault: str,
-    code: str,
-) -> None:
-    page = visit("/virtual-pos")
-    page.locator("#card").select_option(card)
-    page.get_by_label(way, exact=True).check()
-    page.locator("#fault").select_option(fault)
-    page.locator("#pin").fill(pin)
-    page.get_by_role("button", name="Pay").click()
-    expect(page.locator("[data-code]")).to_have_attribute("data-code", code, timeout=30_000)
-    words = {"00": "Approved", "55": "Wrong PIN", "51": "Insufficient funds", "A0": "its MAC"}
-    expect(page.locator("#outcome")).to_contain_text(words.get(code, ""))
-    if code in ("00", "51", "55", "57"):
-        txid = page.locator("#outcome a").get_attribute("href") or ""
-        assert len(txid.rpartition("/")[2]) == 64
-    page.screenshot(path=str(tmp_path / f"{card}-{way}-{code}.png"), full_page=True)
-    if fault == "lose_answer":
-        expect(page.locator("#outcome")).to_contain_text("acknowledged")
-
-
-def test_what_can_t_be_played_is_said(
-    fleet: Fleet, visit: Callable[..., Page], watch: Watch
-) -> None:
-    watch.expected = ["422"]
-    page = visit("/virtual-pos")
-    page.locator("#card").select_option("plain")
-    page.get_by_role("button", name="Pay").click()
-    expect(page.get_by_role("alert")).to_contain_text("has no chip")
-    page.locator("#amount").fill("nothing")
-    page.get_by_role("button", name="Pay").click()
-    expect(page.get_by_role("alert")).to_contain_text("above 0")
-
-
 def test_a_terminal_is_enrolled_changed_and_retired(
     fleet: Fleet,
-    visit: Callable[..., Page],
+    attend: Callable[..., Page],
     accessible: Callable[[Page], None],
     watch: Watch,
     tmp_path: Path,
 ) -> None:
     watch.expected = ["422"]
-    page = visit("/terminals")
+    page = attend("/terminals")
     page.get_by_role("link", name="New terminal").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("New terminal")
     accessible(page)
@@ -403,9 +166,9 @@ def test_a_terminal_is_enrolled_changed_and_retired(
 
 
 def test_what_of_offline_payments_needs_people_is_shown(
-    fleet: Fleet, visit: Callable[..., Page], accessible: Callable[[Page], None], tmp_path: Path
+    fleet: Fleet, attend: Callable[..., Page], accessible: Callable[[Page], None], tmp_path: Path
 ) -> None:
-    page = visit("/offline")
+    page = attend("/offline")
     expect(page.get_by_text("No alarms")).to_be_visible()
     private = ec.generate_private_key(ec.SECP256R1())
     chain = RecordChain(TERMINAL, 7)

@@ -220,9 +220,9 @@ def trust_authority(
     return store.insert_authority(connection, found, actor, now_ms), None
 
 
-def end_authority(connection: store.Connection, fingerprint: str) -> FleetOutcome:
+def end_authority(connection: store.Connection, fingerprint: str, actor: str) -> FleetOutcome:
     """Take no more certificates of it. Terminals that it has certified stay."""
-    done = store.end_authority(connection, fingerprint)
+    done = store.end_authority(connection, fingerprint, actor)
     return FleetOutcome.DONE if done else FleetOutcome.AUTHORITY_UNKNOWN
 
 

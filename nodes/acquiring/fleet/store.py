@@ -17,6 +17,7 @@ from nodes.acquiring.fleet.model import (
     TerminalSuite,
 )
 from nodes.crypto.certificates import Certificate, read_certificate
+from nodes.db.events import record_event
 
 Connection = psycopg.Connection[Any]
 
@@ -169,7 +170,7 @@ def insert_authority(
     connection: Connection, authority: Certificate, created_by: str, now_ms: int
 ) -> dict[str, Any]:
     """Trust an authority from now on; nothing, if it is known. The row as it stands then."""
-    connection.execute(
+    done = connection.execute(
         "INSERT INTO terminal_authorities (fingerprint, subject, certificate, not_after_ms,"
         " created_by, created_ms) VALUES (%s, %s, %s, %s, %s, %s)"
         " ON CONFLICT (fingerprint) DO NOTHING",
@@ -182,6 +183,15 @@ def insert_authority(
             now_ms,
         ),
     )
+    if done.rowcount == 1:
+        record_event(
+            connection,
+            "merchant",
+            "authority.trusted",
+            subject=authority.fingerprint,
+            actor=created_by,
+            detail=authority.subject,
+        )
     columns = ("fingerprint", "subject", "status", "not_after_ms", "created_by", "created_ms")
     row = connection.execute(
         f"SELECT {', '.join(columns)} FROM terminal_authorities WHERE fingerprint = %s",
@@ -190,12 +200,18 @@ def insert_authority(
     return dict(zip(columns, row or (), strict=True))
 
 
-def end_authority(connection: Connection, fingerprint: str) -> bool:
+def end_authority(connection: Connection, fingerprint: str, actor: str) -> bool:
     """Trust it no longer for new certificates; False if there is none."""
-    done = connection.execute(
-        "UPDATE terminal_authorities SET status = 'ended' WHERE fingerprint = %s", (fingerprint,)
-    )
-    return done.rowcount == 1
+    row = connection.execute(
+        "SELECT status FROM terminal_authorities WHERE fingerprint = %s FOR UPDATE", (fingerprint,)
+    ).fetchone()
+    if row is not None and row[0] != "ended":
+        connection.execute(
+            "UPDATE terminal_authorities SET status = 'ended' WHERE fingerprint = %s",
+            (fingerprint,),
+        )
+        record_event(connection, "merchant", "authority.ended", subject=fingerprint, actor=actor)
+    return row is not None
 
 
 def authorities(connection: Connection) -> list[Certificate]:

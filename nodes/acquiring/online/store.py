@@ -10,6 +10,7 @@ import msgspec
 import psycopg
 
 from nodes.acquiring.online.model import FrontKey, NewOrder, Order, OrderState
+from nodes.db.events import record_event
 
 Connection = psycopg.Connection[Any]
 
@@ -36,6 +37,18 @@ def insert_key(connection: Connection, key: FrontKey, created_by: str, now: date
             now,
         ),
     )
+    if done.rowcount == 1:
+        owner = f"merchant {key.merchant_id}"
+        if key.terminal_id is not None:
+            owner = f"terminal {key.terminal_id}"
+        record_event(
+            connection,
+            "merchant",
+            "front_key.enrolled",
+            subject=key.key_id,
+            actor=created_by,
+            detail=f"{key.algorithm} {key.public_key.hex()}, {owner}",
+        )
     return done.rowcount == 1
 
 
@@ -50,12 +63,15 @@ def active_key(connection: Connection, key_id: str) -> FrontKey | None:
     return FrontKey(*row) if row is not None else None
 
 
-def revoke_key(connection: Connection, key_id: str) -> bool:
+def revoke_key(connection: Connection, key_id: str, actor: str) -> bool:
     """Take a key out of use; False if there is none."""
-    done = connection.execute(
-        "UPDATE front_keys SET status = 'revoked' WHERE key_id = %s", (key_id,)
-    )
-    return done.rowcount == 1
+    row = connection.execute(
+        "SELECT status FROM front_keys WHERE key_id = %s FOR UPDATE", (key_id,)
+    ).fetchone()
+    if row is not None and row[0] != "revoked":
+        connection.execute("UPDATE front_keys SET status = 'revoked' WHERE key_id = %s", (key_id,))
+        record_event(connection, "merchant", "front_key.revoked", subject=key_id, actor=actor)
+    return row is not None
 
 
 def keys(connection: Connection, *, after: str | None, limit: int) -> list[tuple[Any, ...]]:
@@ -205,6 +221,14 @@ def insert_endpoint(
         " VALUES (%s, %s, %s, %s, %s)",
         (endpoint_id, merchant_id, url, created_by, now),
     )
+    record_event(
+        connection,
+        "merchant",
+        "endpoint.made",
+        subject=endpoint_id,
+        actor=created_by,
+        detail=f"merchant {merchant_id}, {url}",
+    )
     connection.execute(
         "INSERT INTO webhook_scan (xact, transaction_id)"
         " VALUES (pg_snapshot_xmin(pg_current_snapshot()), 0) ON CONFLICT DO NOTHING"
@@ -220,12 +244,17 @@ def endpoints(connection: Connection, *, after: str | None, limit: int) -> list[
     ).fetchall()
 
 
-def end_endpoint(connection: Connection, endpoint_id: str) -> bool:
+def end_endpoint(connection: Connection, endpoint_id: str, actor: str) -> bool:
     """Send nothing there any more; False if there is none."""
-    done = connection.execute(
-        "UPDATE webhook_endpoints SET status = 'ended' WHERE endpoint_id = %s", (endpoint_id,)
-    )
-    return done.rowcount == 1
+    row = connection.execute(
+        "SELECT status FROM webhook_endpoints WHERE endpoint_id = %s FOR UPDATE", (endpoint_id,)
+    ).fetchone()
+    if row is not None and row[0] != "ended":
+        connection.execute(
+            "UPDATE webhook_endpoints SET status = 'ended' WHERE endpoint_id = %s", (endpoint_id,)
+        )
+        record_event(connection, "merchant", "endpoint.ended", subject=endpoint_id, actor=actor)
+    return row is not None
 
 
 def next_transactions(connection: Connection, limit: int) -> list[tuple[Any, ...]]:

@@ -17,10 +17,11 @@ from enum import Enum
 
 import sqlalchemy
 
-from nodes.anchoring import event_store, store
+from nodes.anchoring import store
 from nodes.anchoring.leaf import event_ref
 from nodes.anchoring.store import Connection
 from nodes.crypto.commitment import SharedField, field_leaf, field_salt
+from nodes.db.events import record_event
 
 #: Cards of these states can't pay any more.
 _ENDED = ("cancelled", "lost", "stolen")
@@ -83,7 +84,7 @@ def erase_person(
             "cards": _from_card(connection, card_token, pseudonym),
         }
         told = ", ".join(f"{table} {count}" for table, count in rows.items())
-        event_store.record_event(
+        record_event(
             connection,
             "audit",
             "person.erased",
