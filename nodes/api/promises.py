@@ -160,9 +160,7 @@ def get_receipt_proof(node: TheNode, txid: Txid, key: ReceiptKey) -> Response:
     with snapshot(node.engine) as connection:
         wanted, side = _receipt(connection, txid, key)
         try:
-            bundle = proof_queries.proof_bundle(
-                connection, wanted, side, key_at=note_keys_of(node)
-            )
+            bundle = proof_queries.proof_bundle(connection, wanted, side, key_at=note_keys_of(node))
         except proof_queries.NotAnchoredYet as error:
             raise Problem(
                 409,
