@@ -33,6 +33,7 @@ VALIDATORS = 4
 _DEPLOYER_WEI = 10**24
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 15.0
+_HEAD_START_S = 6
 _LOG_TAIL = 2_000
 _PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
 _PR_SET_PDEATHSIG = 1
@@ -109,14 +110,9 @@ class ValidatorNetwork:
         try:
             self._prepare()
             for validator in self.validators:
-                self._spawn(validator, seals=False)
+                self._spawn(validator)
             for validator in self.validators:
                 self._open(validator)
-            # Who seals a first block before the others are there may never be told of theirs: two
-            # validators stood still for good that way.
-            self.wait_for(self._connected, "the validators don't find each other")
-            for validator in self.validators:
-                ask(validator.ipc, "miner_start")
             self.wait_for(lambda: self.height(0) >= 2, "no blocks are made")
         except BaseException:
             self.stop()
@@ -238,8 +234,12 @@ class ValidatorNetwork:
                 f" characters, and {LONGEST_PATH} are possible"
             )
         deployer = str(Account.from_key(self.deployer_key).address)
+        # No block is made before its parent's moment. Until then all are up and connected: a
+        # validator that hasn't begun throws away what it is told, and if each has sealed a first
+        # block of its own, two of them stand still for good.
         content = genesis(
             chain_id=self.chain_id,
+            timestamp=int(time.time()) + _HEAD_START_S,
             period_s=self.period_s,
             signers=[validator.address for validator in self.validators],
             balances={deployer: _DEPLOYER_WEI},
@@ -261,12 +261,8 @@ class ValidatorNetwork:
             raise NetworkFailed(f"another network is running in {self.directory}") from None
         self._locked = descriptor
 
-    def _spawn(self, validator: Validator, *, seals: bool = True) -> None:
-        process = spawn(self.program, validator, self.chain_id, seals=seals)
-        self._processes[validator.index] = process
-
-    def _connected(self) -> bool:
-        return all(self.peers(index) == self._count - 1 for index in range(self._count))
+    def _spawn(self, validator: Validator) -> None:
+        self._processes[validator.index] = spawn(self.program, validator, self.chain_id)
 
     def _open(self, validator: Validator) -> None:
         """Waits until a validator answers, and makes gas free there: geth takes no price of 0 from
@@ -298,22 +294,16 @@ def initialize(program: Path, validator: Validator, genesis_file: Path) -> None:
         raise NetworkFailed(f"geth does not take the genesis:\n{done.stderr[-_LOG_TAIL:]}")
 
 
-def spawn(
-    program: Path, validator: Validator, chain_id: int, *, seals: bool = True
-) -> subprocess.Popen[bytes]:
-    """Starts a validator's process; it seals at once unless told not to.
-
-    State is written with every block (archive): a validator that was killed goes on where it
-    stood, and `eth_call` works on the past.
-    """
+def spawn(program: Path, validator: Validator, chain_id: int) -> subprocess.Popen[bytes]:
+    """Starts a validator's process. State is written with every block (archive): a validator that
+    was killed goes on where it stood, and `eth_call` works on the past."""
     command = [
         *(str(program), "--config", str(validator.settings_file)),
         *("--networkid", str(chain_id), "--cache", "64", "--snapshot=false"),
         *("--nodiscover", "--nat", "none", "--authrpc.port", "0"),
         *("--gcmode", "archive", "--state.scheme", "hash", "--syncmode", "full"),
         *("--unlock", validator.address, "--password", str(validator.password_file)),
-        *("--miner.etherbase", validator.address, "--verbosity", "3"),
-        *(["--mine"] if seals else []),
+        *("--mine", "--miner.etherbase", validator.address, "--verbosity", "3"),
     ]
     with validator.log.open("ab") as log:
         return subprocess.Popen(
