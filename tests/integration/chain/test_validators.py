@@ -84,7 +84,7 @@ def test_gas_is_free_and_anybody_may_pay_nothing(four: Validators) -> None:
     for _ in range(4):
         receipt = send(client, poor, {"to": poor.address})
         assert receipt.ok
-        sealers.add(four.network.sealer(receipt.block_number))
+        sealers.add(four.network.sealer(receipt.block_number, 1))
     assert sealers - {four.network.validators[1].address.lower()}
 
 
