@@ -35,6 +35,7 @@ from nodes.anchoring.operations import (
     LogFenced,
     bind_chain,
     check_head,
+    check_note_key,
     confirm,
     publish,
     record_feed,
@@ -157,6 +158,7 @@ class Jobs:
         anchor, and terminals' jobs their turn.
         """
         context, sealed = self.context(), False
+        self._check_note_key()
         with context.engine.connect() as connection:
             oldest_s, recent_s = queries.sealing_pressure(connection, BUSY_ROWS)
         if may_wait(oldest_s, recent_s, self._node.settings.seal_patience_s):
@@ -172,9 +174,17 @@ class Jobs:
         """Seal all committed events; whether there were any."""
         context, sealed = self.context(), False
         self._note_keys()
+        self._check_note_key()
         while seal_events(context.engine, context.identity, self._note_signer, context.clock):
             sealed = True
         return sealed
+
+    def _check_note_key(self) -> None:
+        """LogFenced if the chain has another note key than the keystore. What was sealed before
+        that was seen is published, and proven by the first anchor under the new key."""
+        member = self._node.directory.member(self._node.member_id)
+        if member is not None:
+            check_note_key(self._note_signer.public_key, member.note_keys)
 
     def _note_keys(self) -> None:
         """Keys that began or ended on the chain become events of this member."""

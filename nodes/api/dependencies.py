@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -52,6 +52,12 @@ OptionalKey = Annotated[
         " again; the key with other content is refused.",
     ),
 ]
+
+
+def note_keys_of(node: ApiNode) -> Callable[[int], bytes | None] | None:
+    """The node's own note key at a block, by the directory; None while that isn't known."""
+    member = node.directory.member(node.settings.member_id)
+    return None if member is None else member.note_key_at
 
 
 def moment(milliseconds: int) -> datetime:

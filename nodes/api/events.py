@@ -14,7 +14,7 @@ from nodes.anchoring.events import EventRow
 from nodes.anchoring.model import AnchorState
 from nodes.anchoring.queries import LogPlace, log_places
 from nodes.api.auth import reader
-from nodes.api.dependencies import Cursor, Limit, TheNode, hex_or_none, moment
+from nodes.api.dependencies import Cursor, Limit, TheNode, hex_or_none, moment, note_keys_of
 from nodes.api.problems import Problem
 from nodes.api.reads import cursor_of, number_of_cursor, snapshot
 from nodes.api.schemas import Page
@@ -88,7 +88,9 @@ def get_event_proof(node: TheNode, event_id: EventId) -> Response:
     hidden."""
     with snapshot(node.engine) as connection:
         try:
-            bundle = proof_queries.event_bundle(connection, node.settings.member_id, event_id)
+            bundle = proof_queries.event_bundle(
+                connection, node.settings.member_id, event_id, key_at=note_keys_of(node)
+            )
         except proof_queries.UnknownEvent:
             raise Problem(404, "event-unknown", "There is no such event here.") from None
         except proof_queries.NotAnchoredYet as error:

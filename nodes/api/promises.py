@@ -21,7 +21,7 @@ from nodes.anchoring.qr_code import qr_svg
 from nodes.anchoring.receipt import Promise, access_key
 from nodes.anchoring.roots_reader import read_roots
 from nodes.api.auth import Principal, admitted, anybody
-from nodes.api.dependencies import TheNode
+from nodes.api.dependencies import TheNode, note_keys_of
 from nodes.api.node import ApiNode
 from nodes.api.problems import Problem, unavailable
 from nodes.api.reads import bytes_of_hex, snapshot
@@ -160,7 +160,7 @@ def get_receipt_proof(node: TheNode, txid: Txid, key: ReceiptKey) -> Response:
     with snapshot(node.engine) as connection:
         wanted, side = _receipt(connection, txid, key)
         try:
-            bundle = proof_queries.proof_bundle(connection, wanted, side)
+            bundle = proof_queries.proof_bundle(connection, wanted, side, key_at=note_keys_of(node))
         except proof_queries.NotAnchoredYet as error:
             raise Problem(
                 409,

@@ -18,7 +18,15 @@ from nodes.anchoring.model import AnchorState
 from nodes.api.account_views import decision_item, related_items
 from nodes.api.auth import Principal, holds, identify, reader, reader_or_member
 from nodes.api.batches import batch_rows
-from nodes.api.dependencies import Cursor, Limit, TheNode, item_of, items_of, moment
+from nodes.api.dependencies import (
+    Cursor,
+    Limit,
+    TheNode,
+    item_of,
+    items_of,
+    moment,
+    note_keys_of,
+)
 from nodes.api.problems import Problem
 from nodes.api.reads import bytes_of_hex, cursor_of, number_of_cursor, snapshot
 from nodes.api.schemas import Page, TransactionDetail, TransactionItem
@@ -239,7 +247,9 @@ def get_proof(
             rows = [r for r in rows if caller.member_id in (r["acquirer"], r["issuer"])]
         row = _side_of(rows, side)
         try:
-            bundle = proof_queries.proof_bundle(connection, key, row["side"])
+            bundle = proof_queries.proof_bundle(
+                connection, key, row["side"], key_at=note_keys_of(node)
+            )
         except proof_queries.NotAnchoredYet as error:
             raise Problem(
                 409,

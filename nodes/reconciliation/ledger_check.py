@@ -97,6 +97,15 @@ def check_tables(
     return _LedgerCheck(connection, origin, anchors, note_key, progress).run()
 
 
+def _binds(batch: Batch, totals: tuple[Totals, ...], anchor: Anchored) -> bool:
+    """Whether the anchor's metaHash is of this checkpoint, this moment and these totals."""
+    try:
+        digest = totals_hash(totals)
+        return meta_hash(batch.note, batch.sealed_us, digest) == anchor.meta_hash
+    except (ValueError, OverflowError):
+        return False
+
+
 class _LedgerCheck:
     def __init__(
         self,
@@ -271,12 +280,16 @@ class _LedgerCheck:
             holds = False
         else:
             key = self._note_key(anchor.block_number if anchor else None)
+            # One that was signed before a rotation and anchored after it is as it was anchored:
+            # proofs take a later anchor (proof_queries), and nothing here has changed.
             holds = (
                 (checkpoint.size, checkpoint.root) == (size, root)
                 and checkpoint.origin == self._origin
                 and note.key_name == str(self._origin)
-                and key is not None
-                and signature_holds(note, key)
+                and (
+                    (key is not None and signature_holds(note, key))
+                    or (anchor is not None and _binds(batch, batch.totals, anchor))
+                )
             )
         if not holds:
             self._report.add("batches", {"seq": batch.seq}, Change.ALTERED, "checkpoint")
@@ -300,18 +313,11 @@ class _LedgerCheck:
                 self._name_totals(batch, totals)
             return
 
-        def binds(these: tuple[Totals, ...]) -> bool:
-            try:
-                digest = totals_hash(these)
-                return meta_hash(batch.note, batch.sealed_us, digest) == anchor.meta_hash
-            except (ValueError, OverflowError):
-                return False
-
-        if binds(batch.totals) or not note_holds:
+        if _binds(batch, batch.totals, anchor) or not note_holds:
             return
         if rows_intact and batch.totals != totals:
             self._name_totals(batch, totals)
-            if binds(totals):
+            if _binds(batch, totals, anchor):
                 return
         detail = "" if rows_intact else "or the batch's totals"
         self._report.add("batches", {"seq": batch.seq}, Change.ALTERED, "sealed_at", detail)

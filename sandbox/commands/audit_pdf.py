@@ -16,13 +16,16 @@ from reportlab.platypus import Paragraph, SimpleDocTemplate, Spacer, Table, Tabl
 from sandbox.commands.audit_report import EXPLAINED, AuditDocument, Section
 
 _MARGIN = 16 * mm
-_WIDTH = A4[0] - 2 * _MARGIN
+_PADDING = 6  # of a page's frame, by reportlab
+_WIDTH = A4[0] - 2 * _MARGIN - 2 * _PADDING
+_HASH_WIDTH = 256.0  # 64 digits in one line
+_LETTER = 5.6  # as wide as a bold capital of a cell, about
 _TEXT = ParagraphStyle("text", fontName="Helvetica", fontSize=9.5, leading=13.5, spaceAfter=5)
 _CELL = ParagraphStyle(
     "cell", parent=_TEXT, fontSize=8.5, leading=11, spaceAfter=0, splitLongWords=1
 )
 _NUMBER = ParagraphStyle("number", parent=_CELL, alignment=TA_RIGHT)
-_HASH = ParagraphStyle("hash", parent=_CELL, fontName="Courier", fontSize=7)
+_HASH = ParagraphStyle("hash", parent=_CELL, fontName="Courier", fontSize=6.5)
 _SOFT = ParagraphStyle("soft", parent=_TEXT, textColor=colors.HexColor("#51606f"))
 _TITLE = ParagraphStyle("title", parent=_TEXT, fontName="Helvetica-Bold", fontSize=17, leading=21)
 _HEADING = ParagraphStyle(
@@ -43,7 +46,9 @@ def audit_pdf(document: AuditDocument) -> bytes:
         borderColor=colour,
         borderWidth=1.5,
         borderPadding=5,
-        spaceBefore=8,
+        leftIndent=6,
+        rightIndent=6,
+        spaceBefore=13,
         spaceAfter=12,
     )
     story: list[Any] = [
@@ -81,8 +86,8 @@ def _foot(document: AuditDocument) -> Any:
         canvas.saveState()
         canvas.setFont("Helvetica", 8)
         canvas.setFillColor(colors.HexColor("#51606f"))
-        canvas.drawString(_MARGIN, 10 * mm, f"{document.title}, {document.taken}")
-        canvas.drawRightString(A4[0] - _MARGIN, 10 * mm, str(page.page))
+        canvas.drawString(_MARGIN + _PADDING, 10 * mm, f"{document.title}, {document.taken}")
+        canvas.drawRightString(A4[0] - _MARGIN - _PADDING, 10 * mm, str(page.page))
         canvas.restoreState()
 
     return draw
@@ -91,7 +96,12 @@ def _foot(document: AuditDocument) -> Any:
 def _table(section: Section) -> Any:
     if not section.rows:
         return Paragraph("None.", _TEXT)
-    rows = [[Paragraph(f"<b>{escape(head)}</b>", _CELL) for head in section.heads]]
+    rows = [
+        [
+            Paragraph(f"<b>{escape(head)}</b>", _NUMBER if n in section.numbers else _CELL)
+            for n, head in enumerate(section.heads)
+        ]
+    ]
     for row in section.rows:
         rows.append([Paragraph(escape(cell), _style(section, n)) for n, cell in enumerate(row)])
     table = Table(rows, colWidths=_widths(section), repeatRows=1)
@@ -101,6 +111,7 @@ def _table(section: Section) -> Any:
                 ("LINEBELOW", (0, 0), (-1, -1), 0.5, colors.HexColor("#d9dfe6")),
                 ("VALIGN", (0, 0), (-1, -1), "TOP"),
                 ("LEFTPADDING", (0, 0), (-1, -1), 3),
+                ("LEFTPADDING", (0, 0), (0, -1), 0),
                 ("RIGHTPADDING", (0, 0), (-1, -1), 3),
             ]
         )
@@ -115,9 +126,13 @@ def _style(section: Section, column: int) -> ParagraphStyle:
 
 
 def _widths(section: Section) -> list[float]:
-    """Columns as wide as their longest text asks, within the page; none below its share."""
-    longest = [
-        min(40, max(len(head), *(len(row[n]) for row in section.rows))) + 2
-        for n, head in enumerate(section.heads)
-    ]
-    return [_WIDTH * length / sum(longest) for length in longest]
+    """Hashes and numbers in one line, and the longest word of each column; what is left of the page
+    goes to the columns by their longest text."""
+    asked, least = [], []
+    for n, head in enumerate(section.heads):
+        texts = [head, *(row[n] for row in section.rows)]
+        words = [len(word) for text in texts for word in text.split()]
+        least.append(_HASH_WIDTH if n in section.hashes else _LETTER * min(22, max(words)) + 8)
+        asked.append(0 if n in section.hashes else min(40, max(map(len, texts))))
+    left = _WIDTH - sum(least)
+    return [width + left * length / sum(asked) for width, length in zip(least, asked, strict=True)]

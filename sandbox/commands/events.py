@@ -10,14 +10,22 @@ from typing import Annotated, NoReturn
 import sqlalchemy.exc
 import typer
 
+from nodes.anchoring.chain_view import TrustedChain
 from nodes.anchoring.event_queries import find_events
 from nodes.anchoring.events import EventRow
 from nodes.anchoring.leaf import EventKind
-from nodes.anchoring.proof_queries import NotAnchoredYet, UnknownEvent, event_bundle
+from nodes.anchoring.proof_queries import (
+    NotAnchoredYet,
+    NoteKeyAt,
+    UnknownEvent,
+    event_bundle,
+)
 from nodes.anchoring.queries import LogPlace, log_places
 from nodes.anchoring.verifier import printable
+from nodes.chain.client import ChainClient
+from nodes.chain.errors import ChainError
 from nodes.db.engine import make_engine, transaction
-from sandbox.commands.network_file import read_network
+from sandbox.commands.network_file import Described, read_network
 
 _SHOWN = ("kind", "action", "subject", "actor", "detail")
 
@@ -52,7 +60,7 @@ def events(
         if kind and kind not in {known.side for known in EventKind}:
             raise ValueError(f"--kind {kind!r}: there are card, merchant, settlement, key, audit")
         if proof is not None:
-            _prove(database, member, proof, out)
+            _prove(database, member, proof, out, _note_keys(member, read_network(network)))
             return
         rows, places = _read(database, kind, limit)
     except (UnknownEvent, NotAnchoredYet) as error:
@@ -69,11 +77,25 @@ def events(
         _print(row, places[-_number(row)], as_json)
 
 
-def _prove(database: str, member: str, event_id: int, out: Path | None) -> None:
+def _note_keys(member: str, described: Described) -> NoteKeyAt | None:
+    """The member's note keys by the chain; None where no chain is described or reached."""
+    if not (described.rpc_url and described.anchor_registry):
+        return None
+    view = TrustedChain(ChainClient(described.rpc_url), described.anchor_registry)
+    try:
+        view.note_key(member, 0)
+    except ChainError:
+        return None
+    return lambda block: view.note_key(member, block)
+
+
+def _prove(
+    database: str, member: str, event_id: int, out: Path | None, key_at: NoteKeyAt | None
+) -> None:
     engine = make_engine(database, application_name="countersign events")
     try:
         with transaction(engine) as connection:
-            found = event_bundle(connection, member, event_id)
+            found = event_bundle(connection, member, event_id, key_at=key_at)
     finally:
         engine.dispose()
     if out is None:

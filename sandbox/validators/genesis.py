@@ -95,9 +95,17 @@ def make_validator(directory: Path, index: int, peer_port: int, rpc_port: int) -
 
 
 def genesis(
-    *, chain_id: int, period_s: int, signers: Sequence[str], balances: dict[str, int]
+    *,
+    chain_id: int,
+    period_s: int,
+    signers: Sequence[str],
+    balances: dict[str, int],
+    timestamp: int = 0,
 ) -> dict[str, Any]:
-    """The genesis file of a clique network. Its signers stand in extraData, in ascending order."""
+    """The genesis file of a clique network. Its signers stand in extraData, in ascending order.
+
+    `timestamp`: Unix seconds; the first block is made a period later, at the earliest.
+    """
     addresses = sorted(bytes.fromhex(address[2:]) for address in signers)
     return {
         "config": {
@@ -105,6 +113,7 @@ def genesis(
             **dict.fromkeys(_MILESTONES, 0),
             "clique": {"period": period_s, "epoch": _EPOCH},
         },
+        "timestamp": hex(timestamp),
         "difficulty": "0x1",
         "gasLimit": hex(GAS_LIMIT),
         "baseFeePerGas": "0x0",

@@ -33,6 +33,7 @@ VALIDATORS = 4
 _DEPLOYER_WEI = 10**24
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 15.0
+_HEAD_START_S = 6
 _LOG_TAIL = 2_000
 _PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
 _PR_SET_PDEATHSIG = 1
@@ -233,8 +234,12 @@ class ValidatorNetwork:
                 f" characters, and {LONGEST_PATH} are possible"
             )
         deployer = str(Account.from_key(self.deployer_key).address)
+        # No block is made before its parent's moment. Until then all are up and connected: a
+        # validator that hasn't begun throws away what it is told, and if each has sealed a first
+        # block of its own, two of them stand still for good.
         content = genesis(
             chain_id=self.chain_id,
+            timestamp=int(time.time()) + _HEAD_START_S,
             period_s=self.period_s,
             signers=[validator.address for validator in self.validators],
             balances={deployer: _DEPLOYER_WEI},

@@ -10,6 +10,7 @@ from nodes.anchoring.operations.publishing import (
     LogFenced,
     bind_chain,
     check_head,
+    check_note_key,
     confirm,
     publish,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "LogFenced",
     "bind_chain",
     "check_head",
+    "check_note_key",
     "confirm",
     "publish",
     "record_feed",

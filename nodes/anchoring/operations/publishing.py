@@ -8,6 +8,7 @@ transaction that the chain has refused, or can no longer take, is signed anew.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy
@@ -18,6 +19,7 @@ from nodes.anchoring.checkpoint import meta_hash, totals_hash
 from nodes.anchoring.model import AnchorState, Batch, LogIdentity, Submission
 from nodes.chain.anchors import Anchor, Anchored, AnchorHead, AnchorRegistry
 from nodes.chain.client import ChainClient
+from nodes.chain.directory import KeyPeriod
 from nodes.chain.errors import ChainRefused, ChainReverted
 from nodes.chain.signer import Signer
 from nodes.clock import Clock, to_datetime
@@ -33,7 +35,8 @@ class LogFenced(Exception):
 
     `reason`: CHAIN_AHEAD (this database is older than the chain: it was restored), LOG_FORKED (the
     chain has another root under the same number), OTHER_CHAIN (not the chain of this database),
-    EVENT_MISSING (a transaction succeeded without the anchor's event).
+    EVENT_MISSING (a transaction succeeded without the anchor's event), NOTE_KEY_NOT_VALID (the
+    chain has another note key for the member: only sealing waits, what is sealed is published).
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -93,6 +96,19 @@ def check_head(context: AnchorContext) -> AnchorHead | None:
     if (same.size, same.root) != (head.size, head.root):
         raise LogFenced("LOG_FORKED", f"anchor {head.seq} has another root on the chain")
     return head
+
+
+def check_note_key(key: bytes, periods: Sequence[KeyPeriod]) -> None:
+    """LogFenced unless `key` (Ed25519, public) is the member's note key now, by the chain.
+
+    A checkpoint under a key that was rotated away proves nothing once it is anchored.
+    """
+    valid = periods[-1] if periods and periods[-1].last is None else None
+    if valid is None or valid.key != key:
+        have = valid.key.hex() if valid else "none"
+        raise LogFenced(
+            "NOTE_KEY_NOT_VALID", f"the chain has {have}, this node's keystore {key.hex()}"
+        )
 
 
 def publish(context: AnchorContext, *, max_in_flight: int = MAX_IN_FLIGHT) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from nodes.anchoring.note import NoteSigner
 from nodes.anchoring.proof_queries import NotAnchoredYet, UnknownTransaction
 from nodes.anchoring.store import transaction
 from nodes.anchoring.verifier import Reason, verify
+from nodes.chain.deploy import rotate_key
 from nodes.crypto.commitment import SharedField
 from sandbox.cli import make_app
 from tests.factories.evidence import LogMember
@@ -50,6 +52,47 @@ def test_every_row_of_three_batches_is_proven(member: LogMember) -> None:
         assert verdict.details["amount"] == record.amount
         assert verdict.details["merchant"] == record.merchant_id
         assert "card_token" not in verdict.details
+
+
+def test_what_was_anchored_under_a_rotated_key_is_proven_by_a_later_anchor(
+    member: LogMember,
+) -> None:
+    """Two batches are sealed under the old key and anchored after its end; one under the new."""
+    chain, factory = member.chain, LedgerFactory(member.database.engine, "acquirer")
+    early = factory.add(2)
+    member.anchor_all()
+    late = []
+    for _ in range(2):
+        late += factory.add(3)
+        member.seal()
+    member.signer = NoteSigner(secrets.token_bytes(32))
+    rotate_key(
+        *(chain.client(), chain.deployer, chain.member_registry, member.member_id),
+        *("note", member.signer.public_key),
+    )
+    # An anchor in the block of the rotation would still be under the old key, too.
+    chain.add_member(f"other-{secrets.token_hex(4)}")
+    member.settle()
+    view = trusted(member)
+
+    def key_at(block: int) -> bytes | None:
+        return view.note_key(member.member_id, block)
+
+    def proof(txid: bytes) -> bytes:
+        with transaction(member.database.engine) as connection:
+            return proof_queries.proof_bundle(connection, txid, "acquirer", key_at=key_at)
+
+    assert verify(proof(early[0].txid), view).ok
+    for record in late:
+        assert verify(proof(record.txid), view).reason is Reason.SIGNATURE_INVALID
+    newest = factory.add(1)
+    member.anchor_all()
+    for index, record in enumerate([*early, *late, *newest]):
+        verdict = verify(proof(record.txid), view)
+        assert verdict.ok, verdict
+        assert verdict.details["index"] == index
+        assert verdict.details["seq"] == (1 if record in early else 4)
+    assert verify(bundle_of(member, late[0].txid), view).reason is Reason.SIGNATURE_INVALID
 
 
 def test_a_merchants_row_is_proven_without_any_card(member: LogMember) -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -18,7 +19,11 @@ import pytest
 from psycopg import sql
 
 from nodes.anchoring import queries
+from nodes.anchoring.chain_view import TrustedChain
+from nodes.anchoring.proof_queries import proof_bundle
 from nodes.anchoring.store import transaction
+from nodes.anchoring.verifier import verify
+from nodes.chain.deploy import rotate_key
 from nodes.chain.signer import LocalSigner
 from nodes.crypto.keystore import Keystore
 from tests.conftest import Cluster, NodeDatabase, dsn_for_database
@@ -174,3 +179,41 @@ def test_a_worker_without_its_chain_waits_and_seals_nothing(
         assert queries.log_size(connection) == 0
     process.start()
     wait_for(lambda: anchored(database) == 1, worker)
+
+
+def test_a_node_whose_note_key_was_rotated_seals_nothing_until_it_has_the_new_one(
+    worker: Worker, database: NodeDatabase, own_chain: ChainFixture
+) -> None:
+    factory = LedgerFactory(database.engine, "acquirer")
+    records = factory.add(2)
+    wait_for(lambda: anchored(database) >= 2, worker)
+    keys = worker.config.with_name("keys")
+    held = Keystore.open(keys, "pass")
+    fresh = {name: held.secret(name) for name in held.names()} | {"note": secrets.token_bytes(32)}
+    rotate_key(
+        *(own_chain.client(), own_chain.deployer, own_chain.member_registry, "meridian"),
+        *("note", ed25519_public(fresh["note"])),
+    )
+    wait_for(lambda: "NOTE_KEY_NOT_VALID" in worker.log.read_text(), worker)
+
+    def size() -> int:
+        with transaction(database.engine) as connection:
+            return queries.log_size(connection)
+
+    before = size()
+    records += factory.add(3)
+    alarms = worker.log.read_text().count("NOTE_KEY_NOT_VALID")
+    wait_for(lambda: worker.log.read_text().count("NOTE_KEY_NOT_VALID") > alarms + 2, worker)
+    assert size() == before
+    assert ed25519_public(held.secret("note")).hex() in worker.log.read_text()
+
+    assert worker.end(signal.SIGTERM) == 0
+    keys.unlink()
+    Keystore.create(keys, "pass", fresh)
+    worker.start()
+    wait_for(lambda: anchored(database) >= before + 3, worker)
+    view = TrustedChain(own_chain.client(), own_chain.anchor_registry)
+    with transaction(database.engine) as connection:
+        for record in records:
+            key_at = partial(view.note_key, "meridian")
+            assert verify(proof_bundle(connection, record.txid, "acquirer", key_at=key_at), view).ok

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,10 @@ from nodes.anchoring.chain_view import TrustedChain
 from nodes.anchoring.checkpoint import Checkpoint
 from nodes.anchoring.leaf import decode_leaf, encode_leaf
 from nodes.anchoring.model import ROW_COLUMNS, TRANSFER_COLUMNS
+from nodes.anchoring.note import NoteSigner
 from nodes.anchoring.store import transaction
 from nodes.chain.anchors import Anchored
+from nodes.chain.deploy import rotate_key
 from nodes.crypto.merkle import leaf_hash, root_of
 from nodes.db.engine import make_engine
 from nodes.reconciliation.findings import Change, Report
@@ -229,6 +232,28 @@ def test_a_changed_column_of_a_batch_is_named(issuer: Case, column: str, seq: in
             change = "consistency || sha256('x')"
         owner.execute(f"UPDATE batches SET {column} = {change} WHERE seq = {seq}")
         assert named(issuer.check(owner)) == {("batches", f"seq={seq}", column, "altered")}
+
+
+def test_a_checkpoint_anchored_after_its_keys_end_is_no_change_and_a_change_of_it_is(
+    database: NodeDatabase, log_chain: ChainFixture
+) -> None:
+    member = make_member(database, log_chain, ("issuer",))
+    LedgerFactory(database.engine, "issuer").add(3)
+    member.seal()
+    member.signer = NoteSigner(secrets.token_bytes(32))
+    rotate_key(
+        *(log_chain.client(), log_chain.deployer, log_chain.member_registry, member.member_id),
+        *("note", member.signer.public_key),
+    )
+    log_chain.add_member(f"other-{secrets.token_hex(4)}")
+    assert member.settle() == 1
+    assert check(member).clean
+    case = Case(member, read_anchors(member.context.registry, member.member_id))
+    for column in ("checkpoint", "sealed_at"):
+        with unguarded(database) as owner:
+            change = OTHER_VALUE[_kinds(case, "batches")[column]].format(c=column)
+            owner.execute(f"UPDATE batches SET {column} = {change}")
+            assert {place for place, *_ in named(case.check(owner))} == {"batches"}
 
 
 def test_a_displaced_batch_is_named(issuer: Case) -> None:
