@@ -213,6 +213,21 @@ class OfflineFacts(msgspec.Struct, frozen=True):
     posted: tuple[bytes, ...] = ()
 
 
+class Paid(msgspec.Struct, frozen=True):
+    """An advice that was posted under one of a card's counters (ATC)."""
+
+    atc: int
+    #: Its cryptogram and the bytes that covers, and whether the card made it; None: only a record
+    #: told of it.
+    chip: bytes | None
+    genuine: bool
+    #: Whether an offline record came with it: those are compared by OfflineFacts.posted.
+    recorded: bool
+    terminal_id: str
+    amount: int
+    currency: str
+
+
 class Facts(msgspec.Struct, frozen=True):
     """All that the issuer's rules may look at, for one request."""
 
@@ -240,6 +255,8 @@ class Facts(msgspec.Struct, frozen=True):
     wrong_check_value: str | None = None
     #: Of an advice with an offline record.
     offline: OfflineFacts | None = None
+    #: Of an advice: what was posted under the counters that it names.
+    paid: tuple[Paid, ...] = ()
 
 
 class Side(StrEnum):
