@@ -98,6 +98,13 @@ class Counter(msgspec.Struct, frozen=True, array_like=True):
     count: int = 0
 
 
+class Disputed(msgspec.Struct, frozen=True, array_like=True):
+    """A debt that may not be the holder's: of a payment of what is taken for a copy of the card."""
+
+    txid: bytes
+    amount: int
+
+
 class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     """A card account at one version. The first purse is the main one; its id is the account's."""
 
@@ -106,7 +113,7 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     currency: str
     purses: tuple[Purse, ...]
     status: str = "open"  # open, frozen, closed
-    #: Owed by the cardholder after forced postings over what was there.
+    #: Owed by the cardholder after forced postings over what was there; what is disputed, too.
     receivable: int = 0
     cards: dict[int, CardStanding] = {}
     holds: tuple[Hold, ...] = ()
@@ -116,6 +123,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     loads: int = 0
     #: By card: set aside for offline payments and not yet spent. No part of balance or available.
     offline: dict[int, int] = {}
+    #: Parts of `receivable` that no credit repays before people have decided who bears them.
+    disputed: tuple[Disputed, ...] = ()
 
     @property
     def balance(self) -> int:

@@ -155,14 +155,15 @@ def _under_its_counter(request: AuthorizationRequest, facts: Facts) -> Iterator[
             yield paid, told == (request.terminal_id, request.amount, request.currency)
 
 
-def post_clone(draft: Draft, card_id: int, amount: int) -> Decision:
+def post_clone(draft: Draft, txid: bytes, card_id: int, amount: int) -> Decision:
     """A copy's payment posts like any late advice: the merchant was promised it.
 
     Which of two payments under one counter is the holder's nobody can tell. So it draws on nothing
-    that is the holder's, counts in no window and as no use: it is owed as a whole, until people
-    have decided who bears it.
+    that is the holder's, counts in no window and as no use: it is owed as a whole, and no credit
+    repays it until people have decided who bears it (own.decide_disputed).
     """
     draft.owe(amount, Side.SETTLEMENT)
+    draft.dispute(txid, amount)
     return approved(draft, amount, Detail(shortfall=amount, card_id=card_id, expired=draft.expired))
 
 

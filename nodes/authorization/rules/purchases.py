@@ -120,7 +120,7 @@ def decide_advice(request: AuthorizationRequest, facts: Facts) -> Decision:
     if refusal is not None:
         return refusal
     if is_clone(request, facts):
-        return post_clone(draft, card.card_id, amount)
+        return post_clone(draft, request.txid, card.card_id, amount)
     if request.offline is not None:
         reserve = min(amount, draft.offline.get(card.card_id, 0))
     if facts.chip is not None:
@@ -213,7 +213,7 @@ def decide_top_up(request: AuthorizationRequest, facts: Facts) -> Decision:
     if verdict.outcome is not None and verdict.reason is not None:
         return refused_because(draft, verdict.outcome, verdict.reason, verdict.shadow, card_id)
     maximum, balance = facts.terms.max_balance, sum(purse.balance for purse in draft.purses)
-    if maximum is not None and balance + amount - min(amount, draft.receivable) > maximum:
+    if maximum is not None and balance + amount - min(amount, draft.repayable) > maximum:
         values: dict[str, int | str] = {
             "amount": amount,
             "balance": balance,
