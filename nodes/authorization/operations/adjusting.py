@@ -70,7 +70,7 @@ def propose_adjustment(
     `amount` in minor units, positive to the cardholder. `disputed`: the payment (txid) whose
     disputed debt it decides about: the issuer bears it (positive) or the holder (negative).
     """
-    content = (account_id, amount, currency, reason, made_by)
+    content: tuple[object, ...] = (account_id, amount, currency, reason, made_by)
     if disputed is not None:
         content = (*content, disputed)
     key = own_key("adjustment", idempotency_key, *content)

@@ -9,6 +9,7 @@ from nodes.authorization.rules import limits, standing
 from nodes.authorization.rules.chip import Script, queue_script
 from nodes.authorization.rules.draft import (
     Draft,
+    Parts,
     approved,
     not_enough,
     refused,
@@ -126,6 +127,7 @@ def decide_disputed(amount: int, txid: bytes, facts: Facts) -> Decision:
         values: dict[str, int | str] = {"amount": abs(amount), "disputed": disputed}
         return refused(draft, Outcome.OVER_ORIGINAL_AMOUNT, values, card_id)
     draft.settle(txid, abs(amount))
+    parts: Parts
     if amount > 0:
         parts = ((draft.purses[0].account_id, amount),)
         draft.credit(parts, Side.ADJUSTMENT)
