@@ -160,6 +160,7 @@ NOT_DONE = {
     "maker-is-checker": "You proposed this: somebody else must check it.",
     "terms-decided": "Somebody has decided on this version meanwhile.",
     "adjustment-decided": "Somebody has decided on this adjustment meanwhile.",
+    "over-disputed": "That is more than is still disputed of this payment.",
     "insufficient-funds": "The account hasn't enough for it: the adjustment stays proposed.",
     "account-unknown": "There is no such card account.",
     "currency-not-permitted": "The account is in another currency.",

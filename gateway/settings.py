@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.iso8583.dialect import BCD_TPDU, DIALECTS, Dialect, DialectError, load_dialect
 from gateway.iso8583.spec import Suite
-from gateway.terminal_keys.model import KeyManagement, TerminalRecord
+from gateway.terminal_keys.model import ALWAYS, KeyManagement, TerminalRecord
 from gateway.terminal_keys.ring import USES
-from nodes.crypto import sm2
+from nodes.crypto.certificates import MAX_TEXT, read_certificate
 from nodes.money import CURRENCIES, MAX_TRANSACTION_AMOUNT
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
@@ -26,7 +26,9 @@ class TerminalSettings(_Strict):
     """One terminal.
 
     Its master key is the keystore's secret `tmk:<terminal_id>` if there is one, else it follows
-    from the gateway's own. `certificate`, `sm2_public_key`: hexadecimal, for a sign-on by SM2.
+    from the gateway's own. `certificate`: X.509, in PEM or as its base64 alone, for a sign-on by
+    SM2; serial number, key and time are read of it. Who has signed it isn't looked at: this file is
+    trusted.
     """
 
     terminal_id: Annotated[str, Field(pattern=r"^[ -~]{8}$")]
@@ -35,18 +37,26 @@ class TerminalSettings(_Strict):
     static_keys: bool = False
     management: KeyManagement = KeyManagement.TMK
     generation: Annotated[int, Field(ge=1, le=0xFFFF)] = 1
-    certificate: Annotated[str, Field(pattern=r"^([0-9a-f]{2}){0,20}$")] = ""
-    sm2_public_key: Annotated[str, Field(pattern=r"^([0-9a-f]{128})?$")] = ""
+    certificate: Annotated[str, Field(max_length=MAX_TEXT)] = ""
 
     @model_validator(mode="after")
     def _consistent(self) -> TerminalSettings:
+        if self.certificate and self.management is not KeyManagement.SM2:
+            raise ValueError(f"terminal {self.terminal_id}: a certificate is of an SM2 terminal")
         self.record()
-        if self.sm2_public_key:
-            sm2.check_public(bytes.fromhex(self.sm2_public_key))
         return self
 
     def record(self) -> TerminalRecord:
-        """The same as the session takes it."""
+        """The same as the session takes it. CertificateInvalid, ValueError: see _consistent."""
+        serial, public_key, valid_ms = b"", b"", ALWAYS
+        if self.certificate:
+            found = read_certificate(self.certificate)
+            if found.common_name != self.terminal_id:
+                raise ValueError(
+                    f"terminal {self.terminal_id}: its certificate is of {found.common_name!r}"
+                )
+            serial, public_key = found.serial, found.public_key
+            valid_ms = (found.not_before_ms, found.not_after_ms)
         return TerminalRecord(
             self.terminal_id,
             self.merchant_id,
@@ -54,8 +64,9 @@ class TerminalSettings(_Strict):
             self.static_keys,
             self.management,
             self.generation,
-            bytes.fromhex(self.certificate),
-            bytes.fromhex(self.sm2_public_key),
+            serial,
+            public_key,
+            valid_ms,
         )
 
 

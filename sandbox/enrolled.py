@@ -10,10 +10,13 @@ from gateway.iso8583.spec import Suite
 from gateway.terminal_keys.enrolment import enrol
 from gateway.terminal_keys.model import KeyManagement, TerminalRecord
 from nodes.crypto import sm2
+from nodes.crypto.certificates import make_certificate
 from nodes.crypto.hsm import SoftwareHsm
 from sandbox.secure_module import TerminalKeys
 
 MERCHANT = "FUZZED000000001"
+#: The time of these terminals' certificates: 2020 to 2049.
+_FROM_MS, _UNTIL_MS = 1_577_836_800_000, 2_493_072_000_000
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,27 @@ class Enrolled:
             "merchant_id": self.record.merchant_id,
             "suite": int(self.record.suite),
             "management": self.record.management.value,
-            "certificate": self.record.certificate.hex(),
-            "sm2_public_key": self.record.sm2_public_key.hex(),
+            "certificate": certificate_text(self.record, self.keys.sm2_private),
         }
+
+
+def certificate_text(record: TerminalRecord, private: bytes) -> str:
+    """The X.509 certificate of a terminal's record, signed with its own key; "" without one.
+
+    As a gateway's settings take it, which trust their file and look at no authority.
+    """
+    if record.management is not KeyManagement.SM2:
+        return ""
+    return make_certificate(
+        lambda text: sm2.provider().sign(private, text),
+        serial=record.certificate,
+        subject=record.terminal_id,
+        public_key=record.sm2_public_key,
+        issuer=record.terminal_id,
+        issuer_key=record.sm2_public_key,
+        not_before_ms=_FROM_MS,
+        not_after_ms=_UNTIL_MS,
+    ).text()
 
 
 def ways() -> list[tuple[Suite, KeyManagement]]:

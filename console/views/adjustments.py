@@ -17,6 +17,8 @@ router = APIRouter(prefix="/i/{member_id}/adjustments")
 
 AdjustmentId = Annotated[int, Path(ge=1, lt=1 << 62)]
 PAGE_SIZE = 25
+#: A payment's txid in hex, or nothing.
+_DISPUTED = "^([0-9a-f]{64})?$"
 
 
 @router.get("")
@@ -60,10 +62,13 @@ async def form(
     institution: Chosen,
     user: SignedIn,
     account: Annotated[str, Query(max_length=18)] = "",
+    disputed: Annotated[str, Query(pattern=_DISPUTED)] = "",
+    amount: Annotated[str, Query(max_length=20)] = "",
 ) -> Response:
-    """The form of a proposal."""
+    """The form of a proposal; `disputed`: of who bears what is owed for this payment."""
     _may_act(institution, user.username)
-    return _form(request, {"account": account, "direction": "credit", "amount": "", "reason": ""})
+    typed = {"account": account, "direction": "credit", "amount": amount, "reason": ""}
+    return _form(request, {**typed, "disputed": disputed})
 
 
 @router.post("/new")
@@ -75,12 +80,13 @@ async def propose(
     direction: Annotated[str, Form(max_length=8)] = "credit",
     amount: Annotated[str, Form(max_length=20)] = "",
     reason: Annotated[str, Form(max_length=80)] = "",
+    disputed: Annotated[str, Form(pattern=_DISPUTED)] = "",
     key: Annotated[str, Form(max_length=64)] = "",
 ) -> Response:
     """Propose it; nothing is posted before somebody else approves."""
     _may_act(institution, user.username)
     typed = {"account": account.strip(), "direction": direction, "amount": amount.strip()}
-    typed["reason"] = reason.strip()
+    typed |= {"reason": reason.strip(), "disputed": disputed}
     wrong: dict[str, str] = {}
     currency = await _currency(institution, typed["account"])
     if currency is None:
@@ -98,6 +104,8 @@ async def propose(
         "currency": currency,
         "reason": typed["reason"],
     }
+    if disputed:
+        document["disputed"] = disputed
     try:
         made = await institution.act(user.username, "/v1/adjustments", document, key)
     except NotDone as error:

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from gateway.http import openapi, page, pins, requests, signatures
+from gateway.http import openapi, page, requests, signatures
 from gateway.http.bodies import (
     FollowUpBody,
     OrderAnswer,
@@ -206,7 +206,7 @@ class FrontApi:
     async def _pin_key(self, request: web.Request) -> web.Response:
         caller, body, _ = await self._posted(request, PinKeyBody)
         now_s = self._clock.now_ms() // 1_000
-        return _json(pins.grant(body, caller, self._accepting.hsm, now_s), 201)
+        return _json(self._accepting.pins.grant(body, caller, now_s), 201)
 
     async def _payment(self, request: web.Request) -> web.Response:
         caller, body, idempotency_key = await self._posted(request, PaymentBody)

@@ -11,7 +11,6 @@ import hashlib
 
 import msgspec
 
-from gateway.http import pins
 from gateway.http.bodies import (
     CardBody,
     FollowUpBody,
@@ -19,6 +18,7 @@ from gateway.http.bodies import (
     PaymentBody,
     ReversalBody,
 )
+from gateway.http.pins import PinKeys
 from gateway.http.problems import ApiProblem
 from gateway.pos.entry import discretionary
 from gateway.pos.response_codes import CODE_OF_OUTCOME, PARTIALLY_APPROVED
@@ -49,6 +49,7 @@ class Accepting(msgspec.Struct, frozen=True):
     """What every request of a front is made with."""
 
     hsm: Hsm
+    pins: PinKeys
     currencies: frozenset[str]
     max_amount: int
     deadline_ms: int
@@ -215,7 +216,7 @@ def _of_card(card: CardBody, caller: FrontKey, front: Accepting, now_ms: int) ->
     if card.pin is not None:
         if card.entry not in _WITH_PIN_PAD:
             raise ApiProblem(422, "card-contradicts-itself", "No PIN pad.", at="$.card.pin")
-        pin_block = pins.translated(card.pin, caller, pan, front.hsm, now_ms // 1_000)
+        pin_block = front.pins.translated(card.pin, caller, pan, now_ms // 1_000)
         mode = mode[:2] + _PIN_GIVEN
     return {
         "pan": pan,

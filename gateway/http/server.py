@@ -7,6 +7,7 @@ callers of the API do, terminals don't wait for it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 
@@ -16,12 +17,14 @@ from aiohttp import web
 from gateway.hsm import open_hsm
 from gateway.http.api import FrontApi
 from gateway.http.front_link import FrontLink
+from gateway.http.pins import PinKeys
 from gateway.http.requests import Accepting
 from gateway.metrics import Metrics
 from gateway.node_link import HttpNodeLink
 from gateway.pos.dispatch import Dispatcher
 from gateway.pos.translate import FINGERPRINT_KEY, FINGERPRINT_LABEL
 from gateway.settings import GatewaySettings
+from gateway.terminal_keys.periods import PeriodFileUnusable, PeriodKeys
 from gateway.terminal_keys.ring import MASTER_KEY, SIGNING_KEY, SIGNING_LABEL
 from nodes.clock import Clock, SystemClock
 from nodes.crypto.keystore import Keystore
@@ -32,6 +35,7 @@ log = structlog.get_logger("gateway.http")
 MAX_CONNECTIONS = 1_000
 HEAD_S = 10.0
 _IDLE_S = 30.0
+_ERASE_EVERY_S = 20.0
 _HEAD_END = b"\r\n\r\n"
 
 
@@ -50,6 +54,7 @@ class HttpFront:
         self._node: HttpNodeLink | None = None
         self._link: FrontLink | None = None
         self._dispatcher: Dispatcher | None = None
+        self._erasing: asyncio.Task[None] | None = None
         self.port = 0
 
     async def start(self) -> None:
@@ -57,6 +62,7 @@ class HttpFront:
         settings = self._settings
         if settings.api_port is None:
             raise ValueError("the settings have no api_port")
+        accepting = self._accepting()
         seed = self._keystore.secret("message")
         node_key = bytes.fromhex(settings.node_message_key)
         self._node = HttpNodeLink(
@@ -85,7 +91,8 @@ class HttpFront:
         listening = socket.create_server((settings.host, settings.api_port), backlog=256)
         self.port = listening.getsockname()[1]
         own_url = settings.api_url or f"http://{settings.host}:{self.port}"
-        api = FrontApi(self._dispatcher, self._link, self._accepting(), self._clock, own_url)
+        self._erasing = asyncio.create_task(self._erase(accepting.pins))
+        api = FrontApi(self._dispatcher, self._link, accepting, self._clock, own_url)
         self._runner = web.AppRunner(
             api.application(), access_log=None, keepalive_timeout=_IDLE_S, handle_signals=False
         )
@@ -99,6 +106,10 @@ class HttpFront:
 
     async def close(self) -> None:
         """Stop listening, end what is under way."""
+        if self._erasing is not None:
+            self._erasing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._erasing
         if self._server is not None:
             self._server.close()
         if self._runner is not None:
@@ -115,9 +126,25 @@ class HttpFront:
         hsm = open_hsm(settings, self._keystore, {})
         hsm.derive(MASTER_KEY, FINGERPRINT_LABEL, FINGERPRINT_KEY)
         hsm.derive_sm2(MASTER_KEY, SIGNING_LABEL, SIGNING_KEY)
+        period_s, periods = settings.key_period_s, None
+        if settings.period_file is not None:
+            periods = PeriodKeys(hsm, settings.period_file, period_s, self._clock.now_ms())
         return Accepting(
-            hsm, frozenset(settings.currencies), settings.max_amount, settings.deadline_ms
+            hsm,
+            PinKeys(hsm, period_s, periods),
+            frozenset(settings.currencies),
+            settings.max_amount,
+            settings.deadline_ms,
         )
+
+    async def _erase(self, pins: PinKeys) -> None:
+        """Erase keys of periods when they are over, also while no request comes."""
+        while True:
+            await asyncio.sleep(_ERASE_EVERY_S)
+            try:
+                pins.advance(self._clock.now_ms())
+            except PeriodFileUnusable as error:
+                log.error("periods_not_advanced", reason=str(error))
 
     def entered(self) -> bool:
         """Count a connection; False if there are too many."""

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from gateway.iso8583.spec import Suite
 
-#: The time of a certificate of which none is known: the gateway's settings name key and serial.
+#: The time of what has no certificate.
 ALWAYS = (0, 1 << 62)
 
 

@@ -12,6 +12,7 @@ from nodes.api.issuing_schemas import (
     AccountCardItem,
     BalancesItem,
     CardAccountItem,
+    DisputedItem,
     HoldItem,
     PurseItem,
     VersionItem,
@@ -104,6 +105,7 @@ def card_account_item(connection: Connection, account: Account, now_ms: int) -> 
         held=account.held,
         available=account.available,
         receivable=account.receivable,
+        disputed=[DisputedItem(txid=one.txid.hex(), amount=one.amount) for one in account.disputed],
         loads=account.loads,
         purses=purse_items(account),
         holds=[

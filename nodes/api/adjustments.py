@@ -43,6 +43,7 @@ _STATUS_OF = {
     AdjustmentOutcome.ACCOUNT_UNKNOWN: 404,
     AdjustmentOutcome.ADJUSTMENT_DECIDED: 409,
     AdjustmentOutcome.MAKER_IS_CHECKER: 403,
+    AdjustmentOutcome.OVER_DISPUTED: 409,
     AdjustmentOutcome.INSUFFICIENT_FUNDS: 409,
 }
 
@@ -92,8 +93,9 @@ def propose(
         made_by=caller.name,
         idempotency_key=idempotency_key,
         now=to_datetime(node.clock.now_ms()),
+        disputed=None if body.disputed is None else bytes.fromhex(body.disputed),
     )
-    _require_done(result.outcome)
+    _require_done(result.outcome, result.reason)
     return _shown(node, result.adjustment_id or 0)
 
 
@@ -156,4 +158,5 @@ def _shown(node: ApiNode, adjustment_id: int) -> AdjustmentItem:
 
 
 def _item(row: queries.Row) -> AdjustmentItem:
-    return AdjustmentItem(**(dict(row) | {"txid": hex_or_none(row["txid"])}))
+    named = {name: hex_or_none(row[name]) for name in ("txid", "disputed")}
+    return AdjustmentItem(**(dict(row) | named))

@@ -77,10 +77,18 @@ class AccountCardItem(BaseModel):
     product_id: str
 
 
+class DisputedItem(BaseModel):
+    """Owed for a payment of what is taken for a copy of the card."""
+
+    txid: Hex32
+    amount: int
+
+
 class CardAccountItem(BaseModel):
     """A card account at its last version, over all of its purses.
 
-    `receivable`: what the cardholder owes after forced postings; the next credit repays it first.
+    `receivable`: what the cardholder owes after forced postings; the next credit repays it first,
+    but for what is `disputed`: that waits for an adjustment which names its payment.
     """
 
     account_id: int
@@ -92,6 +100,7 @@ class CardAccountItem(BaseModel):
     held: int
     available: int
     receivable: int
+    disputed: list[DisputedItem]
     loads: int
     purses: list[PurseItem]
     holds: list[HoldItem]
@@ -167,6 +176,11 @@ class NewAdjustment(Sent):
     amount: int = Field(ge=-MAX_TRANSACTION_AMOUNT, le=MAX_TRANSACTION_AMOUNT, examples=[-250])
     currency: Currency
     reason: str = Field(min_length=1, max_length=80, examples=["fee charged twice on 11-20"])
+    disputed: Hex32 | None = Field(
+        default=None,
+        description="The payment (txid) whose disputed debt this decides about: a positive amount"
+        " lets the issuer bear it, a negative one the holder.",
+    )
 
 
 class AdjustmentItem(BaseModel):
@@ -181,6 +195,7 @@ class AdjustmentItem(BaseModel):
     checked_by: str | None
     checked_at: datetime | None
     txid: Hex32 | None
+    disputed: Hex32 | None
 
 
 # -- products and rules

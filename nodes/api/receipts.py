@@ -26,7 +26,7 @@ from nodes.api.promises import may_print, promise_item, promiser_of
 from nodes.api.reads import bytes_of_hex, snapshot
 from nodes.api.schemas import Currency, Hex32, Nothing
 from nodes.authorization.model import Kind, Outcome
-from nodes.authorization.queries import chip_slip
+from nodes.authorization.queries import chip_slip, requested_amount
 from nodes.clock import to_datetime
 from nodes.emv.chip_data import ChipSlip, signed_for
 from nodes.ledger import queries as ledger
@@ -49,7 +49,8 @@ class ReceiptChip(BaseModel):
 class ReceiptItem(BaseModel):
     """One transaction as its receipt shows it. `entry_mode`: DE22. `cvm`, `chip`: null where no
     chip was read; the verification is then what DE22 tells. `offline`: it was paid before anybody
-    was asked. `proof_url`: the promise's link; null where this node promises nothing."""
+    was asked. `requested`: what was asked for, where less was approved. `proof_url`: the promise's
+    link; null where this node promises nothing."""
 
     txid: Hex32
     kind: str
@@ -70,6 +71,7 @@ class ReceiptItem(BaseModel):
     entry_mode: str
     cvm: Literal["pin", "signature", "none"] | None
     chip: ReceiptChip | None
+    requested: int | None
     offline: bool
     batch: str
     stan: str
@@ -92,6 +94,7 @@ def make_receipt(node: TheNode, request: Request, txid: Txid, body: Nothing) -> 
         row = rows[0]
         original = _original_rrn(connection, row)
         slip = chip_slip(connection, key)
+        requested = requested_amount(connection, key)
         terminal = fleet.terminal(connection, row["terminal_id"])
         parameters = fleet.terminal_parameters(connection, row["terminal_id"])
     promise = _promise(node, request, key)
@@ -106,6 +109,7 @@ def make_receipt(node: TheNode, request: Request, txid: Txid, body: Nothing) -> 
         pan_masked=row["pan_masked"] or "***",
         cvm=None if slip is None else _cvm(slip, row["entry_mode"]),
         chip=None if slip is None else _chip(slip),
+        requested=requested,
         offline=row["kind"] == Kind.ADVICE.value,
         store=_store(terminal),
         language="en" if printed and printed.receipt_language == "en" else "zh",

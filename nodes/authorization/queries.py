@@ -80,6 +80,14 @@ def chip_slip(connection: Connection, txid: bytes) -> ChipSlip | None:
     )
 
 
+def requested_amount(connection: Connection, txid: bytes) -> int | None:
+    """What was asked for (minor units) where less was approved; None: all was, or nothing."""
+    found = connection.execute(
+        text("SELECT requested FROM partial_approvals WHERE txid = :txid"), {"txid": txid}
+    ).scalar()
+    return None if found is None else int(found)
+
+
 # -- accounts
 
 

@@ -98,6 +98,13 @@ class Counter(msgspec.Struct, frozen=True, array_like=True):
     count: int = 0
 
 
+class Disputed(msgspec.Struct, frozen=True, array_like=True):
+    """A debt that may not be the holder's: of a payment of what is taken for a copy of the card."""
+
+    txid: bytes
+    amount: int
+
+
 class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     """A card account at one version. The first purse is the main one; its id is the account's."""
 
@@ -106,7 +113,7 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     currency: str
     purses: tuple[Purse, ...]
     status: str = "open"  # open, frozen, closed
-    #: Owed by the cardholder after forced postings over what was there.
+    #: Owed by the cardholder after forced postings over what was there; what is disputed, too.
     receivable: int = 0
     cards: dict[int, CardStanding] = {}
     holds: tuple[Hold, ...] = ()
@@ -116,6 +123,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     loads: int = 0
     #: By card: set aside for offline payments and not yet spent. No part of balance or available.
     offline: dict[int, int] = {}
+    #: Parts of `receivable` that no credit repays before people have decided who bears them.
+    disputed: tuple[Disputed, ...] = ()
 
     @property
     def balance(self) -> int:
@@ -213,6 +222,21 @@ class OfflineFacts(msgspec.Struct, frozen=True):
     posted: tuple[bytes, ...] = ()
 
 
+class Paid(msgspec.Struct, frozen=True):
+    """An advice that was posted under one of a card's counters (ATC)."""
+
+    atc: int
+    #: Its cryptogram and the bytes that covers, and whether the card made it; None: only a record
+    #: told of it.
+    chip: bytes | None
+    genuine: bool
+    #: Whether an offline record came with it: those are compared by OfflineFacts.posted.
+    recorded: bool
+    terminal_id: str
+    amount: int
+    currency: str
+
+
 class Facts(msgspec.Struct, frozen=True):
     """All that the issuer's rules may look at, for one request."""
 
@@ -240,6 +264,8 @@ class Facts(msgspec.Struct, frozen=True):
     wrong_check_value: str | None = None
     #: Of an advice with an offline record.
     offline: OfflineFacts | None = None
+    #: Of an advice: what was posted under the counters that it names.
+    paid: tuple[Paid, ...] = ()
 
 
 class Side(StrEnum):

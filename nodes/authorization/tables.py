@@ -70,4 +70,5 @@ adjustments = Table(
     Column("checked_by", Text),
     Column("checked_at", DateTime(timezone=True)),
     Column("txid", LargeBinary),
+    Column("disputed", LargeBinary),
 )

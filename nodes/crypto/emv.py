@@ -27,6 +27,10 @@ from cryptography.hazmat.primitives.cmac import CMAC
 from psec.cvv import generate_cvv
 from pyemv import ac, kd, sm
 
+from nodes.crypto import des_warnings
+
+des_warnings.silence()
+
 #: Service codes by which the other two check values differ from the stripe's (EMV and card schemes'
 #: practice): of the chip's track 2 image, and CVV2.
 CHIP_SERVICE_CODE, ECOMMERCE_SERVICE_CODE = "999", "000"

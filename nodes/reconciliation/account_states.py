@@ -15,6 +15,7 @@ _HELD = "held is the sum of the open holds"
 _ONCE = "a hold ends once"
 _KEPT = "a version's snapshot is what its columns say"
 _OWED = "what cardholders owe is in the receivable account"
+_DISPUTED = "what is disputed is a part of what is owed"
 _RESERVED = "what cards may spend offline is in the offline_reserved account"
 _PAGE = 2_000
 _ACCOUNT = msgspec.msgpack.Decoder(Account)
@@ -68,6 +69,9 @@ def _last_versions(connection: Connection) -> Iterator[tuple[int, str, str]]:
         reserved[account.currency] += sum(account.offline.values())
         if any(amount <= 0 for amount in account.offline.values()):
             yield 19, _RESERVED, f"{where}: less than nothing"
+        disputed = [one.amount for one in account.disputed]
+        if any(amount <= 0 for amount in disputed) or sum(disputed) > account.receivable:
+            yield 2, _DISPUTED, where
         columns = {number: (purse, kept) for number, purse, kept in lines}
         columns[account_id] = (balance, held)
         for purse in account.purses:

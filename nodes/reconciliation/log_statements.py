@@ -41,6 +41,7 @@ LEDGER_TABLES = (
     "offline_records",
     "offline_clones",
     "chip_slips",
+    "partial_approvals",
     "offline_alarms",
     "hotlist_entries",
 )

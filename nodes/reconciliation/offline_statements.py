@@ -38,6 +38,23 @@ OFFLINE: tuple[tuple[int, str, str], ...] = (
         "  AND d.kind <> 'receivable')",
     ),
     (
+        19,
+        "a chip's counter pays once; what else was posted under it is owed, with an alarm",
+        "WITH a AS (SELECT c.*, t.transaction_id, EXISTS (SELECT FROM offline_alarms AS o"
+        "  WHERE o.txid = c.txid AND o.side = 'issuer' AND o.kind = 'clone') AS clone"
+        "  FROM chip_records AS c JOIN transactions AS t ON t.txid = c.txid"
+        "  AND t.side = 'issuer' AND t.kind = 'advice' AND t.outcome = 'approved')"
+        " SELECT format('txid %s: counter %s has paid before', min(encode(txid, 'hex')), atc)"
+        " FROM a WHERE genuine AND NOT clone GROUP BY card_token, atc HAVING count(*) > 1"
+        " UNION ALL SELECT format('txid %s: one cryptogram, %s postings',"
+        " min(encode(txid, 'hex')), count(*)) FROM a GROUP BY card_token, atc, cryptogram, covered"
+        " HAVING count(*) > 1"
+        " UNION ALL SELECT format('txid %s: a copy has paid with the holder''s money',"
+        " encode(txid, 'hex')) FROM a WHERE clone AND EXISTS (SELECT FROM transfers AS f"
+        "  JOIN accounts AS d ON d.account_id = f.debit_account"
+        "  WHERE f.transaction_id = a.transaction_id AND d.kind <> 'receivable')",
+    ),
+    (
         20,
         "a transaction is in one close at most, of its own terminal and batch",
         "SELECT format('close %s, transaction %s', l.close_id, l.transaction_id)"

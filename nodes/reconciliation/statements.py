@@ -71,7 +71,9 @@ MONEY: tuple[tuple[int, str, str], ...] = (
         " AS funding, sum(f.amount * ((c.kind = 'adjustment')::int"
         " - (d.kind = 'adjustment')::int)) AS adjustment,"
         " sum(f.amount * ((c.kind = 'offline_reserved')::int - (d.kind = 'offline_reserved')::int))"
-        " AS reserved FROM transfers AS f"
+        " AS reserved,"
+        " sum(f.amount * ((c.kind = 'receivable')::int - (d.kind = 'receivable')::int)) AS repaid"
+        " FROM transfers AS f"
         " JOIN accounts AS d ON d.account_id = f.debit_account"
         " JOIN accounts AS c ON c.account_id = f.credit_account GROUP BY 1)"
         " SELECT format('transaction %s (%s)', e.transaction_id, e.kind)"
@@ -91,7 +93,13 @@ MONEY: tuple[tuple[int, str, str], ...] = (
         " AND r.transaction_id < e.transaction_id)))"
         # A correcting entry moves settlement by what two institutions have countersigned.
         " AND NOT (e.kind = 'adjustment' AND abs(coalesce(m.settlement, 0)) = e.adjusted"
-        " AND EXISTS (SELECT FROM close_corrections AS k WHERE k.entry_txid = e.txid))",
+        " AND EXISTS (SELECT FROM close_corrections AS k WHERE k.entry_txid = e.txid))"
+        # A disputed debt that the holder bears is paid out of the purses, as far as they can.
+        " AND NOT (e.kind = 'adjustment' AND EXISTS (SELECT FROM adjustments AS j"
+        " WHERE j.txid = e.txid AND j.disputed IS NOT NULL AND j.amount = -e.adjusted)"
+        " AND coalesce(m.settlement, 0) = 0 AND coalesce(m.funding, 0) = 0"
+        " AND coalesce(m.adjustment, 0) = 0 AND coalesce(m.reserved, 0) = 0"
+        " AND coalesce(m.repaid, 0) BETWEEN 0 AND e.adjusted)",
     ),
     (
         2,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from playwright.sync_api import Page, expect
 
+from nodes.authorization.model import Kind
 from tests.browser.conftest import Watch
-from tests.browser.issuing import Issuing
+from tests.browser.issuing import SHOPS, Issuing
+from tests.factories.offline import OfflineCard, new_chain
 
 Enter = Callable[..., Page]
 
@@ -55,6 +58,50 @@ def test_what_one_proposes_another_approves_and_it_is_posted(
     assert after == before + 1_250
     page.locator(".datagrid").get_by_role("link").click()
     expect(page.get_by_role("heading", name="Adjustment 12.50")).to_be_visible()
+
+
+def _copied_card(issuing: Issuing) -> str:
+    """A card whose copy has paid 3.00 under a counter that had paid 8.00; its account's page."""
+    assert issuing.nodes is not None
+    card = issuing.card("copied", "standard", {"main": 5_000})
+    signer = OfflineCard(card, issuing.nodes.network)
+    chain = new_chain(terminal_id=SHOPS["tea"][3])
+    for amount in (800, 300):
+        record = signer.record(chain, amount, atc=1)
+        told = issuing.pay(f"copied {amount}", "copied", "tea", amount, Kind.ADVICE, offline=record)
+        assert told.amount == amount
+    return f"{issuing.home}/accounts/{card.account_id}"
+
+
+def test_who_bears_a_copys_payment_is_decided_by_two(
+    page: Page, issuing: Issuing, enter: Enter, accessible: Callable[[Page], None]
+) -> None:
+    with ThreadPoolExecutor(1) as thread:  # Playwright's loop runs in this one
+        address = thread.submit(_copied_card, issuing).result()
+    enter(username="operator")
+    page.goto(address)
+    expect(page.locator("#disputed tbody tr")).to_have_count(1)
+    expect(page.locator("#disputed")).to_contain_text("3.00")
+    expect(page.get_by_text("3.00 of it disputed")).to_be_visible()
+    accessible(page)
+    page.locator("#disputed").get_by_role("link", name="Decide").click()
+    expect(page.get_by_label("Amount")).to_have_value("3.00")
+    page.get_by_label("Decision").select_option(label="The issuer bears it")
+    page.get_by_label("Reason").fill("the card was copied at a fair")
+    accessible(page)
+    page.get_by_role("button", name="Propose").click()
+    expect(page.locator("[data-adjustment-state=proposed]")).to_be_visible()
+    expect(page.get_by_text("the issuer bears it")).to_be_visible()
+    proposed = page.url
+    _sign_out(page)
+    enter(username="admin")
+    page.goto(proposed)
+    page.get_by_role("button", name="Approve and post").click()
+    expect(page.locator("[data-adjustment-state=posted]")).to_be_visible()
+    page.goto(address)
+    expect(page.locator("#disputed")).to_have_count(0)
+    state = issuing.get(f"/v1/accounts/{address.rsplit('/', 1)[1]}")["card_account"]
+    assert (state["balance"], state["receivable"], state["disputed"]) == (4_200, 0, [])
 
 
 def test_a_rejected_one_posts_nothing(page: Page, issuing: Issuing, enter: Enter) -> None:

@@ -23,7 +23,7 @@ from nodes.authorization.operations.booking import (
     settled,
     settled_once,
 )
-from nodes.authorization.state import Reason
+from nodes.authorization.state import Account, Reason
 from nodes.authorization.store import accounts, products
 from nodes.authorization.store.accounts import Connection
 from nodes.authorization.store.products import Adjustment
@@ -39,6 +39,7 @@ class AdjustmentOutcome(StrEnum):
     AMOUNT_INVALID = "amount_invalid"
     ADJUSTMENT_DECIDED = "adjustment_decided"
     MAKER_IS_CHECKER = "maker_is_checker"
+    OVER_DISPUTED = "over_disputed"
     INSUFFICIENT_FUNDS = "insufficient_funds"
     DONE = "done"
 
@@ -64,12 +65,17 @@ def propose_adjustment(
     made_by: str,
     idempotency_key: str,
     now: datetime,
+    disputed: bytes | None = None,
 ) -> AdjustmentResult:
     """Propose to correct a card account, once an idempotency key; nothing is posted yet.
 
-    `amount` in minor units, positive to the cardholder.
+    `amount` in minor units, positive to the cardholder. `disputed`: the payment (txid) whose
+    disputed debt it decides about: the issuer bears it (positive) or the holder (negative).
     """
-    key = own_key("adjustment", idempotency_key, account_id, amount, currency, reason, made_by)
+    content: tuple[object, ...] = (account_id, amount, currency, reason, made_by)
+    if disputed is not None:
+        content = (*content, disputed)
+    key = own_key("adjustment", idempotency_key, *content)
 
     def attempt(connection: Connection) -> AdjustmentResult:
         reused = AdjustmentResult(AdjustmentOutcome.KEY_REUSED)
@@ -84,6 +90,10 @@ def propose_adjustment(
             return AdjustmentResult(AdjustmentOutcome.CURRENCY_NOT_PERMITTED)
         if not 0 < abs(amount) <= money.MAX_TRANSACTION_AMOUNT:
             return AdjustmentResult(AdjustmentOutcome.AMOUNT_INVALID)
+        if disputed is not None:
+            refusal = _over_disputed(holder.account, disputed, amount)
+            if refusal is not None:
+                return refusal
         number = products.insert_adjustment(
             connection,
             account_id=account_id,
@@ -92,12 +102,22 @@ def propose_adjustment(
             reason=reason,
             made_by=made_by,
             made_at=now,
+            disputed=disputed,
         )
         result = AdjustmentResult(AdjustmentOutcome.DONE, number)
         keep(connection, key, member_id, None, result)
         return result
 
     return settled(engine, attempt)
+
+
+def _over_disputed(account: Account, txid: bytes, amount: int) -> AdjustmentResult | None:
+    left = sum(one.amount for one in account.disputed if one.txid == txid)
+    if abs(amount) <= left:
+        return None
+    values: dict[str, int | str] = {"amount": abs(amount), "disputed": left}
+    reason = Reason(AdjustmentOutcome.OVER_DISPUTED.value, values=values)
+    return AdjustmentResult(AdjustmentOutcome.OVER_DISPUTED, reason=reason)
 
 
 def approve_adjustment(
@@ -193,8 +213,16 @@ def _post(
     scene = read_scene(connection, [found.account_id], at_ms)
     before = scene.holders[found.account_id].account
     card = accounts.cards_of(connection, [found.account_id])[0]
-    decision = rules.decide_adjustment(found.amount, scene.facts(found.account_id, card))
+    facts = scene.facts(found.account_id, card)
+    if found.disputed is None:
+        decision = rules.decide_adjustment(found.amount, facts)
+    else:
+        decision = rules.decide_disputed(found.amount, found.disputed, facts)
     after = decision.account
+    if decision.outcome is Outcome.OVER_ORIGINAL_AMOUNT:
+        return AdjustmentResult(
+            AdjustmentOutcome.OVER_DISPUTED, found.adjustment_id, reason=reason_of(decision)
+        )
     if decision.outcome is not Outcome.APPROVED or after is None:
         return AdjustmentResult(
             AdjustmentOutcome.INSUFFICIENT_FUNDS, found.adjustment_id, reason=reason_of(decision)

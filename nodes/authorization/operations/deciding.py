@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
@@ -22,6 +23,7 @@ from nodes.authorization.model import (
     FOLLOW_UPS,
     AuthorizationAnswer,
     AuthorizationRequest,
+    Kind,
     Outcome,
 )
 from nodes.authorization.operations import presenting
@@ -36,6 +38,7 @@ from nodes.authorization.state import (
     Moment,
     OfflineFacts,
     Original,
+    Paid,
     Progress,
     Side,
 )
@@ -51,6 +54,7 @@ from nodes.crypto.offline_record import (
     is_genuine,
 )
 from nodes.crypto.pan import PanVault, mask
+from nodes.emv import chip_data
 from nodes.ledger.model import Transfer
 
 log = structlog.get_logger(__name__)
@@ -91,6 +95,8 @@ class Book:
     #: (key id, ATC) -> hashes of the records that were posted.
     offline_keys: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
     offline_posted: dict[tuple[bytes, int], tuple[bytes, ...]] = field(default_factory=dict)
+    #: Of advices at hand, likewise: (card token, ATC) -> what was posted under it.
+    paid: dict[tuple[bytes, int], tuple[Paid, ...]] = field(default_factory=dict)
 
     def forget(self) -> None:
         """Nothing in memory is trusted any more: read anew what is needed."""
@@ -136,6 +142,8 @@ class Row:
     #: The offline record that came with it.
     record: OfflineRecord | None = None
     #: Its counter has paid another record.
+    counter_taken: bool = False
+    #: Its counter has paid another payment, whatever told of that.
     is_clone: bool = False
 
 
@@ -250,10 +258,13 @@ def _decide_one(
             answer = msgspec.structs.replace(answer, icc=icc)
     if facts.offline is not None and request.offline is not None:
         row.record = decode_record(request.offline)
-        row.is_clone = rules.is_clone(facts.offline)
+        row.counter_taken = bool(facts.offline.posted)
         if decision.outcome is Outcome.APPROVED:
             place = row.record.card_key_id, row.record.atc
             book.offline_posted[place] = (*facts.offline.posted, row.record.hash)
+    if request.kind is Kind.ADVICE and card is not None and decision.outcome is Outcome.APPROVED:
+        row.is_clone = rules.is_clone(request, facts)
+        _note_paid(book, request, card, row)
     if decision.tombstone:
         row.bar = StoredRequest(
             original_key_of(request),
@@ -265,6 +276,25 @@ def _decide_one(
             None,
         )
     return Decided(asked, answer, row)
+
+
+def _note_paid(book: Book, request: AuthorizationRequest, card: Card, row: Row) -> None:
+    """A posted advice's counter is used, for those behind it in the batch."""
+    data = row.chip.data if row.chip is not None else None
+    atc = data.atc if data is not None else row.record.atc if row.record is not None else None
+    if atc is None:
+        return
+    paid = Paid(
+        atc=atc,
+        chip=data.cryptogram + data.covered if data is not None else None,
+        genuine=row.chip.genuine if data is not None and row.chip is not None else True,
+        recorded=row.record is not None,
+        terminal_id=request.terminal_id,
+        amount=request.amount,
+        currency=request.currency,
+    )
+    place = card.card_token, atc
+    book.paid[place] = (*book.paid.get(place, ()), paid)
 
 
 def _as_original(decided: Decided) -> KnownOriginal:
@@ -338,8 +368,24 @@ def _facts(
         offline=_offline_facts(book, request) if request.offline is not None else None,
     )
     if card is not None and (request.icc is not None or card.entry is not None):
-        return presenting.with_presented(issuer.emv, request, card, facts)
+        facts = presenting.with_presented(issuer.emv, request, card, facts)
+    if request.kind is Kind.ADVICE and card is not None and book.paid:
+        counters = counters_of(request)
+        paid = [one for atc in counters for one in book.paid.get((card.card_token, atc), ())]
+        return msgspec.structs.replace(facts, paid=tuple(paid))
     return facts
+
+
+def counters_of(request: AuthorizationRequest) -> set[int]:
+    """The card's counters that an advice names: in its record, in its chip's data."""
+    found: set[int] = set()
+    if request.offline is not None:
+        with suppress(RecordMalformed):  # the rules refuse it
+            found.add(decode_record(request.offline).atc)
+    told = chip_data.slip(request.icc) if request.icc is not None else None
+    if told is not None:
+        found.add(told.atc)
+    return found
 
 
 def _offline_facts(book: Book, request: AuthorizationRequest) -> OfflineFacts | None:

@@ -13,7 +13,7 @@ import msgspec
 from nodes.authorization import rules
 from nodes.authorization.model import AuthorizationAnswer, AuthorizationRequest, Kind, Outcome
 from nodes.authorization.operations.asking import Asked
-from nodes.authorization.operations.deciding import Decided
+from nodes.authorization.operations.deciding import Decided, Row
 from nodes.authorization.rules.offline import MAX_PAYMENT
 from nodes.authorization.state import ChipCheck, Progress
 from nodes.authorization.store import accounts, forwards, requests
@@ -149,7 +149,9 @@ def stage_batch(
                 )
             )
         if row.record is not None:
-            _stage_record(writes, one, row.record, is_clone=row.is_clone)
+            _stage_record(writes, one, row.record, counter_taken=row.counter_taken)
+        if row.is_clone:
+            _stage_clone(writes, one, row)
         if row.chip is not None and request.kind is Kind.ADVICE:
             _stage_doubt(writes, one, row.chip, row.record)
     if chips:
@@ -160,7 +162,9 @@ def stage_batch(
     accounts.append_progress(writes, progress)
 
 
-def _stage_record(writes: Writes, one: Decided, record: OfflineRecord, *, is_clone: bool) -> None:
+def _stage_record(
+    writes: Writes, one: Decided, record: OfflineRecord, *, counter_taken: bool
+) -> None:
     """An offline record that was posted, and what people must look at."""
     request, answer = one.asked.request, one.answer
     alarms: list[str] = []
@@ -169,61 +173,63 @@ def _stage_record(writes: Writes, one: Decided, record: OfflineRecord, *, is_clo
         row = forwards.OfflineRow(
             "issuer", request.acquirer, record, answer.decided_ms, request.txid, one.asked.key, day
         )
-        if is_clone:
+        if counter_taken:
             forwards.append_clone(writes, row)
-            forwards.hotlist_clone(writes, record.card_key_id, answer.decided_ms)
-            alarms.append("clone")
         else:
             forwards.append_records(writes, [row])
         if record.amount > MAX_PAYMENT:
             alarms.append("cap")
     elif answer.outcome is Outcome.OFFLINE_RECORD_INVALID:
         alarms.append("invalid")
-    forwards.append_alarms(
-        writes,
-        [
-            forwards.Alarm(
-                kind,
-                "issuer",
-                request.terminal_id,
-                f"{answer.outcome.value} at {request.acquirer}",
-                answer.decided_ms,
-                record.epoch,
-                record.seq,
-                record.card_key_id,
-                record.atc,
-                request.txid,
-            )
-            for kind in alarms
-        ],
-    )
+    told = f"{answer.outcome.value} at {request.acquirer}"
+    forwards.append_alarms(writes, [_alarm(kind, one, told, record) for kind in alarms])
+
+
+def _stage_clone(writes: Writes, one: Decided, row: Row) -> None:
+    """Two payments were made under one counter: the card is listed, and people are told."""
+    answer, record = one.answer, row.record
+    if row.card_token is not None:
+        forwards.hotlist_card(writes, row.card_token, answer.decided_ms)
+    told = f"{answer.outcome.value} at {one.asked.request.acquirer}"
+    atc = row.chip.data.atc if row.chip is not None and row.chip.data is not None else None
+    forwards.append_alarms(writes, [_alarm("clone", one, told, record, atc)])
 
 
 def _stage_doubt(
     writes: Writes, one: Decided, check: ChipCheck, record: OfflineRecord | None
 ) -> None:
-    """An alarm about an advice that was posted although its chip doesn't bear it out."""
+    """An alarm about an advice that was posted although its chip doesn't bear it out, or that
+    tells again of what was posted."""
     request, answer = one.asked.request, one.answer
-    doubt = rules.doubt_about_advice(request, check, record.atc if record is not None else None)
-    if answer.outcome is not Outcome.APPROVED or not doubt:
+    atc = check.data.atc if check.data is not None else None
+    if answer.outcome is Outcome.APPROVED:
+        doubt = rules.doubt_about_advice(request, check, record.atc if record is not None else None)
+        told = f"posted for {request.acquirer}: {doubt}"
+    elif answer.outcome is Outcome.KEY_REUSED:
+        doubt = f"counter {atc} was posted under another message"
+        told = f"refused to {request.acquirer}: {doubt}"
+    else:
         return
-    alarm = forwards.Alarm(
-        "cryptogram",
+    if doubt:
+        forwards.append_alarms(writes, [_alarm("cryptogram", one, told, record, atc)])
+
+
+def _alarm(
+    kind: str, one: Decided, detail: str, record: OfflineRecord | None, atc: int | None = None
+) -> forwards.Alarm:
+    request = one.asked.request
+    return forwards.Alarm(
+        kind,
         "issuer",
         request.terminal_id,
-        f"posted for {request.acquirer}: {doubt}",
-        answer.decided_ms,
+        detail,
+        one.answer.decided_ms,
+        epoch=record.epoch if record is not None else None,
+        seq=record.seq if record is not None else None,
+        card_key_id=record.card_key_id if record is not None else None,
+        atc=record.atc if record is not None else atc,
         txid=request.txid,
     )
-    if record is not None:
-        alarm = msgspec.structs.replace(
-            alarm,
-            epoch=record.epoch,
-            seq=record.seq,
-            card_key_id=record.card_key_id,
-            atc=record.atc,
-        )
-    forwards.append_alarms(writes, [alarm])
 
 
 def _sign(fresh: Sequence[Decided], signer: Signs) -> None:

@@ -49,6 +49,7 @@ from nodes.authorization.store import acquirer as books
 from nodes.authorization.store import answers, forwards
 from nodes.authorization.store.acquirer import Connection, QueuedReversal
 from nodes.authorization.store.forwards import Alarm
+from nodes.authorization.store.presented import append_partial_approvals
 from nodes.authorization.store.refusals import append_refusals
 from nodes.authorization.store.requests import stored_requests
 from nodes.crypto.answer_signature import MAX_SHARE
@@ -165,6 +166,8 @@ class Recording:
         self._forgotten: list[int] = []
         self._delivered: dict[bytes, str] = {}
         self._alarms: list[Alarm] = []
+        #: Of partial approvals: txid, and what was asked for.
+        self._partial: list[tuple[bytes, int]] = []
 
     def look(
         self,
@@ -259,6 +262,8 @@ class Recording:
         transfers: tuple[Transfer, ...] = ()
         if answer.outcome is Outcome.APPROVED and answer.amount:
             transfers = self._transfers(pending, answer.amount)
+            if request.partial_ok and answer.amount < request.amount:
+                self._partial.append((request.txid, request.amount))
         self._records.append((pending, answer, transfers))
 
     def _transfers(self, pending: Pending, amount: int) -> tuple[Transfer, ...]:
@@ -363,6 +368,8 @@ class Recording:
         books.insert_answers(writes, self.answers)
         record_transactions(writes, self._rows())
         answers.insert_shares(writes, self._shares)
+        if self._partial:
+            append_partial_approvals(writes, self._partial)
         if self._unsigned:
             # The money stands as it was decided; that nobody signed for it is a break.
             log.error("answers unsigned", count=len(self._unsigned), first=self._unsigned[0].hex())

@@ -10,7 +10,7 @@ import msgspec
 from nodes import clock
 from nodes.authorization.model import LOOKING_UP, AuthorizationAnswer, Kind
 from nodes.authorization.operations.asking import Asked, original_key_of
-from nodes.authorization.operations.deciding import Book, Issuer
+from nodes.authorization.operations.deciding import Book, Issuer, counters_of
 from nodes.authorization.state import Side
 from nodes.authorization.store import accounts, offline
 from nodes.authorization.store.accounts import Connection, KnownOriginal
@@ -82,6 +82,7 @@ class BookReader:
         if codes:
             shown = [lookup for lookup in codes if lookup is not None]
             book.cards.update(accounts.cards_by_code(connection, shown))
+        self._load_paid(connection, asked)
         wanted = {book.cards[lookup].account_id for lookup in lookups if lookup in book.cards}
         lacking = [number for number in wanted if number not in book.holders]
         book.holders.update(accounts.holders(connection, lacking, book.terms))
@@ -130,6 +131,19 @@ class BookReader:
             book, named = self.book, names_in(blobs)
             book.offline_keys = offline.keys_of(connection, {key_id for key_id, _ in named})
             book.offline_posted = offline.posted(connection, named)
+
+    def _load_paid(self, connection: Connection, asked: Sequence[Asked]) -> None:
+        """What was posted under the counters that advices name, as it is now."""
+        book = self.book
+        book.paid = {}
+        places: set[tuple[bytes, int]] = set()
+        for one in asked:
+            if one.request.kind is Kind.ADVICE and one.lookup is not None:
+                card = book.cards.get(one.lookup)
+                if card is not None:
+                    places |= {(card.card_token, atc) for atc in counters_of(one.request)}
+        if places:
+            book.paid = offline.paid_under(connection, places)
 
     def open_sides(self, connection: Connection, pairs: set[tuple[str, str]]) -> None:
         """See that the ledger has the accounts of these (acquirer, currency)."""

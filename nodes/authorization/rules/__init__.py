@@ -30,6 +30,7 @@ from nodes.authorization.rules.offline import decide_release, decide_reserve, is
 from nodes.authorization.rules.own import (
     decide_account_status,
     decide_adjustment,
+    decide_disputed,
     decide_load,
     decide_script,
     decide_standing,
@@ -55,6 +56,7 @@ __all__ = [
     "decide",
     "decide_account_status",
     "decide_adjustment",
+    "decide_disputed",
     "decide_expiry",
     "decide_load",
     "decide_release",

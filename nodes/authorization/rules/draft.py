@@ -9,6 +9,7 @@ from nodes.authorization.state import (
     Counter,
     Decision,
     Detail,
+    Disputed,
     Hold,
     Move,
     Progress,
@@ -31,6 +32,7 @@ class Draft:
         "account",
         "cards",
         "counters",
+        "disputed",
         "expired",
         "holds",
         "loads",
@@ -51,6 +53,7 @@ class Draft:
         self.counters = account.counters
         self.loads = account.loads
         self.offline = account.offline
+        self.disputed = account.disputed
         self.moves: list[Move] = []
         self.expired: tuple[tuple[bytes, int], ...] = ()
         if self.holds:
@@ -87,22 +90,46 @@ class Draft:
             self._change(purse, -amount, 0)
             self.moves.append(Move(purse, to, amount))
 
+    @property
+    def repayable(self) -> int:
+        """What a credit repays: what is owed, but for what is disputed."""
+        return self.receivable - sum(one.amount for one in self.disputed)
+
     def credit(self, parts: Parts, source: int | Side) -> None:
         """Money comes into the purses; what is owed is repaid out of it first."""
         for purse, amount in parts:
             self._change(purse, amount, 0)
             self.moves.append(Move(source, purse, amount))
-            repaid = min(amount, self.receivable)
-            if repaid:
-                self.receivable -= repaid
-                self._change(purse, -repaid, 0)
-                self.moves.append(Move(purse, Side.RECEIVABLE, repaid))
+            self.repay(((purse, min(amount, self.repayable)),))
+
+    def repay(self, parts: Parts) -> None:
+        """What is owed is paid out of the purses."""
+        for purse, amount in parts:
+            if amount:
+                self.receivable -= amount
+                self._change(purse, -amount, 0)
+                self.moves.append(Move(purse, Side.RECEIVABLE, amount))
 
     def owe(self, amount: int, to: Side) -> None:
         """What the purses don't have is paid for the cardholder, who owes it from now on."""
         if amount:
             self.receivable += amount
             self.moves.append(Move(Side.RECEIVABLE, to, amount))
+
+    def dispute(self, txid: bytes, amount: int) -> None:
+        """What is owed for this payment waits until people have decided who bears it."""
+        self.disputed = (*self.disputed, Disputed(txid, amount))
+
+    def disputed_of(self, txid: bytes) -> int:
+        """How much of what is owed for a payment is still disputed."""
+        return sum(one.amount for one in self.disputed if one.txid == txid)
+
+    def settle(self, txid: bytes, amount: int) -> None:
+        """So much of a payment's debt is disputed no more: at most what still is."""
+        left = self.disputed_of(txid) - amount
+        self.disputed = tuple(one for one in self.disputed if one.txid != txid)
+        if left > 0:
+            self.dispute(txid, left)
 
     def reserve(self, card_id: int, amount: int) -> None:
         """What is set aside for a card's offline payments grows (or shrinks, where negative)."""
@@ -146,6 +173,7 @@ class Draft:
             self.counters,
             self.loads,
             self.offline,
+            self.disputed,
         )
 
 

@@ -39,6 +39,7 @@ def decide_refund(request: AuthorizationRequest, facts: Facts) -> Decision:
     if amount > original.amount - progress.refunded - progress.reversed:
         return _over(draft, original, amount)
     parts = _back_to(draft, original, amount)
+    draft.settle(original.txid, amount)
     draft.credit(parts, Side.SETTLEMENT)
     detail = Detail(parts=parts, card_id=original.card_id, expired=draft.expired)
     return approved(
@@ -143,6 +144,7 @@ def _undo_taking(facts: Facts, original: Original, draft: Draft, amount: int) ->
     was captured doesn't come back into the hold.
     """
     parts = _back_to(draft, original, amount)
+    draft.settle(original.txid, amount)
     draft.credit(parts, Side.SETTLEMENT)
     undone = original.progress.reversed + amount
     whole = undone == original.amount

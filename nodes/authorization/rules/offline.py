@@ -6,6 +6,8 @@ out of the reserve, then out of the purses, and what neither has is owed (purcha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from nodes import money
 from nodes.authorization.model import AuthorizationRequest, Outcome
 from nodes.authorization.rules import standing
@@ -18,7 +20,7 @@ from nodes.authorization.state import (
     Detail,
     Facts,
     Move,
-    OfflineFacts,
+    Paid,
     Side,
 )
 from nodes.crypto.offline_record import RecordMalformed, decode_record
@@ -109,22 +111,59 @@ def refuse_record(
     return None
 
 
-def is_clone(known: OfflineFacts | None) -> bool:
-    """Whether a genuine record's counter has paid another one: there is a copy of the card.
+def refuse_repeat(
+    request: AuthorizationRequest, facts: Facts, draft: Draft, card: Card
+) -> Decision | None:
+    """A payment that was posted under another message isn't posted again."""
+    for paid, same in _under_its_counter(request, facts):
+        if same:
+            return refused(draft, Outcome.KEY_REUSED, {"atc": paid.atc}, card.card_id)
+    return None
 
-    For what refuse_record lets pass.
+
+def is_clone(request: AuthorizationRequest, facts: Facts) -> bool:
+    """Whether a genuine payment's counter has paid another one: there is a copy of the card.
+
+    For what refuse_record and refuse_repeat let pass. What a stranger has made up under a counter
+    says nothing about the card's own payment.
     """
-    return known is not None and bool(known.posted)
+    known, check = facts.offline, facts.chip
+    if known is not None and known.posted:
+        return True
+    own = request.offline is not None or (check is not None and check.genuine)
+    return own and any(paid.genuine for paid, _ in _under_its_counter(request, facts))
 
 
-def post_clone(draft: Draft, card_id: int, amount: int) -> Decision:
+def _under_its_counter(request: AuthorizationRequest, facts: Facts) -> Iterator[tuple[Paid, bool]]:
+    """What was posted under the advice's counter, and whether it is the same payment.
+
+    Chip data is compared with chip data; where one of the two came without, terminal, amount and
+    currency must do. Records are compared with each other by their hashes, before this.
+    """
+    data = facts.chip.data if facts.chip is not None else None
+    record_atc = None
+    if request.offline is not None:
+        record_atc = decode_record(request.offline).atc
+    for paid in facts.paid:
+        if data is not None and paid.chip is not None:
+            if paid.atc == data.atc:
+                yield paid, paid.chip == data.cryptogram + data.covered
+            continue
+        by_hash = record_atc is not None and paid.recorded
+        if not by_hash and paid.atc == (record_atc if data is None else data.atc):
+            told = (paid.terminal_id, paid.amount, paid.currency)
+            yield paid, told == (request.terminal_id, request.amount, request.currency)
+
+
+def post_clone(draft: Draft, txid: bytes, card_id: int, amount: int) -> Decision:
     """A copy's payment posts like any late advice: the merchant was promised it.
 
     Which of two payments under one counter is the holder's nobody can tell. So it draws on nothing
-    that is the holder's, counts in no window and as no use: it is owed as a whole, until people
-    have decided who bears it.
+    that is the holder's, counts in no window and as no use: it is owed as a whole, and no credit
+    repays it until people have decided who bears it (own.decide_disputed).
     """
     draft.owe(amount, Side.SETTLEMENT)
+    draft.dispute(txid, amount)
     return approved(draft, amount, Detail(shortfall=amount, card_id=card_id, expired=draft.expired))
 
 

@@ -16,6 +16,7 @@ from nodes.authorization.rules.offline import (
     is_clone,
     post_clone,
     refuse_record,
+    refuse_repeat,
     spend_reserve,
 )
 from nodes.authorization.rules.purses import available_in, payers, split, total
@@ -114,10 +115,13 @@ def decide_advice(request: AuthorizationRequest, facts: Facts) -> Decision:
     amount, reserve = request.amount, 0
     if request.offline is not None:
         refusal = refuse_record(request, facts, draft, card)
-        if refusal is not None:
-            return refusal
-        if is_clone(facts.offline):
-            return post_clone(draft, card.card_id, amount)
+    if refusal is None and facts.paid:
+        refusal = refuse_repeat(request, facts, draft, card)
+    if refusal is not None:
+        return refusal
+    if is_clone(request, facts):
+        return post_clone(draft, request.txid, card.card_id, amount)
+    if request.offline is not None:
         reserve = min(amount, draft.offline.get(card.card_id, 0))
     if facts.chip is not None:
         chip.note_advice(request, facts.chip, card.card_id, draft)
@@ -209,7 +213,7 @@ def decide_top_up(request: AuthorizationRequest, facts: Facts) -> Decision:
     if verdict.outcome is not None and verdict.reason is not None:
         return refused_because(draft, verdict.outcome, verdict.reason, verdict.shadow, card_id)
     maximum, balance = facts.terms.max_balance, sum(purse.balance for purse in draft.purses)
-    if maximum is not None and balance + amount - min(amount, draft.receivable) > maximum:
+    if maximum is not None and balance + amount - min(amount, draft.repayable) > maximum:
         values: dict[str, int | str] = {
             "amount": amount,
             "balance": balance,

@@ -265,9 +265,13 @@ def append_alarms(into: Connection | Writes, alarms: Sequence[Alarm]) -> None:
     append_rows(into, "offline_alarms", _ALARMS, rows)
 
 
-_HOTLIST = Statement("hotlist clone", "SELECT append_hotlist_clone($1::bytea, $2::bigint)")
+_HOTLIST_CARD = Statement(
+    "hotlist copied card",
+    "SELECT append_hotlist_clone(card_key_id, $2::bigint) FROM card_offline_keys"
+    " WHERE card_token = $1::bytea",
+)
 
 
-def hotlist_clone(writes: Writes, card_key_id: bytes, at_ms: int) -> None:
-    """Put a copied card's key on this issuer's hotlist."""
-    writes.call(_HOTLIST, card_key_id, at_ms.to_bytes(8, "big"))
+def hotlist_card(writes: Writes, card_token: bytes, at_ms: int) -> None:
+    """Put a copied card's keys on this issuer's hotlist, as far as it has any."""
+    writes.call(_HOTLIST_CARD, card_token, at_ms.to_bytes(8, "big"))

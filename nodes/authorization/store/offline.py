@@ -7,6 +7,8 @@ from typing import Any
 
 import psycopg
 
+from nodes.authorization.state import Paid
+
 Connection = psycopg.Connection[Any]
 
 
@@ -37,6 +39,35 @@ def posted(
     found: dict[tuple[bytes, int], tuple[bytes, ...]] = {}
     for key_id, atc, record_hash in rows:
         found[key_id, atc] = (*found.get((key_id, atc), ()), record_hash)
+    return found
+
+
+def paid_under(
+    connection: Connection, counters: Iterable[tuple[bytes, int]]
+) -> dict[tuple[bytes, int], tuple[Paid, ...]]:
+    """By (card token, ATC) the advices that were posted under it: those with chip data, and
+    those of which only a record tells."""
+    wanted = sorted(set(counters))
+    rows = connection.execute(
+        "WITH w AS (SELECT * FROM unnest(%s::bytea[], %s::bigint[]) AS w (card_token, atc)),"
+        " r AS (SELECT w.card_token, r.* FROM w JOIN card_offline_keys AS k USING (card_token)"
+        "  JOIN (SELECT card_key_id, atc, terminal_id, amount, currency, txid"
+        "   FROM offline_records WHERE side = 'issuer' UNION ALL SELECT card_key_id, atc,"
+        "   terminal_id, amount, currency, txid FROM offline_clones) AS r"
+        "  ON r.card_key_id = k.card_key_id AND r.atc = w.atc)"
+        " SELECT w.card_token, c.atc, c.cryptogram || c.covered, c.genuine,"
+        "  EXISTS (SELECT FROM r WHERE r.txid = c.txid), t.terminal_id, t.amount, t.currency"
+        "  FROM w JOIN chip_records AS c USING (card_token, atc) JOIN transactions AS t"
+        "  ON t.txid = c.txid AND t.side = 'issuer' AND t.kind = 'advice'"
+        "  AND t.outcome = 'approved'"
+        " UNION ALL SELECT card_token, atc, NULL, true, true, terminal_id, amount, currency FROM r"
+        "  WHERE NOT EXISTS (SELECT FROM chip_records AS c WHERE c.txid = r.txid)",
+        ([token for token, _ in wanted], [atc for _, atc in wanted]),
+    ).fetchall()
+    found: dict[tuple[bytes, int], tuple[Paid, ...]] = {}
+    for token, *columns in rows:
+        paid = Paid(*columns)
+        found[token, paid.atc] = (*found.get((token, paid.atc), ()), paid)
     return found
 
 

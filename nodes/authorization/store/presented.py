@@ -1,4 +1,4 @@
-"""What chips said, kept beside their transactions: evidence of what was checked."""
+"""What is kept beside transactions: what chips said, and what was asked for where less was paid."""
 
 from __future__ import annotations
 
@@ -76,3 +76,11 @@ def append_chip_slips(writes: Writes, slips: Sequence[tuple[bytes, ChipSlip]]) -
             for txid, one in slips
         ],
     )
+
+
+_PARTIAL_TYPES = {"txid": "bytea", "requested": "bigint"}
+
+
+def append_partial_approvals(writes: Writes, rows: Sequence[tuple[bytes, int]]) -> None:
+    """The acquirer's: by txid what was asked for (minor units), where less was approved."""
+    append_rows(writes, "partial_approvals", _PARTIAL_TYPES, rows)

@@ -33,6 +33,8 @@ class Adjustment(msgspec.Struct, frozen=True):
     state: str
     checked_by: str | None
     txid: bytes | None
+    #: The payment (txid) whose disputed debt it decides about.
+    disputed: bytes | None = None
 
 
 def insert_product(
@@ -101,7 +103,8 @@ def end_rule(connection: Connection, rule_id: str, ended_by: str, at_ms: int) ->
 
 
 _ADJUSTMENT = (
-    "adjustment_id, account_id, amount, currency, reason, made_by, state, checked_by, txid"
+    "adjustment_id, account_id, amount, currency, reason, made_by, state, checked_by, txid,"
+    " disputed"
 )
 
 
@@ -114,12 +117,13 @@ def insert_adjustment(
     reason: str,
     made_by: str,
     made_at: datetime,
+    disputed: bytes | None = None,
 ) -> int:
     """Propose a correction; its number."""
     row = connection.execute(
-        "INSERT INTO adjustments (account_id, amount, currency, reason, made_by, made_at)"
-        " VALUES (%s, %s, %s, %s, %s, %s) RETURNING adjustment_id",
-        (account_id, amount, currency, reason, made_by, made_at),
+        "INSERT INTO adjustments (account_id, amount, currency, reason, made_by, made_at, disputed)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING adjustment_id",
+        (account_id, amount, currency, reason, made_by, made_at, disputed),
     ).fetchone()
     return int(_given(row)[0])
 

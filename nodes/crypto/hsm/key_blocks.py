@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 
-from cryptography.utils import CryptographyDeprecationWarning
 from psec import tr31
 
+from nodes.crypto import des_warnings
 from nodes.crypto.hsm.model import BLOCK, Algorithm, KeyUse, WrappedKeyInvalid
 
-# psec takes 3DES from where `cryptography` had it first (both places are the same class), and TR-31
-# version B is made of two-key 3DES.
-for _message in ("TripleDES has been moved", "Two-key TripleDES"):
-    warnings.filterwarnings("ignore", message=_message, category=CryptographyDeprecationWarning)
+des_warnings.silence()
 
 _VERSIONS = {Algorithm.AES: ("D", "A"), Algorithm.TDES: ("B", "T")}
 #: Key usage and mode of use: PIN encryption, MAC (CMAC or algorithm 3), data, key block protection.

@@ -12,6 +12,7 @@ from nodes.authorization.model import (
     Outcome,
     TerminalRequest,
 )
+from nodes.authorization.queries import requested_amount
 from nodes.cards.model import IssuedCard
 from tests.conftest import NodeDatabase
 from tests.factories.network import Network
@@ -73,6 +74,9 @@ def test_a_partial_approval_whose_answer_was_lost_is_taken_back_as_a_whole(
     told = network.one(network.request(card, 10_000, partial_ok=True))
     assert (told.outcome, told.amount) == (Outcome.APPROVED, 6_000)
     assert merchant_balance(network) == 6_000
+    with network.acquirer_db.engine.connect() as books:
+        assert told.txid is not None
+        assert requested_amount(books, told.txid) == 10_000, "for the receipt"
     assert network.one(network.request(card, 1_000)).outcome is Outcome.INSUFFICIENT_FUNDS
     other = network.card(6_000)
     network.link.lose_answer = True
@@ -84,6 +88,9 @@ def test_a_partial_approval_whose_answer_was_lost_is_taken_back_as_a_whole(
     assert network.balance(other) == 6_000
     assert merchant_balance(network) == 6_000
     assert len(in_both_books(network)) == 4
+    with network.acquirer_db.engine.connect() as books:
+        rows = books.exec_driver_sql("SELECT txid, requested FROM partial_approvals").all()
+    assert len(rows) == 2, "those two, and no payment that was approved in full"
 
 
 # Captures and advices are taken in and forwarded instead: test_forwarding_advices.py.

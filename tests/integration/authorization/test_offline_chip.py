@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from nodes.authorization.model import Kind, Outcome, TerminalRequest
+from nodes.authorization.store.accounts import holders
 from nodes.cards.model import CardForm, IssuedCard, Making
 from nodes.crypto.emv import TRANSPORT_KEY, open_personalization
 from nodes.reconciliation.invariants import check_invariants
@@ -127,6 +128,94 @@ def test_the_record_and_the_chip_must_tell_of_the_same_payment(network: Network)
     assert alarms(network) == [
         ("cryptogram", "posted for meridian: counter 2 in the chip's data, 5 in the record")
     ]
+
+
+def owed(network: Network, card: IssuedCard) -> int:
+    with psycopg.connect(network.issuer_db.dsn) as connection:
+        return holders(connection, [card.account_id], {})[card.account_id].account.receivable
+
+
+def hotlisted(network: Network) -> list[bytes]:
+    with psycopg.connect(network.issuer_db.dsn) as connection:
+        rows = connection.execute("SELECT card_key_id FROM hotlist_entries WHERE listed").fetchall()
+    return [bytes(row[0]) for row in rows]
+
+
+@pytest.mark.parametrize("amount", [700, 900])
+def test_a_chips_payment_told_twice_without_a_record_is_posted_once(
+    network: Network, amount: int
+) -> None:
+    """Another trace number makes no other payment of it, and another amount neither."""
+    card = network.card(10_000, making=CHIP)
+    OfflineCard(card, network)
+    icc = plastic(card).approve_offline(Purchase(700, "156", TODAY))
+    post(network, advice(network, card, icc, 700))
+    again = network.one(advice(network, card, icc, amount))
+    assert again.outcome is Outcome.KEY_REUSED
+    assert network.balance(card) == 9_300
+    assert hotlisted(network) == [], "one card is enough for one cryptogram"
+    assert alarms(network) == [
+        ("cryptogram", "refused to meridian: counter 1 was posted under another message")
+    ]
+
+
+def test_two_chips_under_one_counter_are_a_clone_without_any_record(network: Network) -> None:
+    card = network.card(10_000, making=CHIP)
+    signer = OfflineCard(card, network)
+    one, two = plastic(card), plastic(card)
+    post(network, advice(network, card, one.approve_offline(Purchase(700, "156", TODAY)), 700))
+    post(network, advice(network, card, two.approve_offline(Purchase(400, "156", TODAY)), 400))
+    assert network.balance(card) == 9_300, "the second one is owed, not taken"
+    assert hotlisted(network) == [signer.key_id]
+    assert alarms(network) == [("clone", "approved at meridian")]
+    assert owed(network, card) == 400
+
+
+def test_at_once_and_in_one_batch_a_counter_pays_once(network: Network) -> None:
+    card = network.card(10_000, making=CHIP)
+    OfflineCard(card, network)
+    first = plastic(card).approve_offline(Purchase(700, "156", TODAY))
+    other = plastic(card).approve_offline(Purchase(500, "156", TODAY))
+    told = network.send(*(advice(network, card, icc, 700) for icc in (first, first)))
+    told += network.send(advice(network, card, other, 500))
+    assert [one.outcome for one in told] == [
+        Outcome.APPROVED,
+        Outcome.KEY_REUSED,
+        Outcome.APPROVED,
+    ]
+    assert [kind for kind, _ in alarms(network)] == ["cryptogram", "clone"]
+    assert (network.balance(card), owed(network, card)) == (9_300, 500)
+
+
+@pytest.mark.parametrize("record_first", [True, False])
+@pytest.mark.parametrize("same", [True, False])
+def test_a_record_and_a_chip_that_come_apart_have_one_counter(
+    network: Network, record_first: bool, same: bool
+) -> None:
+    """One terminal tells by record alone, another by the chip's word alone."""
+    card = network.card(10_000, making=CHIP)
+    signer, amount = OfflineCard(card, network), 700 if same else 500
+    by_chip = advice(network, card, plastic(card).approve_offline(Purchase(700, "156", TODAY)), 700)
+    by_record = signer.advice(signer.record(new_chain(), amount, 1), amount)
+    first, second = (by_record, by_chip) if record_first else (by_chip, by_record)
+    post(network, first)
+    outcome = network.one(second).outcome
+    assert outcome is (Outcome.KEY_REUSED if same else Outcome.APPROVED)
+    assert network.balance(card) == 10_000 - first.amount
+    assert owed(network, card) == (0 if same else second.amount)
+    assert hotlisted(network) == ([] if same else [signer.key_id])
+
+
+def test_what_a_stranger_made_up_under_a_counter_makes_no_clone(network: Network) -> None:
+    card = network.card(10_000, making=CHIP)
+    OfflineCard(card, network)
+    icc = plastic(card).approve_offline(Purchase(700, "156", TODAY))
+    forged = icc[:3] + bytes((icc[3] ^ 1,)) + icc[4:]
+    for one in (forged, icc):
+        post(network, advice(network, card, one, 700))
+    assert network.one(advice(network, card, forged, 700)).outcome is Outcome.KEY_REUSED
+    assert network.balance(card) == 8_600
+    assert hotlisted(network) == []
 
 
 def test_chip_data_waits_sealed_for_an_issuer_that_is_away(network: Network) -> None:

@@ -49,7 +49,7 @@ class OfflineMachine(RuleBasedStateMachine):
         self.network.link.down = False
         self.card = OfflineCard(self.network.card(5_000), self.network)
         self.chain = new_chain()
-        self.available, self.reserved, self.owed = 5_000, 0, 0
+        self.available, self.reserved, self.owed, self.disputed = 5_000, 0, 0, 0
         self.told: dict[str, TerminalAnswer] = {}
         self.used: set[int] = set()
         self.pending: list[tuple[int, int]] = []
@@ -132,7 +132,7 @@ class OfflineMachine(RuleBasedStateMachine):
             self.used.add(atc)
             self.post(amount)
         else:
-            self.owed += amount  # a copy's: it draws on nothing
+            self.disputed += amount  # a copy's: it draws on nothing, and no credit repays it
 
     @rule()
     def issuer_goes(self) -> None:
@@ -153,7 +153,7 @@ class OfflineMachine(RuleBasedStateMachine):
             number = self.card.card.account_id
             account = accounts.holders(connection, [number], {})[number].account
         found = (account.available, sum(account.offline.values()), account.receivable)
-        assert found == (self.available, self.reserved, self.owed)
+        assert found == (self.available, self.reserved, self.owed + self.disputed)
 
     def teardown(self) -> None:
         self.issuer_comes_back()

@@ -16,8 +16,9 @@ from gateway.settings import GatewaySettings
 from gateway.terminal_keys.ring import MASTER_KEY, ZONE_KEY
 from nodes.clock import FixedClock
 from nodes.crypto.keystore import Keystore
+from sandbox.enrolled import certificate_text
 from tests.factories.pos import secret
-from tests.factories.suites import record, terminal
+from tests.factories.suites import record, sm2_private, terminal
 from tests.integration.gateway.running import GATEWAY_SEED, document, play, write_files
 
 WAY = "sm-certificate"
@@ -36,8 +37,7 @@ def _config(folder: Path, **changes: Any) -> Path:
             "merchant_id": known.merchant_id,
             "suite": int(known.suite),
             "management": known.management.value,
-            "certificate": known.certificate.hex(),
-            "sm2_public_key": known.sm2_public_key.hex(),
+            "certificate": certificate_text(known, sm2_private(WAY)),
         }
     ]
     changes = {"period_file": str(folder / "periods.json"), "terminals": terminals, **changes}
@@ -95,6 +95,24 @@ def test_a_running_gateway_erases_while_nothing_comes(
             assert (await pos.echo()).code == "A0"
             assert (await pos.sign_on()).approved
             assert (await pos.echo()).approved
+            await pos.close()
+        finally:
+            await gateway.close()
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(("now_ms", "code"), [(NOON_MS, "00"), (2_500_000_000_000, "A0")])
+def test_a_certificate_in_the_settings_has_its_time(tmp_path: Path, now_ms: int, code: str) -> None:
+    settings = GatewaySettings.load(_config(tmp_path, period_file=None))
+    keystore = Keystore.open(settings.key_file, "a passphrase")
+
+    async def scenario() -> None:
+        gateway = Gateway(settings, keystore, clock=FixedClock(now_ms))
+        await gateway.start()
+        try:
+            pos = terminal(WAY, gateway.pos_port)
+            assert (await pos.sign_on()).code == code
             await pos.close()
         finally:
             await gateway.close()

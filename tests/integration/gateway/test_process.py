@@ -11,13 +11,16 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gateway.terminal_keys.ring import MASTER_KEY, ZONE_KEY, tmk_name
+from sandbox.enrolled import certificate_text
 from sandbox.terminal import Terminal
 from tests.factories.pos import CARD, MERCHANT, PIN, secret, tmk
+from tests.factories.suites import record, sm2_private
 from tests.integration.gateway.running import GATEWAY_SEED, TERMINALS, document, write_files
 
 PASSPHRASE = "a passphrase of a test"
@@ -47,6 +50,11 @@ def _run(path: Path) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
+
+
+def _certificate(terminal_id: str) -> str:
+    known = replace(record("sm-certificate"), terminal_id=terminal_id)
+    return certificate_text(known, sm2_private("sm-certificate"))
 
 
 def _wait_healthy(port: int) -> None:
@@ -106,7 +114,18 @@ _POS = {"terminal_id": "POS00009", "merchant_id": MERCHANT}
             {"terminals": [{**_POS, "management": "dukpt"}]},
             "terminal POS00009: DUKPT is of the AES suite",
         ),
-        ({"terminals": [{**_POS, "sm2_public_key": "00" * 64}]}, "a point of the curve"),
+        (
+            {"terminals": [{**_POS, "management": "sm2", "certificate": "5a01c0ffee"}]},
+            "not a CERTIFICATE in PEM or base64",
+        ),
+        (
+            {"terminals": [{**_POS, "management": "sm2", "certificate": _certificate("POS00008")}]},
+            "terminal POS00009: its certificate is of 'POS00008'",
+        ),
+        (
+            {"terminals": [{**_POS, "certificate": _certificate("POS00009")}]},
+            "terminal POS00009: a certificate is of an SM2 terminal",
+        ),
         ({"listeners": [{"port": 0, "dialect": "morse"}]}, "dialect morse: one of"),
         ({"listeners": [{"port": 0, "dialect": "bcd-tpdu"}]}, "a dialect has two listeners"),
     ],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psycopg
 import pytest
 from typer.testing import CliRunner
 
@@ -18,7 +19,10 @@ from nodes.acquiring.fleet.model import ChangeKind, Parameters
 from nodes.acquiring.fleet.operations import Ordered, change_terminal
 from nodes.acquiring.model import Merchant
 from nodes.acquiring.operations import register_merchant, register_terminal
+from nodes.authorization.store.presented import append_partial_approvals
 from nodes.clock import to_datetime
+from nodes.db.writes import Writes, execute
+from nodes.money import Money
 from sandbox.cli import make_app
 from tests.conftest import NodeDatabase
 from tests.factories.chain import ChainFixture, start_chain
@@ -95,6 +99,26 @@ def test_a_receipt_is_to_be_had_in_every_form(node: RunningNode, recorded: Any) 
     assert "重打印".encode("gb18030") in paper
     status, _, text = fetch(node, f"/receipts/{txid}.txt?lang=en")
     assert said["rrn"] in text.decode()
+
+
+def test_a_partial_approval_prints_what_was_asked_for(
+    node: RunningNode, member: LogMember, recorded: Any
+) -> None:
+    txid = recorded.txid.hex()
+    plain = fetch(node, f"/receipts/{txid}.txt?lang=en")[2].decode()
+    writes = Writes()
+    append_partial_approvals(writes, [(recorded.txid, recorded.amount + 12_345)])
+    with psycopg.connect(member.database.dsn) as connection:
+        execute(connection, writes)
+    with node.http("operator") as client:
+        said = client.post(f"/v1/transactions/{txid}/receipt", json={}).json()
+    assert (said["requested"], said["amount"]) == (recorded.amount + 12_345, recorded.amount)
+    asked = str(Money(recorded.amount + 12_345, recorded.currency))
+    for language, words in (("en", "Asked for"), ("zh", "请求金额")):
+        text = fetch(node, f"/receipts/{txid}.txt?lang={language}")[2].decode()
+        [line] = [line for line in text.splitlines() if words in line]
+        assert asked in line
+    assert "Asked for" not in plain
 
 
 def test_who_may_not_print_gets_the_nodes_refusal(node: RunningNode, recorded: Any) -> None:

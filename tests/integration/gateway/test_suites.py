@@ -13,6 +13,7 @@ from gateway.iso8583.dialect import DIALECTS
 from gateway.settings import GatewaySettings
 from gateway.terminal_keys.ring import MASTER_KEY, ZONE_KEY
 from nodes.crypto.keystore import Keystore
+from sandbox.enrolled import certificate_text
 from sandbox.terminal import Card, Terminal
 from tests.conftest import Cluster
 from tests.factories.network import ACQUIRER, GATEWAY_ZONE, MERCHANT, TERMINAL
@@ -37,8 +38,7 @@ async def front(nodes: TwoNodes, way: str, dialect: str, *, cover: bool) -> Asyn
         "merchant_id": MERCHANT,
         "suite": int(known.suite),
         "management": known.management.value,
-        "certificate": known.certificate.hex(),
-        "sm2_public_key": known.sm2_public_key.hex(),
+        "certificate": certificate_text(known, sm2_private(way)),
     }
     settings = GatewaySettings.model_validate(
         document(

@@ -18,6 +18,7 @@ from gateway.terminal_keys.ring import MASTER_KEY, ZONE_KEY
 from nodes.clock import FixedClock
 from nodes.crypto.hsm import Algorithm, SoftwareHsm
 from nodes.crypto.keystore import Keystore
+from sandbox.enrolled import certificate_text
 from sandbox.secure_module import TerminalKeys
 from sandbox.terminal import Terminal
 from tests.factories import tokens
@@ -36,10 +37,9 @@ def _settings(folder: Path, files: dict[str, str], label: str) -> GatewaySetting
             "merchant_id": known.merchant_id,
             "suite": int(known.suite),
             "management": known.management.value,
-            "certificate": known.certificate.hex(),
-            "sm2_public_key": known.sm2_public_key.hex(),
+            "certificate": certificate_text(known, sm2_private(way)),
         }
-        for known in map(record, WAYS)
+        for way, known in ((way, record(way)) for way in WAYS)
     ]
     changes = {**files, "pkcs11": token, "terminals": terminals}
     return GatewaySettings.model_validate(document("http://127.0.0.1:9", bytes(32), **changes))

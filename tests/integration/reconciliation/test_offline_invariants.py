@@ -7,10 +7,16 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
 import psycopg
 import pytest
 
 from nodes.authorization.model import Kind, Outcome, TerminalRequest
+from nodes.authorization.operations.adjusting import (
+    AdjustmentOutcome,
+    approve_adjustment,
+    propose_adjustment,
+)
 from nodes.authorization.operations.forwarding import (
     forwarded_request,
     settle_forwards,
@@ -23,9 +29,14 @@ from nodes.authorization.services import (
     ServiceOutcome,
     ServiceRequest,
 )
+from nodes.authorization.state import Account, Disputed
+from nodes.authorization.store import accounts
+from nodes.cards.model import CardForm, Making
+from nodes.crypto.emv import TRANSPORT_KEY, open_personalization
 from nodes.reconciliation.invariants import check_invariants, violations
+from sandbox.cards.chip import ChipCard, Purchase
 from tests.conftest import Cluster, NodeDatabase
-from tests.factories.network import MERCHANT, TERMINAL, Network
+from tests.factories.network import EMV_KEYS, ISSUER, MERCHANT, TERMINAL, Network
 from tests.factories.offline import OfflineCard, new_chain
 from tests.factories.tampering import unguarded
 
@@ -51,6 +62,8 @@ def books(cluster: Cluster) -> Iterator[Books]:
     cards[0].reserve(-4_000)
     copied = cards[0].advice(cards[0].record(chain, 5, atc=1), 5, batch="000010")
     assert network.one(copied).outcome is Outcome.APPROVED
+    _decided(network, cards[0], copied)
+    _chips(network)
     assert _close(network, "000007", "000900", 4, 600).outcome is ServiceOutcome.DONE
     network.link.down = True
     waiting = network.request(cards[0].card, 300, Kind.ADVICE, batch="000008")
@@ -75,6 +88,41 @@ def books(cluster: Cluster) -> Iterator[Books]:
     yield made
     cluster.drop(made.issuer)
     cluster.drop(made.acquirer)
+
+
+def _decided(network: Network, card: OfflineCard, copied: TerminalRequest) -> None:
+    """Of the copy's 5 the issuer bears 2, the holder 2; 1 stays disputed."""
+    engine, account_id = network.issuer_db.engine, card.card.account_id
+    with psycopg.connect(network.issuer_db.dsn) as connection:
+        [one] = accounts.holders(connection, [account_id], {})[account_id].account.disputed
+    assert one.amount == copied.amount
+    for number, amount in enumerate((2, -2)):
+        made = propose_adjustment(
+            engine, ISSUER, account_id=account_id, amount=amount, currency="CNY",
+            reason="copied card", made_by="maker", idempotency_key=f"made {number}",
+            now=card.now, disputed=one.txid,
+        )  # fmt: skip
+        done = approve_adjustment(
+            engine, ISSUER, made.adjustment_id or 0, checked_by="checker",
+            idempotency_key=f"checked {number}", now=card.now,
+        )  # fmt: skip
+        assert done.outcome is AdjustmentOutcome.DONE
+
+
+def _chips(network: Network) -> None:
+    """Two chips of one card have paid under one counter, no record with either."""
+    card = network.card(1_000, making=Making(CardForm.CHIP))
+    for amount in (13, 17):
+        assert card.personalization is not None
+        chip = ChipCard.personalized(
+            open_personalization(EMV_KEYS[TRANSPORT_KEY], card.personalization)
+        )
+        chip.make_offline_key()
+        icc = chip.approve_offline(Purchase(amount, "156", "260921"))
+        advice = network.request(
+            card, amount, Kind.ADVICE, entry_mode="052", icc=icc, batch="000011"
+        )
+        assert network.one(advice).outcome is Outcome.APPROVED
 
 
 def _deliver(network: Network) -> None:
@@ -129,6 +177,13 @@ PLANTED: list[tuple[int, str, str]] = [
     (19, "issuer", "DELETE FROM offline_alarms WHERE kind = 'clone'"),
     (19, "issuer", "UPDATE transfers SET debit_account = (SELECT account_id FROM accounts"
      " WHERE kind = 'offline_reserved') WHERE amount = 5"),
+    (19, "issuer", "UPDATE offline_alarms SET kind = 'cap' WHERE txid = (SELECT txid"
+     " FROM transactions WHERE amount = 17)"),
+    (19, "issuer", "UPDATE chip_records SET cryptogram = 'DOUBLED!', covered = 'the same'"),
+    (19, "issuer", "UPDATE transfers SET debit_account = (SELECT account_id FROM accounts"
+     " WHERE kind = 'offline_reserved') WHERE amount = 17"),
+    (1, "issuer", "UPDATE adjustments SET disputed = NULL WHERE amount < 0"),
+    (1, "issuer", "UPDATE adjustments SET amount = -1 WHERE amount < 0"),
     (1, "issuer", "UPDATE transactions SET amount = amount - 1 WHERE kind = 'reserve'"),
     (1, "issuer", "UPDATE transactions SET kind = 'reserve' WHERE kind = 'release'"),
     (2, "issuer", "DELETE FROM transfers WHERE debit_account = (SELECT account_id FROM accounts"
@@ -159,6 +214,29 @@ def test_a_planted_violation_is_found(
             assert owner.execute(part).rowcount != 0, "the violation was not planted"
         found = violations(owner)
     assert invariant in {violation.invariant for violation in found}
+
+
+@pytest.mark.parametrize("disputed", [2, -1, 0])
+def test_no_more_is_disputed_than_is_owed(books: Books, disputed: int) -> None:
+    with unguarded(books.issuer) as owner:
+        place, state = next(
+            (row[:2], account)
+            for *row, raw in owner.execute(
+                "SELECT DISTINCT ON (account_id) account_id, version, state FROM account_versions"
+                " WHERE line = 0 ORDER BY account_id, version DESC"
+            )
+            if (account := msgspec.msgpack.decode(raw, type=Account)).disputed
+        )
+        assert (state.receivable, [one.amount for one in state.disputed]) == (1, [1])
+        other = (Disputed(state.disputed[0].txid, disputed),)
+        changed = msgspec.structs.replace(state, disputed=other)
+        owner.execute(
+            "UPDATE account_versions SET state = %s WHERE account_id = %s AND version = %s"
+            " AND line = 0",
+            (msgspec.msgpack.encode(changed), *place),
+        )
+        found = violations(owner)
+    assert [one.invariant for one in found] == [2]
 
 
 def test_each_invariant_has_two_planted_violations() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from cryptography.exceptions import InvalidTag
 from gmssl.sm4 import SM4_ENCRYPT, CryptSM4
@@ -146,3 +149,27 @@ def test_a_missing_key_is_named() -> None:
     with pytest.raises(EmvKeysMissing, match="emv:cvk"):
         hsm.check_value("4123456789012345", "8701", "101")
     assert len(set(key_names())) == len(key_names()) == 8
+
+
+_ALL_DES = """
+from nodes.crypto.emv import *
+chip = ChipIdentity("4123456789012345", "00", ChipProfile.{profile}, "A")
+key = card_key(bytes(range(16)), chip)
+application_cryptogram(key, chip.profile, 1, bytes(30))
+response_cryptogram(key, chip.profile, 1, bytes(8), b"00")
+script_mac(key, chip.profile, 1, bytes(8), bytes(5))
+SoftwareEmvHsm({{CVK: bytes(range(16))}}).check_value(chip.pan, "2912", "201")
+"""
+
+
+@pytest.mark.parametrize("profile", ["DES_COMMON", "DES_EMV2000"])
+def test_des_says_nothing_on_stderr(profile: str) -> None:
+    """A node's log is its stderr: the library's warnings about DES belong to nobody there."""
+    told = subprocess.run(
+        [sys.executable, "-W", "default", "-c", _ALL_DES.format(profile=profile)],
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=60,
+    )
+    assert told.stderr == ""

@@ -1,4 +1,4 @@
-"""Nothing yet.
+"""What was asked for where less was approved; adjustments that decide about a disputed debt.
 
 Revision ID: 0015
 Revises: 0014
@@ -17,7 +17,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    script = Path(__file__).with_name("0015_stub.sql").read_text(encoding="utf-8")
+    script = Path(__file__).with_name("0015_disputed.sql").read_text(encoding="utf-8")
     # The driver's own cursor: SQLAlchemy would take the colons of PL/pgSQL for parameters.
     op.get_bind().connection.cursor().execute(script)
 
