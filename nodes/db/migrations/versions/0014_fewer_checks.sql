@@ -1,5 +1,5 @@
 -- PostgreSQL compiles each CHECK of a table anew for every statement that inserts into it: of a commit with one
--- payment that was a tenth of the server's time, of one with eight a fifth (ADR 15). What guards money stays, as
+-- payment, and of one with eight, they were a seventh of the server's time (ADR 15). What guards money stays, as
 -- one CHECK a table; that names and hashes have their form is what the node's encoder makes, and what
 -- check_invariants looks at (23). The other CHECKs of other tables stay: those tables aren't on the path.
 
