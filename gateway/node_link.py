@@ -25,7 +25,7 @@ from nodes.authorization.services import (
     ServiceBatch,
     ServiceRequest,
 )
-from nodes.crypto.http_signatures import MessageSigner, SignatureRefused, verify_answer
+from nodes.crypto.http_signatures import MessageMac, SignatureRefused, verify_answer
 
 _log = structlog.get_logger("gateway.node_link")
 
@@ -45,7 +45,8 @@ _SERVICE_ANSWERS = msgspec.json.Decoder(ServiceAnswers)
 
 
 class HttpNodeLink:
-    """A NodeLink over signed HTTP. An answer that the acquirer's node didn't sign is no answer.
+    """A NodeLink over HTTP with HMACs that both sides' keys give. An answer that doesn't come from
+    the acquirer's node, by HMAC or (a refusal of the call) by signature, is no answer.
 
     `deadline_s`: the longest that one call may take; the dispatcher asks for less.
     """
@@ -61,7 +62,7 @@ class HttpNodeLink:
         deadline_s: float,
     ) -> None:
         self._caller = Caller(node_url)
-        self._signer = MessageSigner(key_id, message_seed)
+        self._signer = MessageMac(key_id, message_seed, node_key)
         self._node_key = node_key
         self._acquirer = acquirer
         self._deadline_s = deadline_s
@@ -119,6 +120,7 @@ class HttpNodeLink:
                 key_id=self._acquirer,
                 public_key=self._node_key,
                 now_s=time.time(),
+                mac=self._signer.mac,
             )
         except SignatureRefused as refusal:
             # Whoever answered, it wasn't the node for certain: its decision is unknown.

@@ -20,6 +20,9 @@ from starlette.requests import Request
 from nodes.api.node import ApiNode
 from nodes.api.problems import Problem, unauthenticated
 from nodes.crypto.http_signatures import (
+    HMAC,
+    MessageMac,
+    MessageSigner,
     NonceMemory,
     SignatureFault,
     SignatureHead,
@@ -64,6 +67,11 @@ class Gatekeeper:
             for key in settings.api_keys
         }
         self._gateways = {key_id: bytes.fromhex(key) for key_id, key in settings.gateways.items()}
+        seed = node.keystore.secret("message")
+        self._answerers = {
+            key_id: MessageMac(settings.member_id, seed, key)
+            for key_id, key in self._gateways.items()
+        }
         self._origins = {
             "//" + urlsplit(settings.api_url).netloc.lower(): urlsplit(settings.api_url).scheme,
             f"//{settings.host}:{settings.port}": "http",
@@ -103,6 +111,7 @@ class Gatekeeper:
         that was meant for another one doesn't verify here.
         """
         principal, key = self._signer(head.key_id)
+        answerer = self._answerers.get(head.key_id)
         scheme = self._origins.get(f"//{(host or '').lower()}")
         if scheme is None:
             raise Problem(421, "wrong-host", "The Host field names another node than this one.")
@@ -114,10 +123,15 @@ class Gatekeeper:
             body=body,
             public_key=key,
             now_s=self._node.clock.now_ms() / 1000,
+            mac=None if answerer is None else answerer.mac,
         )
         if not self._nonces.is_new(head.key_id, head.nonce or ""):
             raise SignatureRefused(SignatureFault.REPLAYED)
         return principal
+
+    def answerer(self, head: SignatureHead) -> MessageSigner | None:
+        """Who answers a request that `signed_by` has let in: None for the node's own signature."""
+        return self._answerers.get(head.key_id) if head.algorithm == HMAC else None
 
     def _signer(self, key_id: str) -> tuple[Principal, bytes]:
         gateway = self._gateways.get(key_id)

@@ -101,12 +101,15 @@ class BatchEndpoint(Generic[Item]):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         head: SignatureHead | None = None
+        signer = self._signer
         extra: dict[str, str] = {}
         try:
             fields = _fields(scope["headers"])
             head = head_of(fields.get("signature-input"), fields.get("signature"))
             body = await self._received(scope, fields, receive)
             principal = self._caller(scope, fields, head, body)
+            if head is not None:
+                signer = self._keeper.answerer(head) or signer
             requests = self._decoded(body)
             self._permit(principal, requests)
             answer = await self._decide(requests)
@@ -118,7 +121,8 @@ class BatchEndpoint(Generic[Item]):
             problem = outcome_unknown() if is_ledger_away(error) else problem_of(error)
             status, media, out = problem.status_code, MEDIA_TYPE, problem.document()
             extra = dict(problem.headers or {})
-        await self._send(send, status, media, out, extra, head)
+        signed = signer.sign_answer(status, out, self._node.clock.now_ms() // 1000, head)
+        await self._send(send, status, media, out, extra | signed)
         self._metrics.answered(self.route, status, time.perf_counter() - started)
 
     async def _received(self, scope: Scope, fields: dict[str, str], receive: Receive) -> bytes:
@@ -209,21 +213,13 @@ class BatchEndpoint(Generic[Item]):
                 raise Problem(422, "text-refused", index=index, at=f"$.requests[{index}]")
 
     async def _send(
-        self,
-        send: Send,
-        status: int,
-        media: str,
-        body: bytes,
-        extra: dict[str, str],
-        head: SignatureHead | None,
+        self, send: Send, status: int, media: str, body: bytes, extra: dict[str, str]
     ) -> None:
-        signed = self._signer.sign_answer(status, body, self._node.clock.now_ms() // 1000, head)
         headers = [
             (b"content-type", media.encode()),
             (b"content-length", b"%d" % len(body)),
             (b"cache-control", b"no-store"),
         ]
-        headers += [(k.lower().encode(), v.encode()) for k, v in signed.items()]
         headers += [(k.lower().encode(), v.encode()) for k, v in extra.items()]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -64,6 +65,8 @@ class NodeMetrics:
             ("reason",),
             registry=self.registry,
         )
+        #: Children by their labels: to look one up in the library costs more than to count.
+        self._children: dict[tuple[str, ...], Any] = {}
         self.streams = Gauge(
             "countersign_streams", "Open transaction streams", registry=self.registry
         )
@@ -84,15 +87,22 @@ class NodeMetrics:
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """One HTTP answer."""
-        self._answers.labels(route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        self._child(self._answers, "answers", route, str(status)).inc()
+        self._child(self._seconds, "seconds", route).observe(seconds)
 
     def decided(self, route: str, outcomes: Iterable[Outcome]) -> None:
         """One batch's outcomes."""
         tally = Tally(outcomes)
-        self._batch_sizes.labels(route).observe(tally.total())
+        self._child(self._batch_sizes, "sizes", route).observe(tally.total())
         for outcome, count in tally.items():
-            self._outcomes.labels(route, outcome.value).inc(count)
+            self._child(self._outcomes, "outcomes", route, outcome.value).inc(count)
+
+    def _child(self, metric: Any, name: str, *labels: str) -> Any:
+        """The child of these labels, of which there are a few dozen: routes are the API's own."""
+        child = self._children.get((name, *labels))
+        if child is None:
+            child = self._children[(name, *labels)] = metric.labels(*labels)
+        return child
 
     def signature_refused(self, reason: str) -> None:
         """One refused signature."""

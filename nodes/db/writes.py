@@ -140,6 +140,13 @@ def array(kind: str, values: Sequence[Any]) -> bytes:
 
 def _records(types: Iterable[str], columns: Sequence[Sequence[Any]]) -> bytes:
     count = len(columns[0])
+    if count == 1:
+        cells = [
+            _NULLS[kind] if values[0] is None else _CELLS[kind](values[0])
+            for kind, values in zip(types, columns, strict=True)
+        ]
+        row = _INT(len(cells)) + b"".join(cells)
+        return _length(row) + row
     pieces: list[list[bytes]] = []
     # Half of a batch's columns are the same in all rows: those are encoded once.
     same = _INT(len(columns))

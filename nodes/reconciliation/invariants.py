@@ -23,6 +23,7 @@ from nodes.anchoring.store import Connection, transaction
 from nodes.chain.anchors import Anchored
 from nodes.crypto.merkle import EMPTY_ROOT
 from nodes.reconciliation.account_states import broken_states
+from nodes.reconciliation.form_statements import FORMS
 from nodes.reconciliation.log_statements import ANSWERS, GUARDS, LEDGER_TABLES, LOG
 from nodes.reconciliation.offline_statements import OFFLINE
 from nodes.reconciliation.shard_statements import SHARDS
@@ -33,7 +34,7 @@ _LISTED = 20
 #: Joins of millions of rows are hashed in memory.
 _WORK_MEMORY = "128MB"
 _LEAVES = "SELECT leaf FROM log_leaves WHERE log_index >= %s AND log_index < %s ORDER BY log_index"
-_STATEMENTS = (*MONEY, *ONCE, *SEQUENCES, *LOG, *ANSWERS, *GUARDS, *OFFLINE, *SHARDS)
+_STATEMENTS = (*MONEY, *ONCE, *SEQUENCES, *LOG, *ANSWERS, *GUARDS, *OFFLINE, *SHARDS, *FORMS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from gateway.terminal_keys.model import KeyManagement
 from gateway.terminal_keys.ring import MASTER_KEY
 from nodes.authorization.model import Outcome, TerminalAnswer, TerminalAnswers, TerminalBatch
 from nodes.crypto.hsm import SoftwareHsm
-from nodes.crypto.http_signatures import MessageSigner, parse_head
+from nodes.crypto.http_signatures import MessageMac, MessageSigner, parse_head
 from nodes.crypto.keystore import Keystore
 from nodes.crypto.pan import random_pan
 from sandbox.bench.cpu import cpu_seconds
@@ -92,7 +92,9 @@ class _Setup:
         seeds = {name: secrets.token_bytes(32) for name in ("node", "message")}
         context = multiprocessing.get_context("spawn")
         mine, theirs = context.Pipe()
-        self._node = context.Process(target=_approve_all, args=(seeds["node"], theirs), daemon=True)
+        gateway = MessageSigner(_GATEWAY, seeds["message"]).public_key
+        orders = (seeds["node"], gateway, theirs)
+        self._node = context.Process(target=_approve_all, args=orders, daemon=True)
         self._node.start()
         values = {"message": seeds["message"]}
         values |= {name: secrets.token_bytes(16) for name in (MASTER_KEY, "zone")}
@@ -137,9 +139,9 @@ def _name(suite: Suite, management: KeyManagement) -> str:
     return f"{suite.name}, {management.value}"
 
 
-def _approve_all(seed: bytes, port: Connection) -> None:
-    """The node: whatever is asked is approved, at once, and signed."""
-    signer = MessageSigner("meridian", seed)
+def _approve_all(seed: bytes, gateway: bytes, port: Connection) -> None:
+    """The node: whatever is asked is approved, at once, and signed as a node does it."""
+    signer = MessageMac("meridian", seed, gateway)
 
     async def terminal_requests(request: web.Request) -> web.StreamResponse:
         batch = msgspec.json.decode(await request.read(), type=TerminalBatch)

@@ -13,6 +13,7 @@ import httpx
 import msgspec
 import pytest
 
+from gateway.node_link import HttpNodeLink
 from nodes.api.client import NodeClient, NodeRefused, NodeUnreachable
 from nodes.api.server import BoundedHeadProtocol
 from nodes.authorization.batching import LedgerUnavailable
@@ -25,12 +26,13 @@ from nodes.authorization.model import (
     TerminalRequest,
 )
 from nodes.authorization.service import Authorizer, IssuerUnreachable
-from nodes.crypto.http_signatures import SignatureRefused, parse_head, verify_answer
+from nodes.crypto.http_signatures import MessageMac, SignatureRefused, parse_head, verify_answer
 from tests.factories.network import ACQUIRER, ISSUER
 from tests.integration.api.running import (
     GATEWAY,
     MERCHANT_MEMBER,
     OUTSIDER,
+    SEEDS,
     RunningNode,
     TwoNodes,
     public,
@@ -171,6 +173,79 @@ def test_answers_and_refusals_are_signed_as_answers_to_their_request(nodes: TwoN
         verify_answer(answer.headers, **arguments)
         with pytest.raises(SignatureRefused):
             verify_answer(answer.headers, **(arguments | {"body": answer.content + b" "}))
+
+
+def by_hmac(nodes: TwoNodes, name: str, key_id: str, body: bytes) -> tuple[httpx.Response, Any]:
+    """A call with an HMAC under what a party shares with the acquirer's node, and its head."""
+    mac = MessageMac(key_id, SEEDS[name], public(ACQUIRER))
+    now = int(time.time())
+    sent = mac.sign_request("POST", nodes.acquirer.url + TERMINAL_REQUESTS, body, now)
+    headers = sent | {"Content-Type": "application/json"}
+    with nodes.acquirer.http(None) as client:
+        answer = client.post(TERMINAL_REQUESTS, content=body, headers=headers)
+    return answer, (mac, parse_head(sent["Signature-Input"], sent["Signature"]), now)
+
+
+def test_a_gateway_may_use_an_hmac_and_gets_one(nodes: TwoNodes) -> None:
+    """ADR 15. Refusals of requests that were let in have one too."""
+    good = terminal_body(nodes, nodes.network.request(nodes.network.card(5), 1))
+    for body, status, algorithm in ((good, 200, "hmac-sha256"), (b"{}", 422, "hmac-sha256")):
+        answer, (mac, head, now) = by_hmac(nodes, GATEWAY, GATEWAY, body)
+        assert answer.status_code == status
+        found = parse_head(answer.headers["signature-input"], answer.headers["signature"])
+        assert found.algorithm == algorithm
+        verify_answer(
+            answer.headers,
+            status=status,
+            body=answer.content,
+            request_signature=head.field,
+            key_id=ACQUIRER,
+            public_key=public(ACQUIRER),
+            now_s=now,
+            mac=mac.mac,
+        )
+
+
+def test_nobody_but_a_gateway_may_use_an_hmac(nodes: TwoNodes) -> None:
+    body = terminal_body(nodes, nodes.network.request(nodes.network.card(5), 1))
+    for name, key_id, problem in (
+        (OUTSIDER, GATEWAY, "signature-wrong"),
+        (ISSUER, ISSUER, "signature-algorithm"),
+    ):
+        answer, (_, head, now) = by_hmac(nodes, name, key_id, body)
+        assert problem_of(answer, 401)["type"].endswith(problem)
+        # Whoever it was, the refusal is the node's: by its signature.
+        verify_answer(
+            answer.headers,
+            status=401,
+            body=answer.content,
+            request_signature=head.field,
+            key_id=ACQUIRER,
+            public_key=public(ACQUIRER),
+            now_s=now,
+        )
+
+
+def test_the_gateways_own_link_takes_a_purchase_over_both_hops(nodes: TwoNodes) -> None:
+    card = nodes.network.card(10_000)
+
+    async def pay() -> Any:
+        link = HttpNodeLink(
+            nodes.acquirer.url,
+            key_id=GATEWAY,
+            message_seed=SEEDS[GATEWAY],
+            node_key=public(ACQUIRER),
+            acquirer=ACQUIRER,
+            deadline_s=10,
+        )
+        try:
+            return await link.terminal_requests([nodes.network.request(card, 2_500)], 10)
+        finally:
+            await link.close()
+
+    [answer] = run(pay())
+    assert answer.outcome is Outcome.APPROVED
+    assert nodes.network.balance(card) == 7_500
 
 
 def test_a_replayed_call_is_refused(nodes: TwoNodes) -> None:

@@ -21,7 +21,7 @@ from nodes.authorization.model import (
     TerminalBatch,
     TerminalRequest,
 )
-from nodes.crypto.http_signatures import MessageSigner, parse_head, verify_request
+from nodes.crypto.http_signatures import MessageMac, parse_head, verify_request
 
 Decide = Callable[[TerminalRequest], TerminalAnswer]
 SEED = bytes(range(32))
@@ -52,7 +52,7 @@ class StubNode:
         self.port = 0
         self._gateway_key = gateway_public_key
         self._stored: dict[tuple[str, ...], tuple[bytes, TerminalAnswer]] = {}
-        self._signer = MessageSigner("meridian", SEED)
+        self._signer = MessageMac("meridian", SEED, gateway_public_key)
         self._runner: web.AppRunner | None = None
 
     @property
@@ -85,7 +85,9 @@ class StubNode:
             body=body,
             public_key=self._gateway_key,
             now_s=time.time(),
+            mac=self._signer.mac,
         )
+        assert head.algorithm == self._signer.algorithm
         batch = msgspec.json.decode(body, type=TerminalBatch)
         self.batches.append(len(batch.requests))
         fault = self.faults.pop(0) if self.faults else None

@@ -277,6 +277,13 @@ PLANTED: list[tuple[int, str, str]] = [
     (18, "issuer", "ALTER TABLE ONLY authorization_requests_else DISABLE TRIGGER ALL"),
     (18, "issuer", "ALTER TABLE account_versions DISABLE TRIGGER account_versions_in_order"),
     (18, "acquirer", "GRANT TRUNCATE ON authorization_answers_else TO countersign_app"),
+    (23, "issuer", f"UPDATE transactions SET kind = 'gift' WHERE transaction_id = {_A_DECLINE}"),
+    (23, "acquirer", "UPDATE transactions SET salt_pii = substr(salt_pii, 2)"
+     f" WHERE transaction_id = {_A_PURCHASE}"),
+    (23, "issuer", "UPDATE authorization_requests SET idempotency_key = 'short' WHERE txid ="
+     f" (SELECT txid FROM transactions WHERE transaction_id = {_A_PURCHASE})"),
+    (23, "acquirer", "UPDATE authorization_answers SET idempotency_key = 'short' WHERE"
+     " idempotency_key = (SELECT min(idempotency_key) FROM authorization_answers)"),
 ]  # fmt: skip
 
 
@@ -315,7 +322,7 @@ def test_each_rule_of_the_checker_finds_something(
 
 def test_each_invariant_has_two_planted_violations() -> None:
     numbers = [number for number, *_ in PLANTED]
-    for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 18):
+    for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 18, 23):
         assert numbers.count(number) >= 2
 
 

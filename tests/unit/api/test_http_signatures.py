@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -24,6 +25,8 @@ from requests.structures import CaseInsensitiveDict
 
 from nodes.crypto.http_signatures import (
     WINDOW_S,
+    MacKey,
+    MessageMac,
     MessageSigner,
     NonceMemory,
     SignatureFault,
@@ -31,6 +34,7 @@ from nodes.crypto.http_signatures import (
     check_signature,
     content_digest,
     parse_head,
+    shared_key,
     signature_base,
     verify_answer,
     verify_request,
@@ -325,3 +329,125 @@ def test_no_repr_shows_the_key() -> None:
     shown = repr(MessageSigner("aurora", SEED))
     assert SEED.hex() not in shown
     assert repr(SEED) not in shown
+
+
+# RFC 9421, appendix B.1.5 (the key) and B.2.5 (the message, the base and the signature).
+RFC_SECRET = (
+    "uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ=="
+)
+RFC_HMAC = "pxcQw6G3AjtMBQjwo8XzkZf/bws5LelbaMk5rGIGtE8="
+RFC_HMAC_BASE = (
+    b'"date": Tue, 20 Apr 2021 02:07:55 GMT\n"@authority": example.com\n'
+    b'"content-type": application/json\n"@signature-params": ("date" "@authority" "content-type")'
+    b';created=1618884473;keyid="test-shared-secret"'
+)
+NODE_SEED = bytes(range(32, 64))
+GATEWAY_MAC = MessageMac("gateway:front", SEED, MessageSigner("x", NODE_SEED).public_key)
+NODE_MAC = MessageMac("meridian", NODE_SEED, MessageSigner("x", SEED).public_key)
+
+
+def test_the_hmac_of_the_rfc_is_made_and_read() -> None:
+    class Published(MessageMac):
+        """With the key of the RFC, which no two Ed25519 keys give."""
+
+        def __init__(self) -> None:
+            super().__init__("test-shared-secret", SEED, NODE_MAC.public_key)
+            self.mac = MacKey(base64.b64decode(RFC_SECRET))
+
+    assert Published()._sign(RFC_HMAC_BASE.decode()) == f":{RFC_HMAC}:"
+    given = (
+        '("date" "@authority" "content-type");created=1618884473;keyid="test-shared-secret"'
+        ';alg="hmac-sha256"'
+    )
+    head = parse_head(f"sig-b25={given}", f"sig-b25=:{RFC_HMAC}:")
+    assert (head.algorithm, base64.b64encode(head.signature).decode()) == ("hmac-sha256", RFC_HMAC)
+
+
+@given(first=st.binary(min_size=32, max_size=32), second=st.binary(min_size=32, max_size=32))
+def test_both_sides_get_the_same_key_and_nobody_else_does(first: bytes, second: bytes) -> None:
+    one, other = MessageSigner("a", first).public_key, MessageSigner("b", second).public_key
+    shared = shared_key(first, other)
+    assert shared == shared_key(second, one)
+    third = hashlib.sha256(first + second).digest()
+    assert shared_key(third, other) != shared
+    assert shared_key(third, one) != shared
+    assert shared.key.hex() not in repr(shared)
+    assert repr(shared.key) not in repr(shared)
+
+
+@pytest.mark.parametrize(
+    "point",
+    # The neutral point, the point of order 2, and that of order 4 with y = 0: in their encodings.
+    [bytes([1]) + bytes(31), ((1 << 255) - 20).to_bytes(32, "little"), bytes(32)],
+)
+def test_a_key_of_small_order_gives_no_shared_key(point: bytes) -> None:
+    with pytest.raises(ValueError, match="shared key"):
+        shared_key(SEED, point)
+
+
+def macced(**changes: Any) -> None:
+    """Verify a gateway's request and the node's answer to it, with something altered."""
+    fields = changes.pop("signer", GATEWAY_MAC).sign_request("POST", URI, BODY, NOW)
+    head = parse_head(fields["Signature-Input"], fields["Signature"])
+    head = replace(head, **changes.pop("head", {}))
+    arguments: dict[str, Any] = {
+        "method": "POST",
+        "target_uri": URI,
+        "digest": fields["Content-Digest"],
+        "body": BODY,
+        "public_key": GATEWAY_MAC.public_key,
+        "now_s": NOW,
+        "mac": NODE_MAC.mac,
+    }
+    verify_request(head, **(arguments | changes))
+
+
+def test_a_request_with_an_hmac_verifies_and_nothing_else_does() -> None:
+    macced()
+    stranger = MessageMac("gateway:front", bytes(32), NODE_MAC.public_key)
+    for change, fault in (
+        ({"mac": None}, SignatureFault.ALGORITHM),
+        ({"mac": stranger.mac}, SignatureFault.WRONG),
+        ({"signer": stranger}, SignatureFault.WRONG),
+        ({"method": "PUT"}, SignatureFault.WRONG),
+        ({"body": b"{}"}, SignatureFault.DIGEST),
+        ({"now_s": NOW + 100}, SignatureFault.STALE),
+        # An HMAC isn't taken for a signature, nor a signature for an HMAC.
+        ({"head": {"algorithm": "ed25519"}}, SignatureFault.WRONG),
+        ({"signer": MessageSigner("gateway:front", SEED), "head": {"algorithm": "hmac-sha256"}},
+         SignatureFault.WRONG),
+    ):  # fmt: skip
+        with pytest.raises(SignatureRefused) as refusal:
+            macced(**change)
+        assert refusal.value.fault is fault, change
+
+
+def test_an_answer_with_an_hmac_is_one_to_its_request_alone() -> None:
+    sent = GATEWAY_MAC.sign_request("POST", URI, BODY, NOW)
+    head = parse_head(sent["Signature-Input"], sent["Signature"])
+    fields = NODE_MAC.sign_answer(200, b"{}", NOW, head)
+    arguments: dict[str, Any] = {
+        "status": 200,
+        "body": b"{}",
+        "request_signature": head.field,
+        "key_id": "meridian",
+        "public_key": NODE_MAC.public_key,
+        "now_s": NOW,
+        "mac": GATEWAY_MAC.mac,
+    }
+    headers = {name.lower(): value for name, value in fields.items()}
+    verify_answer(headers, **arguments)
+    other = GATEWAY_MAC.sign_request("POST", URI, BODY, NOW)["Signature"].removeprefix("sig1=")
+    for change in ({"request_signature": other}, {"mac": None}, {"status": 503}, {"body": b"x"}):
+        with pytest.raises(SignatureRefused):
+            verify_answer(headers, **(arguments | change))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "value"), [("hmac-sha256", "A" * 86 + "=="), ("ed25519", RFC_HMAC)]
+)
+def test_a_signature_has_the_length_of_its_algorithm(algorithm: str, value: str) -> None:
+    given = f'sig1=("@method");created=1;keyid="a";alg="{algorithm}"'
+    with pytest.raises(SignatureRefused) as refusal:
+        parse_head(given, f"sig1=:{value}:")
+    assert refusal.value.fault is SignatureFault.ALGORITHM

@@ -1,4 +1,4 @@
-"""Nothing yet.
+"""The tables of the authorization path: one CHECK each that guards money, none of forms (ADR 15).
 
 Revision ID: 0014
 Revises: 0013
@@ -17,7 +17,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    script = Path(__file__).with_name("0014_stub.sql").read_text(encoding="utf-8")
+    script = Path(__file__).with_name("0014_fewer_checks.sql").read_text(encoding="utf-8")
     # The driver's own cursor: SQLAlchemy would take the colons of PL/pgSQL for parameters.
     op.get_bind().connection.cursor().execute(script)
 
