@@ -146,7 +146,12 @@ def _words(row: EventRow, kind: EventKind) -> tuple[bytes, ...]:
 
 def _token_word(row: EventRow) -> bytes:
     token = row["card_token"]
-    return token.ljust(32, b"\0") if isinstance(token, bytes) else ZERO_WORD
+    if token is None:
+        return ZERO_WORD
+    if not isinstance(token, bytes) or len(token) != 16 or not any(token):
+        # Another value that pads to the same word, or the word of NULL.
+        raise RowUnsound(_number(row), "card_token", "is not 16 bytes, or all zero")
+    return token.ljust(32, b"\0")
 
 
 def _person_leaf(row: EventRow, reference: bytes, salt_pii: Value) -> bytes:
@@ -202,8 +207,9 @@ def changed_columns(
 def _another_person(row: EventRow, reference: bytes, shared: Sequence[bytes]) -> bool:
     try:
         return _person_leaf(row, reference, row["salt_pii"]) != shared[SharedField.CARD_TOKEN - 1]
-    except RowUnsound:
-        return False  # without salt_pii there is no stand-in: that is named already
+    except RowUnsound as unsound:
+        # Without salt_pii there is no stand-in: that is named already.
+        return unsound.column == "card_token"
 
 
 def is_erased(row: EventRow, shared: Sequence[bytes]) -> bool:

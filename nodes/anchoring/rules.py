@@ -91,6 +91,7 @@ PRIVATE_COLUMNS = (
 #: Where the copy's transfers begin.
 FIRST_TRANSFER = len(PRIVATE_COLUMNS) + 1
 _PAN, _TOKEN, _SALT_PII = map(PRIVATE_COLUMNS.index, ("pan_masked", "card_token", "salt_pii"))
+_NO_TOKEN = bytes(16)
 #: More rows than this within BUSY_S: a load that sealing would take processor time from.
 BUSY_ROWS = 400
 BUSY_S = 1.0
@@ -133,8 +134,8 @@ def _padded(length: int) -> Callable[[Value], bytes]:
     def word(value: Value) -> bytes:
         if value is None:
             return ZERO_WORD
-        if not isinstance(value, bytes) or len(value) != length:
-            raise ValueError(f"not {length} bytes")
+        if not isinstance(value, bytes) or len(value) != length or not any(value):
+            raise ValueError(f"not {length} bytes, or all zero, which says that there is none")
         return value.ljust(32, b"\0")
 
     return word
@@ -181,11 +182,12 @@ def shared_fields(row: LedgerRow, txid: bytes) -> list[bytes | None]:
 def _all_shared_fields(values: Mapping[str, Value], txid: bytes) -> list[bytes] | None:
     """The field leaf hashes of a row that has a word for each field, or None."""
     original, token, salt_pii = values["original_txid"], values["card_token"], values["salt_pii"]
-    if original is not None and len(original) != 32:  # type: ignore[arg-type]
+    # What pads to the same word, or is the word of NULL, is another value all the same.
+    if original is not None and (len(original) != 32 or original == ZERO_WORD):  # type: ignore[arg-type]
         return None
     if salt_pii is None:
         token = None  # the stand-in below says what it was
-    elif token is not None and len(token) != 16:  # type: ignore[arg-type]
+    elif token is not None and (len(token) != 16 or token == _NO_TOKEN):  # type: ignore[arg-type]
         return None
     try:
         facts = SharedFacts(

@@ -86,6 +86,24 @@ def test_a_changed_column_is_named(column: str) -> None:
     assert changed == [column]
 
 
+@pytest.mark.parametrize(
+    ("token", "other"),
+    [
+        (bytes(range(16)), bytes(range(16)) + b"\0"),
+        (bytes(range(1, 16)) + b"\0", bytes(range(1, 16))),
+        (None, bytes(16)),
+        (None, b""),
+    ],
+)
+def test_a_token_that_pads_to_the_same_word_is_another(
+    token: bytes | None, other: bytes | None
+) -> None:
+    evidence = event_evidence("aurora", ROW | {"card_token": token})
+    stored = words_of(evidence.shared_leaves), private_marks(evidence.private_copy)
+    changed = changed_columns(ROW | {"card_token": other}, evidence.leaf.txid, *stored)
+    assert changed == ["card_token"]
+
+
 def test_a_changed_private_salt_is_named_alone() -> None:
     evidence = event_evidence("aurora", ROW)
     stored = words_of(evidence.shared_leaves), private_marks(evidence.private_copy)
@@ -112,6 +130,8 @@ def test_an_erased_event_keeps_its_commitment() -> None:
         ({"salt_fin": b"short"}, "salt_fin"),
         ({"action": "x" * 33}, "action"),
         ({"salt_pii": None}, "card_token_leaf"),
+        ({"card_token": bytes(range(16)) + b"\0"}, "card_token"),
+        ({"card_token": bytes(16)}, "card_token"),
     ],
 )
 def test_what_can_not_be_a_leaf_is_named(change: dict[str, Value], column: str) -> None:

@@ -68,6 +68,29 @@ def test_each_column_alone_is_named_when_it_changes(vector: dict[str, Any], colu
     assert rules.changed_columns(altered, evidence.leaf, shared, private) == [column]
 
 
+#: Not the token of an erased row: what stands in for it is C's, and P holds the column.
+_PADDED = [
+    pytest.param(vector, column, id=f"{vector['name']}-{column}")
+    for vector in vectors()
+    for column in ("original_txid", "card_token")
+    if column == "original_txid" or vector["row"]["salt_pii"] is not None
+]
+
+
+@pytest.mark.parametrize(("vector", "column"), _PADDED)
+def test_a_value_with_the_same_padded_word_is_another(vector: dict[str, Any], column: str) -> None:
+    row = row_of(vector)
+    evidence = rules.row_evidence(vector["member_id"], row)
+    shared, private = rules.words_of(evidence.shared_leaves), private_marks(evidence.private_copy)
+    old = row.values[column]
+    for other in [old + b"\0"] if isinstance(old, bytes) else [bytes(16), bytes(32), b""]:
+        altered = LedgerRow({**row.values, column: other}, row.transfers)
+        assert rules.changed_columns(altered, evidence.leaf, shared, private) == [column]
+        with pytest.raises(rules.RowUnsound) as caught:
+            rules.row_evidence(vector["member_id"], altered)
+        assert caught.value.column == column
+
+
 @pytest.mark.parametrize("vector", vectors(), ids=lambda vector: vector["name"])
 def test_the_copy_outlives_the_person(vector: dict[str, Any]) -> None:
     """Nothing of card token, salt_pii and masked number stands in it where there is a salt_pii."""
@@ -91,6 +114,8 @@ def test_the_copy_outlives_the_person(vector: dict[str, Any]) -> None:
         (SharedField.MERCHANT, "M" * 33),
         (SharedField.ORIGINAL, b"short"),
         (SharedField.CARD_TOKEN, b"t" * 17),
+        (SharedField.ORIGINAL, bytes(32)),
+        (SharedField.CARD_TOKEN, bytes(16)),
     ],
 )
 def test_what_c_cannot_hold_has_no_word(field: SharedField, value: Value) -> None:
