@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from gateway.iso8583.dialect import BCD_TPDU, DIALECTS, Dialect, DialectError, load_dialect
 from gateway.iso8583.spec import Suite
 from gateway.terminal_keys.model import ALWAYS, KeyManagement, TerminalRecord
 from gateway.terminal_keys.ring import USES
 from nodes.crypto.certificates import MAX_TEXT, read_certificate
+from nodes.crypto.http_signatures import usable_key
 from nodes.money import CURRENCIES, MAX_TRANSACTION_AMOUNT
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
-_Ed25519Key = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Ed25519Key = Annotated[str, AfterValidator(usable_key)]
 
 
 class _Strict(BaseModel):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from nodes import ids
+from nodes.crypto.http_signatures import usable_key
 
 Role = Literal["issuer", "acquirer", "merchant"]
 ApiRole = Literal["reader", "operator", "admin"]
@@ -48,7 +49,8 @@ class NodeSettings(BaseModel):
     passphrase_file: Path
     #: Webhooks to private addresses and by http: for a sandbox on one machine only.
     webhooks_to_private: bool = False
-    gateways: dict[str, str] = {}
+    #: The acquirer's gateways: the Ed25519 public key of each, by its key id.
+    gateways: dict[str, Annotated[str, AfterValidator(usable_key)]] = {}
     api_keys: list[ApiKey] = []
     # By when a receipt's promise has its entry anchored; the chain's contracts take 7 days at most.
     merge_delay_s: int = Field(default=86_400, ge=1, le=7 * 86_400)

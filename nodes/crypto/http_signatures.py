@@ -141,6 +141,17 @@ def shared_key(seed: bytes, other: bytes) -> MacKey:
     return MacKey(HKDF(SHA256(), 32, None, context).derive(scalar.exchange(point)))
 
 
+def usable_key(text: str) -> str:
+    """Hex of a public key that `shared_key` can use, as it is; ValueError says what it is not."""
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise ValueError("an Ed25519 public key is 64 lower-case hex digits")
+    try:
+        shared_key(bytes(32), bytes.fromhex(text))
+    except ValueError:
+        raise ValueError("no Ed25519 public key: a point of small order, or none") from None
+    return text
+
+
 class MessageSigner:
     """Signs requests and answers with one Ed25519 key; the key is in no repr."""
 

@@ -28,6 +28,8 @@ from tests.factories.pos import MERCHANT, secret, tmk
 from tests.integration.gateway.stub_node import StubNode
 
 GATEWAY_SEED = bytes(range(32, 64))
+#: Of a node that nobody runs.
+NODE_KEY = MessageSigner("nobody", bytes(range(32))).public_key
 TERMINALS = ("POS00001", "POS00002", "POS00003")
 
 
