@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from eth_hash.auto import keccak
 
@@ -25,8 +26,7 @@ from nodes.anchoring.block_header import (
 )
 from nodes.anchoring.bundle import MAX_BYTES, AnchorEvidence, parse_bundle
 from nodes.anchoring.finality import BlockEvidence, Finality
-from nodes.chain.client import ChainClient
-from nodes.chain.errors import ChainError, ChainRefused
+from nodes.chain.errors import ChainError, ChainRefused, ChainUnavailable
 from nodes.crypto import rlp
 from nodes.crypto.patricia import trie_proof
 
@@ -62,20 +62,29 @@ _TYPED = {
 }
 _BYTES_OF_TRANSACTION = frozenset({"to", "input"})
 _KEPT = 512
+#: How long a chain that gave no answer isn't asked again: proofs go without seals, not late.
+_REST_S = 5.0
 
 
 class _NoEvidence(Exception):
     """This block has no seals that we can prove."""
 
 
+class Rpc(Protocol):
+    """The chain's JSON-RPC (nodes.chain.client.ChainClient)."""
+
+    def request(self, method: str, params: Sequence[Any]) -> Any: ...
+
+
 class BlockReader:
     """One chain's blocks as evidence. Thread-safe; what was read of a final block is kept."""
 
-    def __init__(self, client: ChainClient) -> None:
+    def __init__(self, client: Rpc) -> None:
         self._client = client
         self._kept: OrderedDict[tuple[bytes, bytes], BlockEvidence | None] = OrderedDict()
         self._lock = threading.Lock()
         self._clique_following: int | None = None
+        self._rests_until = 0.0
 
     def sealed(self, raw: bytes) -> bytes:
         """A bundle with its block's evidence; as it is where the chain gives none or is away."""
@@ -93,8 +102,13 @@ class BlockReader:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
+        if time.monotonic() < self._rests_until:
+            return None
         try:
             found = self._read(anchor)
+        except ChainUnavailable:
+            self._rests_until = time.monotonic() + _REST_S
+            return None
         except (ChainError, _NoEvidence):
             return None
         with self._lock:
