@@ -203,7 +203,7 @@ def _parse_evidence(value: Any) -> AnchorEvidence:
         "tx_hash",
     )
     finality = value.get("finality") if isinstance(value, dict) else None
-    if finality not in set(Finality):
+    if not isinstance(finality, str) or finality not in set(Finality):
         raise BundleMalformed("anchor.finality is unknown")
     sealed = finality != Finality.DEV
     parts = _object(value, (*names, "block") if sealed else names, "extra.anchor")
