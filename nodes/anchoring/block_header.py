@@ -25,8 +25,8 @@ class Consensus(StrEnum):
     CLIQUE = "CLIQUE"
 
 
-#: mixHash of every Istanbul block: Keccak-256 of "Istanbul practical byzantine fault tolerance".
-ISTANBUL_DIGEST = bytes.fromhex("63746963616c2062797a616e74696e65206661756c7420746f6c6572616e6365")
+#: mixHash of every block of Istanbul's family, IBFT and QBFT.
+ISTANBUL_DIGEST = b"ctical byzantine fault tolerance"
 VANITY_BYTES, SEAL_BYTES = 32, 65
 # Places in a header's list (Yellow Paper, 4.3; later rules append).
 _PARENT, _TRANSACTIONS, _RECEIPTS, _NUMBER, _TIME, _EXTRA, _MIX = 0, 4, 5, 8, 11, 12, 13
