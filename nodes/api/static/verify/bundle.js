@@ -28,6 +28,8 @@ const MEANINGS = {
   NOT_INCLUDED: "The path does not lead from the leaf to the anchored root.",
 };
 
+const BLOCK_STEP = "The block that the proof carries holds together, and is sealed";
+
 /** The checks as people see them: a title, and the reasons with which each can refuse. */
 const STEPS = [
   ["The file is in canonical form", ["MALFORMED"]],
@@ -36,7 +38,7 @@ const STEPS = [
   ["The checkpoint is this member's signed note", ["NOTE_MALFORMED", "LEAF_MISMATCH"]],
   ["Chain and contract are the trusted ones", ["WRONG_CHAIN", "UNTRUSTED_REGISTRY"]],
   [
-    "What the proof carries of the block holds together",
+    BLOCK_STEP,
     [
       "NOT_SEALED", "BLOCK_MISMATCH", "TRANSACTION_NOT_IN_BLOCK", "RECEIPT_NOT_IN_BLOCK",
       "EVENT_NOT_IN_RECEIPT", "SEAL_INVALID", "SEALER_UNKNOWN", "SEALS_TOO_FEW",
@@ -397,8 +399,9 @@ const Bundle = (() => {
   /** Judges a file's bytes; `view` is the trusted look at the chain (views.js). Of a view with
    * `bySeals` only the block's seals count; `view.validators`: whose. */
   async function verify(raw, view) {
+    let bundle = null;
     try {
-      const bundle = parse(raw);
+      bundle = parse(raw);
       const leaf = decodeLeaf(bundle.leaf);
       if (bundle.texts) await checkEvent(leaf);
       else if (leaf.isEvent) throw new Refused("LEAF_MALFORMED", "The leaf is not a transaction's.");
@@ -412,7 +415,7 @@ const Bundle = (() => {
       return { ok: true, reason: null, bundle, leaf, note, ...found };
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      return { ok: false, reason: error.reason, detail: error.detail };
+      return { ok: false, reason: error.reason, detail: error.detail, bundle };
     }
   }
 

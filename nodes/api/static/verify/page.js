@@ -102,12 +102,14 @@
     return STEPS.map(([title], place) => {
       const passed = verdict.ok || aboutPromise || place < failed;
       const tried = passed || place === failed;
+      const absent = passed && title === BLOCK_STEP && !(verdict.bundle && verdict.bundle.anchor.block);
       const item = document.createElement("li");
       const mark = document.createElement("span");
-      mark.className = `mark ${passed ? "good" : tried ? "bad" : "soft"}`;
-      mark.textContent = passed ? "\u2713" : tried ? "\u2717" : "\u2013";
+      mark.className = `mark ${absent ? "soft" : passed ? "good" : tried ? "bad" : "soft"}`;
+      mark.textContent = passed && !absent ? "\u2713" : tried && !absent ? "\u2717" : "\u2013";
       const text = document.createElement("span");
       text.textContent = tried ? title : `${title} (not tried)`;
+      if (absent) text.textContent = "The proof carries no block: its finality is another's word";
       if (tried && !passed) text.textContent = `${title}: ${verdict.reason}`;
       item.append(mark, text);
       return item;
