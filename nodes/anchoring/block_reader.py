@@ -177,10 +177,13 @@ class BlockReader:
                 return found
         except ChainRefused:
             pass  # older engines have no such method
-        return [
+        each = [
             self._client.request("eth_getTransactionReceipt", [entry["hash"]])
             for entry in block["transactions"]
         ]
+        if None in each:
+            raise _NoEvidence("a receipt isn't there")
+        return each
 
 
 def _header(block: Mapping[str, Any]) -> tuple[bytes, BlockHeader]:

@@ -36,13 +36,16 @@ _SEALED_US = 1_790_000_000_000_000
 _COMPANY = 20
 
 
-def anchored_bundles(chain: ChainFixture, size: int = 5) -> tuple[list[bytes], CachedRoots]:
+def anchored_bundles(
+    chain: ChainFixture, size: int = 5, company: int = _COMPANY
+) -> tuple[list[bytes], CachedRoots]:
     """The bundles of a log's entries, anchored on this chain in two steps (the first entry alone,
-    then all), without seals; and the roots that the chain holds."""
+    then all, among `company` other transactions where strangers may send), without seals; and the
+    roots that the chain holds."""
     client = chain.client()
     registry = AnchorRegistry(client, chain.anchor_registry)
     operator = chain.add_member(MEMBER, note_key=SIGNER.public_key)
-    company = [LocalSigner(secrets.token_bytes(32)) for _ in range(_COMPANY)]
+    strangers = [LocalSigner(secrets.token_bytes(32)) for _ in range(company)]
     leaves, openings = make_entries(size)
     hashes = [leaf_hash(leaf) for leaf in leaves]
     bundles: list[bytes] = []
@@ -53,7 +56,7 @@ def anchored_bundles(chain: ChainFixture, size: int = 5) -> tuple[list[bytes], C
         totals = totals_hash([Totals("CNY", count, 100 * count, 0)])
         if seq == 2:
             proof = inclusion_path(0, hashes)  # from size 1 on, a consistency proof is that path
-            for signer in company[: _COMPANY // 2]:
+            for signer in strangers[: company // 2]:
                 _send_nothing(chain, signer)
         sent = _send(
             chain,
@@ -70,7 +73,7 @@ def anchored_bundles(chain: ChainFixture, size: int = 5) -> tuple[list[bytes], C
             ),
         )
         if seq == 2:
-            for signer in company[_COMPANY // 2 :]:
+            for signer in strangers[company // 2 :]:
                 _send_nothing(chain, signer)
         receipt = client.wait_for_receipt(sent, 60)
         assert registry.decode_anchored(receipt), receipt
