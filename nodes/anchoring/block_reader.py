@@ -7,7 +7,6 @@ the header has. Where it doesn't, or blocks are one process's word, the bundle g
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections import OrderedDict
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 from eth_hash.auto import keccak
 
 from nodes.anchoring.block_header import (
+    ISTANBUL_DIGEST,
     BlockHeader,
     Consensus,
     HeaderMalformed,
@@ -61,6 +61,7 @@ _TYPED = {
     2: ("chainId", "nonce", "maxPriorityFeePerGas", "maxFeePerGas", "gas", "to", "value", "input"),
 }
 _BYTES_OF_TRANSACTION = frozenset({"to", "input"})
+_GENESIS = ("0x0", False)
 _KEPT = 512
 #: How long a chain that gave no answer isn't asked again: proofs go without seals, not late.
 _REST_S = 5.0
@@ -83,11 +84,15 @@ class BlockReader:
         self._client = client
         self._kept: OrderedDict[tuple[bytes, bytes], BlockEvidence | None] = OrderedDict()
         self._lock = threading.Lock()
-        self._clique_following: int | None = None
+        # How many blocks after its own make one final; None: one process seals. Unset: not asked.
+        self._needs: int | None = None
+        self._knows_needs = False
         self._rests_until = 0.0
 
     def sealed(self, raw: bytes) -> bytes:
         """A bundle with its block's evidence; as it is where the chain gives none or is away."""
+        if self._knows_needs and self._needs is None:
+            return raw
         bundle = parse_bundle(raw)
         block = self.evidence(bundle.evidence)
         if block is None:
@@ -119,14 +124,17 @@ class BlockReader:
 
     def _read(self, anchor: AnchorEvidence) -> BlockEvidence | None:
         """None: such blocks never have any. _NoEvidence: not now."""
+        if not self._knows_needs:
+            self._needs = _blocks_needed(self._client.request("eth_getBlockByNumber", _GENESIS))
+            self._knows_needs = True
+        if self._needs is None:
+            return None
         block = self._client.request("eth_getBlockByHash", ["0x" + anchor.block_hash.hex(), True])
         if block is None:
             raise _NoEvidence("the block is not on this chain")
         try:
             raw, header = _header(block)
-            after = self._following(header)
-            if after is None:
-                return None
+            after = self._following(header, self._needs)
             transactions = [_transaction(entry) for entry in block["transactions"]]
             hashes = [bytes(keccak(transaction)) for transaction in transactions]
             if anchor.tx_hash not in hashes:
@@ -152,18 +160,10 @@ class BlockReader:
             sealers=known,
         )
 
-    def _following(self, header: BlockHeader) -> list[tuple[bytes, BlockHeader]] | None:
-        """The blocks after it that make it final; None where one process seals all blocks."""
-        if header.consensus is Consensus.QBFT:
-            return []
-        if self._clique_following is None:
-            genesis = self._client.request("eth_getBlockByNumber", ["0x0", False])
-            self._clique_following = len(clique_signers(_bytes(genesis["extraData"]))) // 2
-        # Of one or no listed signer: the embedded chain, or a chain of one. One process's word.
-        if not self._clique_following:
-            return None
+    def _following(self, header: BlockHeader, needed: int) -> list[tuple[bytes, BlockHeader]]:
+        """The blocks after it that make it final."""
         found = []
-        for number in itertools.islice(itertools.count(header.number + 1), self._clique_following):
+        for number in range(header.number + 1, header.number + 1 + needed):
             block = self._client.request("eth_getBlockByNumber", [hex(number), False])
             if block is None:
                 raise _NoEvidence("the blocks after it aren't there yet")
@@ -184,6 +184,17 @@ class BlockReader:
         if None in each:
             raise _NoEvidence("a receipt isn't there")
         return each
+
+
+def _blocks_needed(genesis: Mapping[str, Any]) -> int | None:
+    """How many blocks after its own make one final, by the chain's first block; None where one
+    process seals all of them (the embedded chain, clique of one) or nobody that we know of."""
+    try:
+        if _bytes(genesis["mixHash"]) == ISTANBUL_DIGEST:
+            return 0
+        return len(clique_signers(_bytes(genesis["extraData"]))) // 2 or None
+    except (HeaderMalformed, KeyError, TypeError, ValueError):
+        return None
 
 
 def _header(block: Mapping[str, Any]) -> tuple[bytes, BlockHeader]:

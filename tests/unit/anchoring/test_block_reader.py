@@ -22,7 +22,7 @@ from tests.factories.sealed_bundles import DIRECTORY
 ANSWERS = json.loads((DIRECTORY / "qbft-rpc.json").read_text(encoding="ascii"))["answers"]
 LISTED = [{"address": "0x" + "22" * 20, "storageKeys": ["0x" + "33" * 32, "0x" + "44" * 32]}]
 SEALED = recorded("qbft").bundles[1]
-BLOCK = "eth_getBlockByHash"
+BLOCK, GENESIS = "eth_getBlockByHash", "eth_getBlockByNumber"
 
 
 def without_block(raw: bytes) -> bytes:
@@ -65,7 +65,7 @@ def test_an_engine_that_gives_all_receipts_at_once_is_asked_once() -> None:
     in_order = sorted(receipts, key=lambda receipt: int(receipt["transactionIndex"], 16))
     chain = Answers({"eth_getBlockReceipts": lambda answer: in_order})
     assert BlockReader(chain).sealed(without_block(SEALED)) == SEALED
-    assert chain.asked == [BLOCK, "eth_getBlockReceipts"]
+    assert chain.asked == [GENESIS, BLOCK, "eth_getBlockReceipts"]
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,15 @@ def test_what_does_not_give_the_headers_hashes_is_left_out(method: str, change: 
     assert BlockReader(Answers({method: change})).sealed(raw) == raw
 
 
+@pytest.mark.parametrize("extra", ["0x" + "00" * 97, "0x" + "00" * 117, "0x" + "00" * 98, "0x"])
+def test_where_one_process_seals_nothing_is_asked_again(extra: str) -> None:
+    """The embedded chain's genesis lists no signer or one; others we don't know."""
+    chain = Answers({GENESIS: lambda block: block | {"mixHash": "0x00", "extraData": extra}})
+    reader, raw = BlockReader(chain), without_block(SEALED)
+    assert [reader.sealed(raw) for _ in range(3)] == [raw] * 3
+    assert chain.asked == [GENESIS]
+
+
 def test_a_block_that_is_gone_may_come_back() -> None:
     chain, raw = Answers({BLOCK: lambda block: None}), without_block(SEALED)
     reader = BlockReader(chain)
@@ -104,7 +113,7 @@ def test_a_chain_that_is_away_is_let_rest(monkeypatch: pytest.MonkeyPatch) -> No
     assert reader.sealed(raw) == raw
     chain.fails = None
     assert reader.sealed(raw) == raw
-    assert chain.asked == [BLOCK]
+    assert chain.asked == [GENESIS]
     monkeypatch.setattr(block_reader, "_REST_S", 0.0)
     fresh = BlockReader(chain)
     chain.fails = ChainUnavailable("no answer")
