@@ -60,6 +60,21 @@ CHECKS = (
         ),
     ),
     Check(
+        "What the proof carries of the block holds together",
+        "On a chain of several validators: header, transaction and receipt lead to the contract's"
+        " event, and each seal is that of the validator it names.",
+        (
+            Reason.NOT_SEALED,
+            Reason.BLOCK_MISMATCH,
+            Reason.TRANSACTION_NOT_IN_BLOCK,
+            Reason.RECEIPT_NOT_IN_BLOCK,
+            Reason.EVENT_NOT_IN_RECEIPT,
+            Reason.SEAL_INVALID,
+            Reason.SEALER_UNKNOWN,
+            Reason.SEALS_TOO_FEW,
+        ),
+    ),
+    Check(
         "The chain holds the same size and root",
         "Read by the console from the AnchorRegistry contract, not from the node.",
         (

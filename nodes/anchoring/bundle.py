@@ -9,8 +9,10 @@
 
 `extra` holds the leaf's ten words, C's fields (disclosed with field salt and value, or hidden as a
 bare leaf hash) and where the batch is anchored; of an event (nodes.anchoring.events) also the texts
-whose hashes are disclosed. Everything is strict: a file is read only if writing what was read gives
-the same bytes, so each byte counts. Standard library only.
+whose hashes are disclosed. Where the chain's blocks are sealed by several validators the anchor has
+its block too: header, seals and the proofs that the event is in it (nodes.anchoring.finality).
+Everything is strict: a file is read only if writing what was read gives the same bytes, so each
+byte counts.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nodes.anchoring.finality import BlockEvidence, Finality
 from nodes.anchoring.leaf import LEAF_BYTES, WORD_NAMES
 from nodes.crypto.commitment import Opening, SharedField
 
@@ -31,13 +34,12 @@ TYPE = "countersign/transaction-proof/1"
 EVENT_TYPE = "countersign/event-proof/1"
 #: The fields of an event's C whose value is a text's SHA-256: subject, actor, detail.
 TEXT_FIELDS = (4, 5, 6)
-#: The bundle carries no consensus seals: that the block is final is the word of the chain endpoint
-#: that the verifier asks.
-FINALITY = "DEV_FINALITY"
 MAX_BYTES = 65_536
 _DECIMAL = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
 _HEX = re.compile(r"([0-9a-f]{2})*\Z")
 _MAX_INT = 2**63 - 1
+#: More than any list of a block's evidence has: trie nodes, headers, sealers.
+_MAX_PARTS = 256
 
 
 class BundleMalformed(ValueError):
@@ -54,6 +56,8 @@ class AnchorEvidence:
     block_hash: bytes
     sealed_us: int  # microseconds since 1970
     totals_hash: bytes
+    #: The block with its seals; None where the file says nothing of finality (DEV_FINALITY).
+    block: BlockEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +89,7 @@ class Bundle:
                 str(int(number)): leaf_hash.hex()
                 for number, leaf_hash in self.opening.hidden.items()
             },
-            "anchor": {
-                "seq": self.evidence.seq,
-                "tx_hash": self.evidence.tx_hash.hex(),
-                "block_number": self.evidence.block_number,
-                "block_hash": self.evidence.block_hash.hex(),
-                "sealed_us": self.evidence.sealed_us,
-                "totals_hash": self.evidence.totals_hash.hex(),
-                "finality": FINALITY,
-            },
+            "anchor": _anchor_document(self.evidence),
         }
         if self.texts is not None:
             document["texts"] = {str(number): text.hex() for number, text in self.texts.items()}
@@ -101,6 +97,30 @@ class Bundle:
         lines = [HEADER, f"extra {_base64(extra.encode())}", f"index {self.index}"]
         lines += [_base64(node) for node in self.path]
         return ("\n".join(lines) + "\n\n" + self.note).encode()
+
+
+def _anchor_document(evidence: AnchorEvidence) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "seq": evidence.seq,
+        "tx_hash": evidence.tx_hash.hex(),
+        "block_number": evidence.block_number,
+        "block_hash": evidence.block_hash.hex(),
+        "sealed_us": evidence.sealed_us,
+        "totals_hash": evidence.totals_hash.hex(),
+        "finality": Finality.DEV.value,
+    }
+    block = evidence.block
+    if block is not None:
+        document["finality"] = block.finality.value
+        document["block"] = {
+            "header": block.header.hex(),
+            "place": block.place,
+            "transaction": [node.hex() for node in block.transaction],
+            "receipt": [node.hex() for node in block.receipt],
+            "following": [header.hex() for header in block.following],
+            "sealers": [address.hex() for address in block.sealers],
+        }
+    return document
 
 
 def parse_bundle(raw: bytes) -> Bundle:
@@ -182,9 +202,11 @@ def _parse_evidence(value: Any) -> AnchorEvidence:
         "totals_hash",
         "tx_hash",
     )
-    parts = _object(value, names, "extra.anchor")
-    if parts["finality"] != FINALITY:
+    finality = value.get("finality") if isinstance(value, dict) else None
+    if not isinstance(finality, str) or finality not in set(Finality):
         raise BundleMalformed("anchor.finality is unknown")
+    sealed = finality != Finality.DEV
+    parts = _object(value, (*names, "block") if sealed else names, "extra.anchor")
     return AnchorEvidence(
         seq=_integer(parts["seq"], "anchor.seq"),
         tx_hash=_word(parts["tx_hash"], "anchor.tx_hash"),
@@ -192,7 +214,37 @@ def _parse_evidence(value: Any) -> AnchorEvidence:
         block_hash=_word(parts["block_hash"], "anchor.block_hash"),
         sealed_us=_integer(parts["sealed_us"], "anchor.sealed_us"),
         totals_hash=_word(parts["totals_hash"], "anchor.totals_hash"),
+        block=_parse_block(parts["block"], Finality(finality)) if sealed else None,
     )
+
+
+def _parse_block(value: Any, finality: Finality) -> BlockEvidence:
+    names = ("following", "header", "place", "receipt", "sealers", "transaction")
+    parts = _object(value, names, "anchor.block")
+    sealers = _list_of_bytes(parts["sealers"], "block.sealers")
+    if any(len(address) != 20 for address in sealers):
+        raise BundleMalformed("block.sealers are addresses of 20 bytes")
+    return BlockEvidence(
+        finality=finality,
+        header=_bytes(parts["header"], "block.header"),
+        place=_integer(parts["place"], "block.place"),
+        transaction=_list_of_bytes(parts["transaction"], "block.transaction"),
+        receipt=_list_of_bytes(parts["receipt"], "block.receipt"),
+        following=_list_of_bytes(parts["following"], "block.following"),
+        sealers=sealers,
+    )
+
+
+def _list_of_bytes(value: Any, where: str) -> tuple[bytes, ...]:
+    if not isinstance(value, list) or len(value) > _MAX_PARTS:
+        raise BundleMalformed(f"{where} is not a list of at most {_MAX_PARTS}")
+    return tuple(_bytes(part, where) for part in value)
+
+
+def _bytes(value: Any, where: str) -> bytes:
+    if not isinstance(value, str) or not _HEX.match(value):
+        raise BundleMalformed(f"{where} is not bytes in lower-case hex")
+    return bytes.fromhex(value)
 
 
 def _object(value: Any, names: tuple[str, ...], where: str) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """Whether a bundle proves what it says, judged against the chain: pure, one named reason a refusal.
 
 The bundle is never believed: size and root come from the anchor that the chain holds, keys from the
-chain's registry, and which chain and contracts count is the caller's to say (`ChainView`).
-Leaf, opening and inclusion need the standard library alone; the note's Ed25519 signature is
-checked by `nodes.anchoring.note`.
+chain's registry, and which chain and contracts count is the caller's to say (`ChainView`). Or the
+caller says who the chain's validators are (`SealTrust`): then the anchor is the one in the block
+that enough of them sealed, and no node is asked. Leaf, opening and inclusion need the standard
+library alone; the note's Ed25519 signature is checked by `nodes.anchoring.note`, seals by
+`nodes.anchoring.finality`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
@@ -20,6 +22,14 @@ from nodes.anchoring.checkpoint import (
     CheckpointInvalid,
     meta_hash,
     parse_checkpoint,
+)
+from nodes.anchoring.finality import (
+    AnchorPlace,
+    Finality,
+    SealedAnchor,
+    SealRefused,
+    check_sealers,
+    sealed_anchor,
 )
 from nodes.anchoring.leaf import Leaf, LeafKind, decode_leaf, is_event
 from nodes.anchoring.note import NoteInvalid, SignedNote, parse_note, signature_holds
@@ -48,6 +58,14 @@ class Reason(StrEnum):
     LEAF_MISMATCH = "LEAF_MISMATCH"
     WRONG_CHAIN = "WRONG_CHAIN"
     UNTRUSTED_REGISTRY = "UNTRUSTED_REGISTRY"
+    NOT_SEALED = "NOT_SEALED"
+    BLOCK_MISMATCH = "BLOCK_MISMATCH"
+    TRANSACTION_NOT_IN_BLOCK = "TRANSACTION_NOT_IN_BLOCK"
+    RECEIPT_NOT_IN_BLOCK = "RECEIPT_NOT_IN_BLOCK"
+    EVENT_NOT_IN_RECEIPT = "EVENT_NOT_IN_RECEIPT"
+    SEAL_INVALID = "SEAL_INVALID"
+    SEALER_UNKNOWN = "SEALER_UNKNOWN"
+    SEALS_TOO_FEW = "SEALS_TOO_FEW"
     NOT_ANCHORED = "NOT_ANCHORED"
     SIZE_MISMATCH = "SIZE_MISMATCH"
     ROOT_MISMATCH = "ROOT_MISMATCH"
@@ -71,6 +89,14 @@ _MEANINGS = {
     Reason.LEAF_MISMATCH: "the leaf and the checkpoint name different members",
     Reason.WRONG_CHAIN: "the checkpoint is for another chain",
     Reason.UNTRUSTED_REGISTRY: "the checkpoint names another anchor contract than the trusted one",
+    Reason.NOT_SEALED: "the proof carries no seals, and only by seals it was to be judged",
+    Reason.BLOCK_MISMATCH: "the block's header is not that of the block that is stated",
+    Reason.TRANSACTION_NOT_IN_BLOCK: "the anchor's transaction is not in the block",
+    Reason.RECEIPT_NOT_IN_BLOCK: "the receipt is not in the block",
+    Reason.EVENT_NOT_IN_RECEIPT: "the receipt has no such anchor of the trusted contract",
+    Reason.SEAL_INVALID: "a seal of the block is not that of the sealer it names",
+    Reason.SEALER_UNKNOWN: "somebody sealed the block who is none of the validators given",
+    Reason.SEALS_TOO_FEW: "fewer validators sealed the block than make it final",
     Reason.NOT_ANCHORED: "the chain holds no anchor of that member with that number",
     Reason.SIZE_MISMATCH: "the checkpoint states another size than the anchor on the chain",
     Reason.ROOT_MISMATCH: "the checkpoint states another root than the anchor on the chain",
@@ -122,6 +148,39 @@ class ChainView(Protocol):
         ...
 
 
+class HeldNoteKey(Protocol):
+    """A note key and the blocks, both included, of its validity; `last` None: in use."""
+
+    @property
+    def key(self) -> bytes: ...
+    @property
+    def first(self) -> int: ...
+    @property
+    def last(self) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SealTrust:
+    """What judges a bundle by its block's seals, with no node.
+
+    `validators`: the chain's, 20-byte addresses. `note_keys`: of members whose keys are known; of
+    others the note's signature isn't checked. (The member's operator anchored the note's hash, so
+    the seals vouch for the note as they do for the root.)
+    """
+
+    chain_id: int
+    anchor_registry: str
+    validators: Set[bytes]
+    note_keys: Mapping[str, Sequence[HeldNoteKey]] = field(default_factory=dict)
+
+    def note_key(self, member_id: str, block_number: int) -> bytes | None:
+        """The member's note key valid at that block; of two the newer."""
+        for held in reversed(self.note_keys.get(member_id, ())):
+            if held.first <= block_number and (held.last is None or block_number <= held.last):
+                return held.key
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`ok` or the one reason against. `details` are for people; trust them only if `ok`."""
@@ -138,15 +197,23 @@ class _Refused(Exception):
         self.detail = detail
 
 
-def verify(raw: bytes, chain: ChainView) -> Verdict:
-    """Judge a bundle file's bytes."""
+def verify(
+    raw: bytes, chain: ChainView | SealTrust, validators: Set[bytes] | None = None
+) -> Verdict:
+    """Judge a bundle file's bytes. `validators`: who has to have sealed the block, beside what a
+    `ChainView` says of it; without them the block's finality is that view's word."""
+    if isinstance(chain, SealTrust):
+        validators = chain.validators
     try:
         bundle, leaf, note, checkpoint = _read(raw)
-        _against_chain(bundle, leaf, note, checkpoint, chain)
+        sealed = _against_chain(bundle, leaf, note, checkpoint, chain, validators)
     except _Refused as refusal:
         detail = refusal.detail or refusal.reason.meaning
         return Verdict(False, refusal.reason, {"detail": detail})
-    return Verdict(True, None, _details(bundle, leaf, checkpoint))
+    details = _details(bundle, leaf, checkpoint) | sealed
+    if isinstance(chain, SealTrust) and leaf.member_id not in chain.note_keys:
+        details["note_signature"] = "not checked: no key of the member's was given"
+    return Verdict(True, None, details)
 
 
 def _read(raw: bytes) -> tuple[Bundle, Leaf, SignedNote, Checkpoint]:
@@ -181,14 +248,27 @@ def _read(raw: bytes) -> tuple[Bundle, Leaf, SignedNote, Checkpoint]:
 
 
 def _against_chain(
-    bundle: Bundle, leaf: Leaf, note: SignedNote, checkpoint: Checkpoint, chain: ChainView
-) -> None:
+    bundle: Bundle,
+    leaf: Leaf,
+    note: SignedNote,
+    checkpoint: Checkpoint,
+    chain: ChainView | SealTrust,
+    validators: Set[bytes] | None,
+) -> dict[str, object]:
+    """What was found of the block's finality."""
     if checkpoint.origin.chain_id != chain.chain_id:
         raise _Refused(Reason.WRONG_CHAIN)
     if checkpoint.origin.anchor_registry != chain.anchor_registry.lower():
         raise _Refused(Reason.UNTRUSTED_REGISTRY)
     evidence = bundle.evidence
-    anchor = chain.anchor(leaf.member_id, evidence.seq)
+    sealed, finality = _sealed(bundle, leaf, checkpoint, validators)
+    anchor: Anchored | None
+    if isinstance(chain, SealTrust):
+        if sealed is None:
+            raise _Refused(Reason.NOT_SEALED)
+        anchor = sealed
+    else:
+        anchor = chain.anchor(leaf.member_id, evidence.seq)
     if anchor is None:
         raise _Refused(Reason.NOT_ANCHORED)
     if checkpoint.size != anchor.size:
@@ -201,16 +281,43 @@ def _against_chain(
         anchor.tx_hash,
     ):
         raise _Refused(Reason.ANCHOR_MISMATCH)
-    key = chain.note_key(leaf.member_id, anchor.block_number)
-    if key is None:
-        raise _Refused(Reason.KEY_NOT_VALID_AT_BLOCK)
-    if not signature_holds(note, key):
-        raise _Refused(Reason.SIGNATURE_INVALID)
+    if not isinstance(chain, SealTrust) or leaf.member_id in chain.note_keys:
+        key = chain.note_key(leaf.member_id, anchor.block_number)
+        if key is None:
+            raise _Refused(Reason.KEY_NOT_VALID_AT_BLOCK)
+        if not signature_holds(note, key):
+            raise _Refused(Reason.SIGNATURE_INVALID)
     if meta_hash(bundle.note, evidence.sealed_us, evidence.totals_hash) != anchor.meta_hash:
         raise _Refused(Reason.META_MISMATCH)
     root = root_from_inclusion(bundle.index, anchor.size, leaf_hash(bundle.leaf), bundle.path)
     if root != anchor.root:
         raise _Refused(Reason.NOT_INCLUDED)
+    return finality
+
+
+def _sealed(
+    bundle: Bundle, leaf: Leaf, checkpoint: Checkpoint, validators: Set[bytes] | None
+) -> tuple[SealedAnchor | None, dict[str, object]]:
+    """The anchor in the sealed block, where the bundle has one, and its finality."""
+    evidence = bundle.evidence
+    if evidence.block is None:
+        return None, {"finality": Finality.DEV.value}
+    place = AnchorPlace(
+        checkpoint.origin.anchor_registry,
+        leaf.member_id,
+        evidence.seq,
+        evidence.block_number,
+        evidence.block_hash,
+        evidence.tx_hash,
+    )
+    try:
+        anchor = sealed_anchor(evidence.block, place)
+        if validators is None:
+            return anchor, {"finality": Finality.DEV.value}
+        said = check_sealers(evidence.block, validators)
+    except SealRefused as refused:
+        raise _Refused(Reason(refused.fault.value), refused.detail) from None
+    return anchor, {"finality": evidence.block.finality.value, "sealed_by": said}
 
 
 def _details(bundle: Bundle, leaf: Leaf, checkpoint: Checkpoint) -> dict[str, object]:
@@ -229,7 +336,6 @@ def _details(bundle: Bundle, leaf: Leaf, checkpoint: Checkpoint) -> dict[str, ob
         "seq": bundle.evidence.seq,
         "block_number": bundle.evidence.block_number,
         "tx_hash": bundle.evidence.tx_hash.hex(),
-        "finality": "DEV_FINALITY",
     }
     if bundle.texts is not None:
         return _of_event(details, bundle.texts, bundle.opening.disclosed)

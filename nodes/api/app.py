@@ -22,6 +22,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
+from nodes.anchoring.block_reader import BlockReader
 from nodes.api import (
     accounts,
     acquiring,
@@ -282,6 +283,7 @@ def build_api(
     api.state.metrics = metrics
     api.state.stream = stream
     api.state.chain_id = _ChainId(node)
+    api.state.blocks = BlockReader(node.chain)
     api.state.responders = comparing.Responders(node)
     for router in (
         transactions.router,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import Depends, Header, Query, Request
 from sqlalchemy import Connection
 
+from nodes.anchoring.block_reader import BlockReader
 from nodes.anchoring.queries import LogPlace, log_places
 from nodes.api.node import ApiNode
 from nodes.api.problems import Problem
@@ -25,6 +26,14 @@ def _node(request: Request) -> ApiNode:
 
 
 TheNode = Annotated[ApiNode, Depends(_node)]
+
+
+def _blocks(request: Request) -> BlockReader:
+    return cast(BlockReader, request.app.state.blocks)
+
+
+#: Reads the blocks of anchors, for proofs.
+TheBlocks = Annotated[BlockReader, Depends(_blocks)]
 Limit = Annotated[int, Query(ge=1, le=500, description="Items a page.")]
 Cursor = Annotated[
     str | None, Query(max_length=128, description="`next` of the page before; opaque.")

@@ -14,7 +14,15 @@ from nodes.anchoring.events import EventRow
 from nodes.anchoring.model import AnchorState
 from nodes.anchoring.queries import LogPlace, log_places
 from nodes.api.auth import reader
-from nodes.api.dependencies import Cursor, Limit, TheNode, hex_or_none, moment, note_keys_of
+from nodes.api.dependencies import (
+    Cursor,
+    Limit,
+    TheBlocks,
+    TheNode,
+    hex_or_none,
+    moment,
+    note_keys_of,
+)
 from nodes.api.problems import Problem
 from nodes.api.reads import cursor_of, number_of_cursor, snapshot
 from nodes.api.schemas import Page
@@ -83,7 +91,7 @@ def list_events(
         409: {"description": "The event is not anchored yet."},
     },
 )
-def get_event_proof(node: TheNode, event_id: EventId) -> Response:
+def get_event_proof(node: TheNode, event_id: EventId, blocks: TheBlocks) -> Response:
     """The proof that this event is in the anchored log, with its texts; the card token stays
     hidden."""
     with snapshot(node.engine) as connection:
@@ -101,7 +109,9 @@ def get_event_proof(node: TheNode, event_id: EventId) -> Response:
                 state=error.state.value,
             ) from None
     name = f'attachment; filename="event-{event_id}.proof"'
-    return Response(bundle, media_type="text/plain", headers={"Content-Disposition": name})
+    return Response(
+        blocks.sealed(bundle), media_type="text/plain", headers={"Content-Disposition": name}
+    )
 
 
 def _number(row: EventRow) -> int:

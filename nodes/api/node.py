@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import Engine
 
@@ -47,6 +47,8 @@ class Chain(Protocol):
     """What the API asks the chain (nodes.chain.client.ChainClient)."""
 
     def chain_id(self) -> int: ...
+
+    def request(self, method: str, params: Sequence[Any]) -> Any: ...
 
 
 class ApiNode(Protocol):

@@ -21,7 +21,7 @@ from nodes.anchoring.qr_code import qr_svg
 from nodes.anchoring.receipt import Promise, access_key
 from nodes.anchoring.roots_reader import read_roots
 from nodes.api.auth import Principal, admitted, anybody
-from nodes.api.dependencies import TheNode, note_keys_of
+from nodes.api.dependencies import TheBlocks, TheNode, note_keys_of
 from nodes.api.node import ApiNode
 from nodes.api.problems import Problem, unavailable
 from nodes.api.reads import bytes_of_hex, snapshot
@@ -155,7 +155,7 @@ def promiser_of(node: ApiNode, request: Request) -> Promiser:
         409: {"description": "The transaction is not anchored yet."},
     },
 )
-def get_receipt_proof(node: TheNode, txid: Txid, key: ReceiptKey) -> Response:
+def get_receipt_proof(node: TheNode, txid: Txid, key: ReceiptKey, blocks: TheBlocks) -> Response:
     """The proof of the transaction on a receipt, for its holder. No account is needed."""
     with snapshot(node.engine) as connection:
         wanted, side = _receipt(connection, txid, key)
@@ -169,7 +169,7 @@ def get_receipt_proof(node: TheNode, txid: Txid, key: ReceiptKey) -> Response:
                 headers=_EVERYWHERE,
                 state=error.state.value,
             ) from None
-    return Response(bundle, media_type="text/plain", headers=_EVERYWHERE)
+    return Response(blocks.sealed(bundle), media_type="text/plain", headers=_EVERYWHERE)
 
 
 @router.get("/v1/receipts/{txid}/roots", dependencies=[Depends(anybody)], response_class=Response)

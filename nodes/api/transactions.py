@@ -21,6 +21,7 @@ from nodes.api.batches import batch_rows
 from nodes.api.dependencies import (
     Cursor,
     Limit,
+    TheBlocks,
     TheNode,
     item_of,
     items_of,
@@ -234,11 +235,13 @@ def get_proof(
     node: TheNode,
     caller: Annotated[Principal, Depends(reader_or_member)],
     txid: Txid,
+    blocks: TheBlocks,
     side: Side | None = None,
 ) -> Response:
     """The proof that this transaction is in the anchored log.
 
-    A member may fetch the proofs of transactions that it is a party to.
+    A member may fetch the proofs of transactions that it is a party to. On a chain of several
+    validators it carries the anchor's block with their seals.
     """
     key = bytes_of_hex(txid, 32, "transaction-unknown")
     with snapshot(node.engine) as connection:
@@ -260,7 +263,7 @@ def get_proof(
         except proof_queries.UnknownTransaction:
             raise Problem(404, "transaction-unknown") from None
     return Response(
-        bundle,
+        blocks.sealed(bundle),
         media_type="text/plain",
         headers={"Content-Disposition": f'attachment; filename="{txid[:16]}.proof"'},
     )

@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 from eth_abi.abi import encode
 from eth_hash.auto import keccak
-from eth_keys.datatypes import PrivateKey, Signature
-from eth_keys.exceptions import BadSignature
+from eth_keys.datatypes import PrivateKey
 from eth_utils.address import to_canonical_address, to_checksum_address
+
+from nodes.crypto.recovery import signing_address
 
 try:
     import coincurve
@@ -21,8 +22,6 @@ except ImportError:  # no wheel for this Python: eth_keys signs, more slowly
     coincurve = None
 
 SIGNATURE_BYTES = 65
-# Half of the order of secp256k1 (SEC 2, 2.4.1): of a signature's two forms the lower counts.
-_HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 _DOMAIN_TYPE = keccak(
     b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 )
@@ -80,13 +79,7 @@ def sign_digest(key: bytes, digest: bytes) -> bytes:
 def signer_of(digest: bytes, signature: bytes) -> str | None:
     """The checksummed address whose key made a signature; None if it isn't one as the contracts
     take it (65 bytes, low s, v 27 or 28)."""
-    if len(digest) != 32 or len(signature) != SIGNATURE_BYTES or signature[64] not in (27, 28):
+    if len(signature) != SIGNATURE_BYTES or signature[64] not in (27, 28):
         return None
-    if int.from_bytes(signature[32:64], "big") > _HALF_ORDER:
-        return None
-    try:
-        made = Signature(signature[:64] + bytes([signature[64] - 27]))
-        public = made.recover_public_key_from_msg_hash(digest)
-    except (BadSignature, ValueError):
-        return None
-    return to_checksum_address(public.to_canonical_address())
+    address = signing_address(digest, signature[:64] + bytes([signature[64] - 27]))
+    return None if address is None else to_checksum_address(address)

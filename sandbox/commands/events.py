@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import sqlalchemy.exc
 import typer
 
+from nodes.anchoring.block_reader import BlockReader
 from nodes.anchoring.chain_view import TrustedChain
 from nodes.anchoring.event_queries import find_events
 from nodes.anchoring.events import EventRow
@@ -60,7 +61,7 @@ def events(
         if kind and kind not in {known.side for known in EventKind}:
             raise ValueError(f"--kind {kind!r}: there are card, merchant, settlement, key, audit")
         if proof is not None:
-            _prove(database, member, proof, out, _note_keys(member, read_network(network)))
+            _prove(database, member, proof, out, read_network(network))
             return
         rows, places = _read(database, kind, limit)
     except (UnknownEvent, NotAnchoredYet) as error:
@@ -89,15 +90,16 @@ def _note_keys(member: str, described: Described) -> NoteKeyAt | None:
     return lambda block: view.note_key(member, block)
 
 
-def _prove(
-    database: str, member: str, event_id: int, out: Path | None, key_at: NoteKeyAt | None
-) -> None:
+def _prove(database: str, member: str, event_id: int, out: Path | None, chain: Described) -> None:
+    key_at = _note_keys(member, chain)
     engine = make_engine(database, application_name="countersign events")
     try:
         with transaction(engine) as connection:
             found = event_bundle(connection, member, event_id, key_at=key_at)
     finally:
         engine.dispose()
+    if chain.rpc_url:
+        found = BlockReader(ChainClient(chain.rpc_url)).sealed(found)
     if out is None:
         typer.echo(found, nl=False)
     else:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from nodes.anchoring.bundle import MAX_BYTES
-from nodes.anchoring.cached_roots import parse_roots
+from nodes.anchoring.cached_roots import CachedRoots, parse_roots
 from nodes.anchoring.chain_view import CachedChain, TrustedChain
-from nodes.anchoring.verifier import Verdict
+from nodes.anchoring.validators import NamedValidators, parse_validators
+from nodes.anchoring.verifier import SealTrust, Verdict
 from nodes.anchoring.verifier import verify as judge
 from nodes.authorization.model import Kind, Outcome
 from nodes.chain.client import ChainClient
@@ -35,6 +37,16 @@ def verify(
     roots: Annotated[
         Path | None, typer.Option(help="File of cached roots: nothing is asked of any chain.")
     ] = None,
+    validators: Annotated[
+        str,
+        typer.Option(
+            help="The chain's validators: addresses with commas between, or a file with them or the"
+            " genesis. The proof is judged by its block's seals; no node is asked without --rpc."
+        ),
+    ] = "",
+    chain_id: Annotated[
+        int | None, typer.Option(help="With --validators: the chain's id, if no genesis tells it.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Verify the proof of one transaction or event.
@@ -42,27 +54,59 @@ def verify(
     Exit status: 0 proven; 1 refused, with the reason's name; 2 can't be checked (no file or chain).
     The trusted anchor contract is never taken from the proof itself: give --anchor-registry, or a
     network.json (by default that of DEMO_DIR), else the proof is refused as UNTRUSTED_REGISTRY.
+    With --validators and --roots the file gives chain, contract and the members' note keys alone.
     """
     try:
         described = read_network(network)
         cached = None if roots is None else parse_roots(roots.read_bytes())
+        named = _validators(validators) if validators else None
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        named = error.filename if isinstance(error, OSError) else ""
-        _cannot(f"{named}: {error.strerror}" if isinstance(error, OSError) else str(error))
-    url = rpc or described.rpc_url
+    except OSError as error:
+        _cannot(f"{error.filename}: {error.strerror}")
+    except ValueError as error:
+        _cannot(str(error))
     address = anchor_registry or described.anchor_registry or _NO_ADDRESS
+    if named is not None and not rpc:
+        trust = _by_seals(named, cached, chain_id or named.chain_id, address)
+        verdict = judge(raw, trust)
+    else:
+        url = rpc or described.rpc_url
+        addresses = named.addresses if named else None
+        verdict = _by_chain(raw, cached, url, address, addresses)
+    _print(verdict, as_json)
+    if not verdict.ok:
+        raise typer.Exit(1)
+
+
+def _validators(text: str) -> NamedValidators:
+    """What --validators says, itself or in the file that it names."""
+    is_list = text.startswith("0x") or "," in text
+    return parse_validators(text if is_list else Path(text).read_text(encoding="utf-8"))
+
+
+def _by_seals(
+    named: NamedValidators, cached: CachedRoots | None, chain_id: int | None, address: str
+) -> SealTrust:
+    if cached is not None:
+        keys = {member_id: member.note_keys for member_id, member in cached.members.items()}
+        return SealTrust(cached.chain_id, cached.anchor_registry, named.addresses, keys)
+    if chain_id is None:
+        _cannot("the chain's id isn't told: give --chain-id, or a genesis as --validators")
+    return SealTrust(chain_id, address, named.addresses)
+
+
+def _by_chain(
+    raw: bytes, cached: CachedRoots | None, url: str, address: str, validators: Set[bytes] | None
+) -> Verdict:
     try:
         client = ChainClient(url or "http://127.0.0.1:1")
-        verdict = judge(raw, CachedChain(cached) if cached else TrustedChain(client, address))
+        view = CachedChain(cached) if cached else TrustedChain(client, address)
+        return judge(raw, view, validators)
     except ChainError as error:
         _cannot(f"the chain at {url} can't be asked: {error}" if url else "no chain: give --rpc")
     except ValueError as error:
         _cannot(str(error))
-    _print(verdict, as_json)
-    if not verdict.ok:
-        raise typer.Exit(1)
 
 
 def _cannot(why: str) -> NoReturn:

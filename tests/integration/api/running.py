@@ -7,7 +7,7 @@ import hashlib
 import socket
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from nodes.api.issuer_link import HttpIssuerLink
 from nodes.api.server import NodeServer, server
 from nodes.authorization.service import Authorizer
 from nodes.chain.directory import Member
+from nodes.chain.errors import ChainUnavailable
 from nodes.clock import Clock, SystemClock
 from nodes.crypto.emv import SoftwareEmvHsm
 from nodes.crypto.hsm import SoftwareHsm
@@ -87,6 +88,9 @@ class StaticChain:
 
     def chain_id(self) -> int:
         return 20_260
+
+    def request(self, method: str, params: Sequence[object]) -> object:
+        raise ChainUnavailable(f"{method} is not for this chain")
 
 
 @dataclass

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nodes.anchoring.block_reader import BlockReader
+from nodes.anchoring.verifier import verify
 from nodes.chain.anchors import EMPTY_ROOT, Anchored, AnchorRegistry
 from nodes.chain.client import Receipt
 from nodes.chain.deploy import deploy
 from nodes.chain.errors import ChainReverted, WrongChain
 from nodes.chain.signer import LocalSigner
-from tests.factories.chain import ChainFixture
+from tests.factories.chain import ChainFixture, start_chain
 from tests.factories.logs import consistency_proof, leaf_hashes, tree_hash
+from tests.factories.sealed_bundles import anchored_bundles
 
 
 def publish(
@@ -25,6 +29,18 @@ def publish(
     )
     raw, _ = operator.sign_transaction(transaction)
     return client.wait_for_receipt(client.send_raw(raw))
+
+
+def test_one_process_seals_nothing(tmp_path: Path) -> None:
+    """Bundles of the embedded chain stay as they are: DEV_FINALITY, without a block."""
+    chain = start_chain(tmp_path)
+    try:
+        bundles, roots = anchored_bundles(chain, company=0)
+        reader = BlockReader(chain.client())
+        assert [reader.sealed(raw) for raw in bundles] == bundles
+        assert {verify(raw, roots).details["finality"] for raw in bundles} == {"DEV_FINALITY"}
+    finally:
+        chain.stop()
 
 
 def anchor_all(evm: ChainFixture, member_id: str, sizes: list[int]) -> list[Anchored]:

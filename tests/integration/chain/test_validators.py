@@ -12,11 +12,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from nodes.anchoring.block_reader import BlockReader
 from nodes.anchoring.operations import confirm, publish
+from nodes.anchoring.validators import parse_validators
+from nodes.anchoring.verifier import Reason, SealTrust, verify
 from nodes.authorization.model import Outcome
 from nodes.chain.deploy import send
 from nodes.chain.errors import ChainUnavailable
@@ -26,6 +30,7 @@ from sandbox.validators.ipc import ValidatorDown, ask
 from sandbox.validators.network import NetworkFailed, ValidatorNetwork, initialize, spawn
 from tests.conftest import NodeDatabase
 from tests.factories.network import ACQUIRER, Network
+from tests.factories.sealed_bundles import anchored_bundles
 from tests.factories.validators import (
     ValidatorMember,
     Validators,
@@ -86,6 +91,24 @@ def test_gas_is_free_and_anybody_may_pay_nothing(four: Validators) -> None:
         assert receipt.ok
         sealers.add(four.network.sealer(receipt.block_number, 1))
     assert sealers - {four.network.validators[1].address.lower()}
+
+
+def test_a_bundle_carries_the_sealed_blocks_and_needs_no_node(four: Validators) -> None:
+    """N/2 + 1 validators' seals; judged by the genesis alone. With one more signer it isn't."""
+    genesis = parse_validators(four.network.genesis_file.read_text(encoding="utf-8"))
+    bundles, roots = anchored_bundles(four.chain)
+    reader = BlockReader(four.client(1))
+    trust = SealTrust(four.network.chain_id, four.chain.anchor_registry, genesis.addresses)
+    assert genesis.chain_id == four.network.chain_id
+    for raw in bundles:
+        sealed = reader.sealed(raw)
+        verdict = verify(sealed, trust)
+        assert verdict.ok, verdict
+        assert verdict.details["finality"] == "CLIQUE_FINALITY"
+        assert verdict.details["sealed_by"] == "3 of 4 validators, 3 blocks"
+        assert verify(sealed, roots).ok
+        grown = replace(trust, validators=genesis.addresses | {bytes(20), bytes([1]) * 20})
+        assert verify(sealed, grown).reason is Reason.SEALS_TOO_FEW
 
 
 def test_a_stranger_finds_no_place_among_the_validators(four: Validators) -> None:

@@ -78,6 +78,13 @@ def make_log(
     size: int, disclose: frozenset[int] = frozenset(range(1, 8))
 ) -> tuple[list[bytes], View]:
     """Bundles of all `size` entries of one batch, and the chain that anchors it."""
+    return _anchored(*make_entries(size, disclose))
+
+
+def make_entries(
+    size: int, disclose: frozenset[int] = frozenset(range(1, 8))
+) -> tuple[list[bytes], list[Opening]]:
+    """The leaves of `size` transactions, and the openings of their C."""
     openings, leaves = [], []
     for number in range(size):
         txid = digest(f"tx {number}")
@@ -109,7 +116,7 @@ def make_log(
                 )
             )
         )
-    return _anchored(leaves, openings)
+    return leaves, openings
 
 
 def event(number: int) -> dict[str, Value]:
@@ -151,14 +158,12 @@ def _anchored(
     openings: list[Opening],
     texts: Sequence[Mapping[int, bytes]] | None = None,
 ) -> tuple[list[bytes], View]:
-    size, origin = len(leaves), Origin(CHAIN_ID, REGISTRY, MEMBER)
-    hashes = [leaf_hash(leaf) for leaf in leaves]
-    frontier = tree.Frontier()
-    frontier.extend(hashes)
-    note = SIGNER.sign(str(origin), Checkpoint(origin, size, frontier.root()).text()).encode()
+    size = len(leaves)
+    root, note = signed_tree(leaves, Origin(CHAIN_ID, REGISTRY, MEMBER))
     totals = totals_hash([Totals("CNY", size, 100 * size, 0)])
-    anchor = OnChain(size, frontier.root(), meta_hash(note, 5, totals))
+    anchor = OnChain(size, root, meta_hash(note, 5, totals))
     evidence = AnchorEvidence(1, anchor.tx_hash, anchor.block_number, anchor.block_hash, 5, totals)
+    hashes = [leaf_hash(leaf) for leaf in leaves]
     bundles = [
         Bundle(
             leaves[n],
@@ -173,3 +178,11 @@ def _anchored(
     ]
     view = View(anchors={(MEMBER, 1): anchor}, keys={MEMBER: (SIGNER.public_key, 1, 100)})
     return bundles, view
+
+
+def signed_tree(leaves: Sequence[bytes], origin: Origin) -> tuple[bytes, str]:
+    """The root over leaves, and its checkpoint as a signed note."""
+    frontier = tree.Frontier()
+    frontier.extend([leaf_hash(leaf) for leaf in leaves])
+    checkpoint = Checkpoint(origin, len(leaves), frontier.root())
+    return frontier.root(), SIGNER.sign(str(origin), checkpoint.text()).encode()

@@ -10,6 +10,14 @@ const MEANINGS = {
   LEAF_MISMATCH: "The leaf and the checkpoint name different members.",
   WRONG_CHAIN: "The checkpoint is for another chain.",
   UNTRUSTED_REGISTRY: "The checkpoint names another anchor contract than the trusted one.",
+  NOT_SEALED: "The proof carries no seals, and only by seals it was to be judged.",
+  BLOCK_MISMATCH: "The block's header is not that of the block that is stated.",
+  TRANSACTION_NOT_IN_BLOCK: "The anchor's transaction is not in the block.",
+  RECEIPT_NOT_IN_BLOCK: "The receipt is not in the block.",
+  EVENT_NOT_IN_RECEIPT: "The receipt has no such anchor of the trusted contract.",
+  SEAL_INVALID: "A seal of the block is not that of the sealer it names.",
+  SEALER_UNKNOWN: "Somebody sealed the block who is none of the validators given.",
+  SEALS_TOO_FEW: "Fewer validators sealed the block than make it final.",
   NOT_ANCHORED: "There is no anchor of that member with that number.",
   SIZE_MISMATCH: "The checkpoint states another size than the anchor.",
   ROOT_MISMATCH: "The checkpoint states another root than the anchor.",
@@ -20,6 +28,8 @@ const MEANINGS = {
   NOT_INCLUDED: "The path does not lead from the leaf to the anchored root.",
 };
 
+const BLOCK_STEP = "The block that the proof carries holds together, and is sealed";
+
 /** The checks as people see them: a title, and the reasons with which each can refuse. */
 const STEPS = [
   ["The file is in canonical form", ["MALFORMED"]],
@@ -27,6 +37,13 @@ const STEPS = [
   ["The fields lead to the commitment", ["COMMITMENT_MISMATCH"]],
   ["The checkpoint is this member's signed note", ["NOTE_MALFORMED", "LEAF_MISMATCH"]],
   ["Chain and contract are the trusted ones", ["WRONG_CHAIN", "UNTRUSTED_REGISTRY"]],
+  [
+    BLOCK_STEP,
+    [
+      "NOT_SEALED", "BLOCK_MISMATCH", "TRANSACTION_NOT_IN_BLOCK", "RECEIPT_NOT_IN_BLOCK",
+      "EVENT_NOT_IN_RECEIPT", "SEAL_INVALID", "SEALER_UNKNOWN", "SEALS_TOO_FEW",
+    ],
+  ],
   [
     "The chain holds this anchor",
     ["NOT_ANCHORED", "SIZE_MISMATCH", "ROOT_MISMATCH", "ANCHOR_MISMATCH"],
@@ -117,6 +134,7 @@ const Merkle = {
 const Bundle = (() => {
   const HEADER = "c2sp.org/tlog-proof@v1";
   const MAX_BYTES = 65536;
+  const MAX_PARTS = 256;
   const MAX_INT = (1n << 63n) - 1n;
   const WORDS = [
     "version", "kind", "member_id", "txid", "commitment", "private_commitment", "pair_id",
@@ -127,8 +145,14 @@ const Bundle = (() => {
   const TEXT_FIELDS = [4, 5, 6];
   const HEX = "([0-9a-f]{64})";
   const NUMBER = "(0|[1-9][0-9]{0,18})";
+  const ANY_HEX = "((?:[0-9a-f]{2})*)";
+  const LIST = '\\[((?:"(?:[0-9a-f]{2})*"(?:,"(?:[0-9a-f]{2})*")*)?)\\]';
+  const BLOCK =
+    `"block":{"following":${LIST},"header":"${ANY_HEX}","place":${NUMBER},"receipt":${LIST},` +
+    `"sealers":${LIST},"transaction":${LIST}},`;
   const EXTRA = new RegExp(
-    `^{"anchor":{"block_hash":"${HEX}","block_number":${NUMBER},"finality":"DEV_FINALITY",` +
+    `^{"anchor":{(?:${BLOCK})?"block_hash":"${HEX}","block_number":${NUMBER},` +
+      '"finality":"(DEV_FINALITY|QBFT_FINALITY|CLIQUE_FINALITY)",' +
       `"sealed_us":${NUMBER},"seq":${NUMBER},"totals_hash":"${HEX}","tx_hash":"${HEX}"},` +
       `"disclosed":{(.*)},"hidden":{(.*)},"leaf":{` +
       [...WORDS].sort().map((name) => `"${name}":"${HEX}"`).join(",") +
@@ -171,9 +195,10 @@ const Bundle = (() => {
     for (const byte of raw) text += String.fromCharCode(byte);
     const found = EXTRA.exec(text);
     if (!found) throw malformed("The line 'extra' is not a proof's in canonical form.");
-    const [, blockHash, blockNumber, sealedUs, seq, totalsHash, txHash, disclosed, hidden] = found;
-    const texts = found[9 + WORDS.length];
-    const words = Object.fromEntries([...WORDS].sort().map((name, k) => [name, found[9 + k]]));
+    const [blockHash, blockNumber, finality, sealedUs, seq, totalsHash, txHash, disclosed, hidden] =
+      found.slice(7);
+    const texts = found[16 + WORDS.length];
+    const words = Object.fromEntries([...WORDS].sort().map((name, k) => [name, found[16 + k]]));
     const numbers = [blockNumber, sealedUs, seq].map(BigInt);
     if (numbers.some((number) => number > MAX_INT)) throw malformed("A number has over 63 bits.");
     const fields = parseFields(disclosed, hidden);
@@ -183,10 +208,37 @@ const Bundle = (() => {
       texts: texts === undefined ? null : parseTexts(texts, fields),
       anchor: {
         blockHash, txHash,
+        block: parseBlock(found.slice(1, 7), finality),
         blockNumber: numbers[0], sealedUs: numbers[1], seq: numbers[2],
         totalsHash: Bytes.fromHex(totalsHash),
       },
     };
+  }
+
+  /** The block with its seals; null where the file says nothing of finality. */
+  function parseBlock([following, header, place, receipt, sealers, transaction], finality) {
+    if ((header === undefined) !== (finality === "DEV_FINALITY")) {
+      throw malformed("Finality and block don't belong together.");
+    }
+    if (header === undefined) return null;
+    const listed = (text) => {
+      const parts = text === "" ? [] : text.split(",");
+      if (parts.length > MAX_PARTS) throw malformed("A list is too long.");
+      return parts.map((part) => part.slice(1, -1));
+    };
+    const block = {
+      finality,
+      header: Bytes.fromHex(header),
+      place: BigInt(place),
+      following: listed(following).map(Bytes.fromHex),
+      receipt: listed(receipt).map(Bytes.fromHex),
+      transaction: listed(transaction).map(Bytes.fromHex),
+      sealers: listed(sealers),
+    };
+    if (block.place > MAX_INT || block.sealers.some((address) => address.length !== 40)) {
+      throw malformed("The block's evidence has not its form.");
+    }
+    return block;
   }
 
   /** Each of the eight fields of C once, in order: opened (salt, value) or hidden (hash). */
@@ -312,10 +364,15 @@ const Bundle = (() => {
     return Hashes.sha256(Bytes.concat(label, note, Bytes.of(sealedUs, 32), totalsHash));
   }
 
-  async function againstChain(bundle, leaf, note, view) {
+  /** `validators`: who has to have sealed the block (a Set), or null. */
+  async function againstChain(bundle, leaf, note, view, validators) {
     if (note.chainId !== (await view.chainId())) throw new Refused("WRONG_CHAIN");
     if (note.registry !== (await view.anchorRegistry())) throw new Refused("UNTRUSTED_REGISTRY");
-    const anchor = await view.anchor(leaf.memberId, bundle.anchor.seq);
+    const sealed = Blocks.judge(bundle, leaf, note, validators);
+    if (view.bySeals && !sealed.anchor) throw new Refused("NOT_SEALED");
+    const anchor = view.bySeals
+      ? sealed.anchor
+      : await view.anchor(leaf.memberId, bundle.anchor.seq);
     if (!anchor) throw new Refused("NOT_ANCHORED");
     if (note.size !== anchor.size) throw new Refused("SIZE_MISMATCH");
     if (!Bytes.equal(note.root, anchor.root)) throw new Refused("ROOT_MISMATCH");
@@ -325,21 +382,26 @@ const Bundle = (() => {
     ) {
       throw new Refused("ANCHOR_MISMATCH");
     }
-    const key = await view.noteKey(leaf.memberId, anchor.blockNumber);
-    if (!key) throw new Refused("KEY_NOT_VALID_AT_BLOCK");
-    if (!(await noteHolds(note, key))) throw new Refused("SIGNATURE_INVALID");
+    const keyless = Boolean(view.bySeals) && !view.member(leaf.memberId);
+    if (!keyless) {
+      const key = await view.noteKey(leaf.memberId, anchor.blockNumber);
+      if (!key) throw new Refused("KEY_NOT_VALID_AT_BLOCK");
+      if (!(await noteHolds(note, key))) throw new Refused("SIGNATURE_INVALID");
+    }
     const meta = await metaHash(bundle.note, sealedUs, totalsHash);
     if (!Bytes.equal(meta, anchor.metaHash)) throw new Refused("META_MISMATCH");
     const hash = await Merkle.leafHash(bundle.leaf);
     const root = await Merkle.rootFromInclusion(bundle.index, anchor.size, hash, bundle.path);
     if (root === null || !Bytes.equal(root, anchor.root)) throw new Refused("NOT_INCLUDED");
-    return anchor;
+    return { anchor, finality: sealed.finality, sealedBy: sealed.sealedBy, keyless };
   }
 
-  /** Judges a file's bytes; `view` is the trusted look at the chain (views.js). */
+  /** Judges a file's bytes; `view` is the trusted look at the chain (views.js). Of a view with
+   * `bySeals` only the block's seals count; `view.validators`: whose. */
   async function verify(raw, view) {
+    let bundle = null;
     try {
-      const bundle = parse(raw);
+      bundle = parse(raw);
       const leaf = decodeLeaf(bundle.leaf);
       if (bundle.texts) await checkEvent(leaf);
       else if (leaf.isEvent) throw new Refused("LEAF_MALFORMED", "The leaf is not a transaction's.");
@@ -349,11 +411,11 @@ const Bundle = (() => {
       await checkTexts(bundle);
       const note = parseNote(bundle.note);
       if (note.memberId !== leaf.memberId) throw new Refused("LEAF_MISMATCH");
-      const anchor = await againstChain(bundle, leaf, note, view);
-      return { ok: true, reason: null, bundle, leaf, note, anchor };
+      const found = await againstChain(bundle, leaf, note, view, view.validators || null);
+      return { ok: true, reason: null, bundle, leaf, note, ...found };
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      return { ok: false, reason: error.reason, detail: error.detail };
+      return { ok: false, reason: error.reason, detail: error.detail, bundle };
     }
   }
 

@@ -7,13 +7,40 @@
   const TEXTS = { 2: "currency", 5: "merchant" };
   const KINDS = ["{{kinds}}"];
   const OUTCOMES = {"{{outcomes}}": 0};
+  const WORD_OF_OTHERS =
+    "DEV_FINALITY: that the block is final is the word of whoever told the roots";
   // told: the roots are this node's word, to be asked for anew with each proof.
   const state = { roots: null, raw: null, told: false };
 
   /** The trusted look at the chain; CannotCheck if nothing was given to trust. */
   function trusted() {
-    if (state.roots) return state.roots;
     const [url, registry, omissions] = ["rpc", "registry", "omissions"].map((id) => get(id).value.trim());
+    const text = get("validators").value.trim();
+    const named = text ? Blocks.parseValidators(text) : null;
+    if (named && !url) return bySeals(named, registry);
+    const view = withoutSeals(url, registry, omissions);
+    view.validators = named && named.addresses;
+    return view;
+  }
+
+  /** Judged by the block's seals: no node, of the roots only chain, contract and keys. */
+  function bySeals(named, registry) {
+    if (state.roots) {
+      const { chain_id: chainId, anchor_registry: contract } = state.roots.roots;
+      return new SealsView(named.addresses, BigInt(chainId), contract, state.roots);
+    }
+    const told = get("chain").value.trim();
+    if (!/^[0-9]{0,19}$/.test(told)) throw new CannotCheck("The chain's id is a number.");
+    const chainId = told ? BigInt(told) : named.chainId;
+    if (chainId === null) throw new CannotCheck("Give the chain's id, or its genesis as validators.");
+    if (!/^0x[0-9a-fA-F]{40}$/.test(registry)) {
+      throw new CannotCheck("Give the anchor contract: 0x and 40 digits.");
+    }
+    return new SealsView(named.addresses, chainId, registry);
+  }
+
+  function withoutSeals(url, registry, omissions) {
+    if (state.roots) return state.roots;
     if (!url) throw new CannotCheck("Give a file of cached roots, or a chain node and the contract.");
     for (const address of omissions ? [registry, omissions] : [registry]) {
       if (!/^0x[0-9a-fA-F]{40}$/.test(address)) throw new CannotCheck("An address is 0x and 40 digits.");
@@ -75,12 +102,14 @@
     return STEPS.map(([title], place) => {
       const passed = verdict.ok || aboutPromise || place < failed;
       const tried = passed || place === failed;
+      const absent = passed && title === BLOCK_STEP && !(verdict.bundle && verdict.bundle.anchor.block);
       const item = document.createElement("li");
       const mark = document.createElement("span");
-      mark.className = `mark ${passed ? "good" : tried ? "bad" : "soft"}`;
-      mark.textContent = passed ? "\u2713" : tried ? "\u2717" : "\u2013";
+      mark.className = `mark ${absent ? "soft" : passed ? "good" : tried ? "bad" : "soft"}`;
+      mark.textContent = passed && !absent ? "\u2713" : tried && !absent ? "\u2717" : "\u2013";
       const text = document.createElement("span");
       text.textContent = tried ? title : `${title} (not tried)`;
+      if (absent) text.textContent = "The proof carries no block: its finality is another's word";
       if (tried && !passed) text.textContent = `${title}: ${verdict.reason}`;
       item.append(mark, text);
       return item;
@@ -103,7 +132,7 @@
     });
   }
 
-  function provenRows({ bundle, leaf, note, anchor }) {
+  function provenRows({ bundle, leaf, note, anchor, finality, sealedBy, keyless }) {
     return [
       ["member", leaf.isEvent ? leaf.memberId : `${leaf.memberId} (${leaf.side})`],
       ...(leaf.isEvent ? eventRows(bundle, leaf) : transactionRows(bundle, leaf)),
@@ -111,7 +140,8 @@
       ["root", Bytes.hex(note.root)],
       ["anchor", `${anchor.seq} in block ${anchor.blockNumber}`],
       ["transaction on chain", `0x${anchor.txHash}`],
-      ["finality", "DEV_FINALITY: that the block is final is the word of whoever told the roots"],
+      ["finality", sealedBy ? `${finality}: sealed by ${sealedBy}` : WORD_OF_OTHERS],
+      ...(keyless ? [["note's signature", "not checked: no key of the member's was given"]] : []),
     ];
   }
 
@@ -233,5 +263,6 @@
     if (location.protocol.startsWith("http")) fetchProof();
   }
   // For tests, and for whoever wants to check many.
-  window.countersign = { Bytes, Hashes, Ed25519, Secp256k1, Merkle, Bundle, Receipt, RpcView, RootsView };
+  window.countersign = { Bytes, Hashes, Ed25519, Secp256k1, Merkle, Rlp, Trie, Blocks, Bundle, Receipt,
+    RpcView, RootsView, SealsView };
 })();

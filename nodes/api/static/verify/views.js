@@ -128,6 +128,45 @@ class RpcView {
   }
 }
 
+class SealsView {
+  /** The addresses of a chain's validators (a Set) and of its contract; `roots` may know keys. */
+  constructor(validators, chainId, registry, roots = null) {
+    this.bySeals = true;
+    this.validators = validators;
+    this.id = chainId;
+    this.registry = registry.toLowerCase();
+    this.roots = roots;
+  }
+
+  async chainId() {
+    return this.id;
+  }
+
+  async anchorRegistry() {
+    return this.registry;
+  }
+
+  member(memberId) {
+    return this.roots && this.roots.member(memberId);
+  }
+
+  async noteKey(memberId, blockNumber) {
+    return this.roots.noteKey(memberId, blockNumber);
+  }
+
+  async omissionRegistry() {
+    return this.roots && this.roots.omissionRegistry();
+  }
+
+  async maxMergeDelay() {
+    return this.roots.maxMergeDelay();
+  }
+
+  async promiseKey(memberId, address) {
+    return this.roots.promiseKey(memberId, address);
+  }
+}
+
 class RootsView {
   /** `text`: a roots file. CannotCheck unless it is one. */
   constructor(text) {
