@@ -24,8 +24,6 @@ from nodes.anchoring.store import transaction
 from nodes.anchoring.verifier import Reason, verify
 from nodes.authorization.model import Outcome
 from nodes.chain.directory import KeyPeriod
-from nodes.chain.directory import KeyPeriod
-from nodes.chain.directory import KeyPeriod
 from nodes.db.engine import make_engine
 from nodes.reconciliation.findings import Report
 from nodes.reconciliation.ledger_check import check_ledger
