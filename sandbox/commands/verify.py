@@ -16,7 +16,7 @@ from nodes.anchoring.verifier import verify as judge
 from nodes.authorization.model import Kind, Outcome
 from nodes.chain.client import ChainClient
 from nodes.chain.errors import ChainError
-from sandbox.commands.network_file import read_network
+from sandbox.commands.network_file import checked_address, read_network
 
 _KINDS = {kind.word: kind.value for kind in Kind}
 _OUTCOMES = {outcome.word: outcome.value for outcome in Outcome}
@@ -45,6 +45,7 @@ def verify(
     """
     try:
         described = read_network(network)
+        trusted = checked_address("--anchor-registry", anchor_registry)
         cached = None if roots is None else parse_roots(roots.read_bytes())
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
@@ -52,7 +53,7 @@ def verify(
         named = error.filename if isinstance(error, OSError) else ""
         _cannot(f"{named}: {error.strerror}" if isinstance(error, OSError) else str(error))
     url = rpc or described.rpc_url
-    address = anchor_registry or described.anchor_registry or _NO_ADDRESS
+    address = trusted or described.anchor_registry or _NO_ADDRESS
     try:
         client = ChainClient(url or "http://127.0.0.1:1")
         verdict = judge(raw, CachedChain(cached) if cached else TrustedChain(client, address))

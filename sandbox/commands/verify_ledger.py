@@ -18,7 +18,7 @@ from nodes.chain.errors import ChainError
 from nodes.db.engine import make_engine
 from nodes.reconciliation.findings import Report
 from nodes.reconciliation.ledger_check import check_ledger
-from sandbox.commands.network_file import read_network
+from sandbox.commands.network_file import checked_address, read_network
 
 #: More findings than this are counted, not listed.
 _LISTED = 200
@@ -45,7 +45,7 @@ def verify_ledger(
         described = read_network(network)
         database = dsn or described.dsn(member)
         url = rpc or described.rpc_url
-        address = anchor_registry or described.anchor_registry
+        address = checked_address("--anchor-registry", anchor_registry) or described.anchor_registry
         if not (database and url and address):
             raise ValueError("give --dsn, --rpc and --anchor-registry, or a network.json")
         report = _check(member, database, url, address, show=not as_json)
