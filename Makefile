@@ -19,7 +19,7 @@ PROJECT := $(PIP) install --quiet --no-deps --no-build-isolation --editable .
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-dev demo test lint bench tamper fuzz lock fmt
-.PHONY: validators validators-engine test-validators
+.PHONY: validators validators-engine test-validators stock-reader
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | \
@@ -60,6 +60,9 @@ test-validators: setup-dev ## Run the chain's tests on such a network, then its 
 	@$(BIN)/python -m sandbox.validators -- \
 	  $(BIN)/python -m pytest -m evm tests/contracts tests/integration/chain $(TEST_ARGS)
 	@exec $(BIN)/python -m pytest tests/integration/chain/test_validators.py $(TEST_ARGS)
+
+stock-reader: ## Fetch what the test with Go's own log reader is built with (needs Go 1.26)
+	@cd tests/integration/api/stock_reader && GOTOOLCHAIN=local GOWORK=off go mod download
 
 lint: setup-dev ## Style, types and import rules
 	$(BIN)/ruff check .

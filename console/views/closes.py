@@ -100,8 +100,10 @@ async def close(
     revisions = await institution.closes(
         {"business_date": found["business_date"], "counterparty": other, "limit": 50}
     )
+    in_panel = is_for(request, "close-panel")
     context: dict[str, Any] = {
         "active": "closes",
+        "in_panel": in_panel,
         "item": found,
         "acts": institution.lets_act(user.username),
         "key": secrets.token_hex(16),
@@ -111,7 +113,7 @@ async def close(
         "names": await names_of(request, institution),
         **await _on_chain(request, found),
     }
-    if is_for(request, "close-panel"):
+    if in_panel:
         return render(request, "close.html", context, block="content")
     return render(request, "close.html", context)
 

@@ -13,7 +13,7 @@ from nodes.chain.anchors import Anchor, AnchorRegistry
 from nodes.chain.challenges import OmissionRegistry, promise_digest, promise_signer
 from nodes.chain.client import ChainClient
 from nodes.chain.contracts import MEMBER_REGISTRY
-from nodes.chain.directory import KEY_KINDS, Directory
+from nodes.chain.directory import KEY_KINDS, Directory, KeyPeriod
 from nodes.ids import member_word
 
 
@@ -59,6 +59,11 @@ class TrustedChain:
         """The member's note key that was valid at that block."""
         member = self._members().member(member_id)
         return member.note_key_at(block_number) if member else None
+
+    def note_keys(self, member_id: str) -> tuple[KeyPeriod, ...]:
+        """A member's note keys, oldest first; empty if there is no such member."""
+        member = self._members().member(member_id)
+        return member.note_keys if member else ()
 
     def message_keys(self, member_id: str) -> list[bytes]:
         """A member's message keys, the present one first; empty if there is no such member."""

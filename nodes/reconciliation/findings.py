@@ -54,6 +54,9 @@ class Report:
     unsealed_rows: int = 0
     #: Rows that lack nothing but the person, by a recorded erasure.
     erased_rows: int = 0
+    #: Batches whose checkpoint was signed by a note key that had ended when they were anchored (or
+    #: has ended, if they aren't yet): no change, but only a later anchor proves what is in them.
+    retired_key: list[int] = field(default_factory=list)
     #: Batches that can't be judged, because one before them was rewritten.
     unjudged: list[int] = field(default_factory=list)
     _known: set[Finding] = field(default_factory=set, repr=False)

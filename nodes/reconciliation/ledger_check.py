@@ -1,13 +1,13 @@
 """The deep check of a ledger: every anchored row of a database hashed anew, against the chain.
 
-What is trusted: the chain's anchors and the member's note key in the chain's registry. Nothing in
+What is trusted: the chain's anchors and the member's note keys in the chain's registry. Nothing in
 the database is. Each difference is named by table, row and column. What stands in the database
 and isn't anchored yet is held against the signed checkpoints of its own log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Protocol
 
 import sqlalchemy
@@ -24,11 +24,12 @@ from nodes.anchoring.checkpoint import (
 )
 from nodes.anchoring.events import event_evidence
 from nodes.anchoring.model import AnchorState, Batch, LedgerRow, Position
-from nodes.anchoring.note import NoteInvalid, parse_note, signature_holds
+from nodes.anchoring.note import NoteInvalid, SignedNote, parse_note, signature_holds
 from nodes.anchoring.operations.sealing import position_of
 from nodes.anchoring.rules import RowUnsound, batch_totals, row_evidence
 from nodes.anchoring.store import Connection, transaction
 from nodes.chain.anchors import Anchored, AnchorHead
+from nodes.chain.directory import KeyPeriod
 from nodes.crypto.merkle import EMPTY_ROOT, verify_consistency
 from nodes.reconciliation import reads
 from nodes.reconciliation.answer_check import MessageKeys, check_answers
@@ -50,28 +51,25 @@ class AnchorSource(Protocol):
     ) -> Iterator[Anchored]: ...
 
 
-NoteKeys = Callable[[int | None], bytes | None]
-
-
 def check_ledger(
     engine: sqlalchemy.Engine,
     origin: Origin,
     source: AnchorSource,
-    note_key: NoteKeys,
+    note_keys: Sequence[KeyPeriod],
     progress: Progress = lambda done, total: None,
     message_keys: MessageKeys | None = None,
 ) -> Report:
     """Check a member's whole database; raises the errors of nodes.chain.errors.
 
-    `note_key(block)`: the member's note key at a block (None: now). `progress(done, total)` counts
-    log entries. `message_keys`: issuers' keys by the chain; without them what issuers have signed
+    `note_keys`: the member's, by the chain, oldest first. `progress(done, total)` counts log
+    entries. `message_keys`: issuers' keys by the chain; without them what issuers have signed
     of their answers isn't looked at.
     """
     # The chain first: what is anchored later than this look is not missed in the database.
     anchors = read_anchors(source, origin.member_id)
     with transaction(engine, "REPEATABLE READ") as connection:
         connection.execute("SET TRANSACTION READ ONLY")
-        report = check_tables(connection, origin, anchors, note_key, progress)
+        report = check_tables(connection, origin, anchors, note_keys, progress)
         if message_keys is not None:
             check_answers(connection, message_keys, report)
         return report
@@ -90,11 +88,25 @@ def check_tables(
     connection: Connection,
     origin: Origin,
     anchors: Mapping[int, Anchored],
-    note_key: NoteKeys,
+    note_keys: Sequence[KeyPeriod],
     progress: Progress = lambda done, total: None,
 ) -> Report:
     """Check what a connection's transaction sees, against anchors that were read before it."""
-    return _LedgerCheck(connection, origin, anchors, note_key, progress).run()
+    return _LedgerCheck(connection, origin, anchors, note_keys, progress).run()
+
+
+def _signed_by(note: SignedNote, keys: Sequence[KeyPeriod], block: int | None) -> KeyPeriod | None:
+    """The period of the key that signed a checkpoint anchored at `block` (None: not yet).
+
+    The newest that had begun by then; None if the member never had that key before.
+    """
+    begun = [period for period in keys if block is None or period.first <= block]
+    return next((p for p in reversed(begun) if signature_holds(note, p.key)), None)
+
+
+def _over(period: KeyPeriod, block: int | None) -> bool:
+    """Whether a period had ended by a block (None: now)."""
+    return period.last is not None and (block is None or period.last < block)
 
 
 def _binds(batch: Batch, totals: tuple[Totals, ...], anchor: Anchored) -> bool:
@@ -112,13 +124,15 @@ class _LedgerCheck:
         connection: Connection,
         origin: Origin,
         anchors: Mapping[int, Anchored],
-        note_key: NoteKeys,
+        note_keys: Sequence[KeyPeriod],
         progress: Progress,
     ) -> None:
         self._connection = connection
         self._origin = origin
         self._anchors = anchors
-        self._note_key = note_key
+        self._note_keys = note_keys
+        # The block from which on the key of the newest sound checkpoint was valid.
+        self._key_since = 0
         self._progress = progress
         self._report = Report(anchored_seq=max(anchors, default=0))
         self._log = LogCheck(
@@ -273,27 +287,43 @@ class _LedgerCheck:
         self._check_meta(batch, anchor, totals, note_holds, len(intact) == row_count)
 
     def _check_note(self, batch: Batch, anchor: Anchored | None, size: int, root: bytes) -> bool:
+        detail = ""
         try:
             note = parse_note(batch.note)
             checkpoint = parse_checkpoint(note.text)
         except (NoteInvalid, CheckpointInvalid):
             holds = False
         else:
-            key = self._note_key(anchor.block_number if anchor else None)
-            # One that was signed before a rotation and anchored after it is as it was anchored:
-            # proofs take a later anchor (proof_queries), and nothing here has changed.
             holds = (
                 (checkpoint.size, checkpoint.root) == (size, root)
                 and checkpoint.origin == self._origin
                 and note.key_name == str(self._origin)
-                and (
-                    (key is not None and signature_holds(note, key))
-                    or (anchor is not None and _binds(batch, batch.totals, anchor))
-                )
             )
+            if holds:
+                block = anchor.block_number if anchor else None
+                detail = self._check_key(note, batch.seq, block)
+                holds = not detail
         if not holds:
-            self._report.add("batches", {"seq": batch.seq}, Change.ALTERED, "checkpoint")
+            self._report.add("batches", {"seq": batch.seq}, Change.ALTERED, "checkpoint", detail)
         return holds
+
+    def _check_key(self, note: SignedNote, seq: int, block: int | None) -> str:
+        """What is wrong with the key that signed what was anchored at a block; empty: nothing.
+
+        A checkpoint that was signed before a rotation and anchored after it proves nothing
+        (proofs take a later anchor, proof_queries), but is as it was: it is reported, and no
+        change. No other signature will do. That metaHash binds the note is the word of the
+        operator's key alone, and a node that has the new note key never takes the old one again.
+        """
+        period = _signed_by(note, self._note_keys, block)
+        if period is None:
+            return "not signed by a note key of the member"
+        if _over(period, block):
+            if period.first < self._key_since:
+                return "signed by an earlier key than the checkpoint before it"
+            self._report.retired_key.append(seq)
+        self._key_since = max(self._key_since, period.first)
+        return ""
 
     def _check_meta(
         self,

@@ -6,7 +6,7 @@ Who judges is `countersign verify-ledger`'s own code, within the owner's transac
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from psycopg import sql
 from nodes.anchoring.checkpoint import Origin
 from nodes.anchoring.note import NoteSigner
 from nodes.chain.anchors import Anchored
+from nodes.chain.directory import KeyPeriod
 from nodes.reconciliation.findings import Report
 from nodes.reconciliation.ledger_check import check_tables
 from sandbox.campaigns.scene import Scene
@@ -78,12 +79,12 @@ class Books:
     origin: Origin
     anchors: Mapping[int, Anchored]
     signer: NoteSigner
-    note_key: Callable[[int | None], bytes | None]
+    note_keys: Sequence[KeyPeriod]
     kinds: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def check(self) -> Report:
         """What the deep check says of the books as they are now."""
-        return check_tables(self.connection, self.origin, self.anchors, self.note_key)
+        return check_tables(self.connection, self.origin, self.anchors, self.note_keys)
 
     @contextmanager
     def undone(self) -> Iterator[None]:
@@ -182,7 +183,6 @@ def unguarded(scene: Scene, member_id: str, name: str) -> Iterator[Books]:
     aren't primary: who owns a database can do without them."""
     dsn = scene.copy(member_id, name)
     view = scene.view
-    newest = scene.client.block_number()
     with psycopg.connect(dsn) as connection:
         connection.execute("SET session_replication_role = replica")
         for table, constraint in connection.execute(
@@ -208,7 +208,7 @@ def unguarded(scene: Scene, member_id: str, name: str) -> Iterator[Books]:
             origin=scene.origin(member_id),
             anchors=scene.anchors(member_id),
             signer=scene.note_signer(member_id),
-            note_key=lambda block: view.note_key(member_id, newest if block is None else block),
+            note_keys=view.note_keys(member_id),
         )
         connection.rollback()
     scene.drop(name)

@@ -24,7 +24,7 @@ from nodes.clearing.model import DayKey
 from nodes.reconciliation.completeness import AuditReport, CompletenessCheck, Party
 from sandbox.commands.audit_pdf import audit_pdf
 from sandbox.commands.audit_report import audit_document, audit_html
-from sandbox.commands.network_file import Described, read_network
+from sandbox.commands.network_file import Described, checked_address, read_network
 
 _LISTED = 200
 
@@ -62,9 +62,12 @@ def audit(
         described = read_network(network)
         trusted = Described(
             rpc_url=rpc or described.rpc_url,
-            anchor_registry=anchor_registry or described.anchor_registry,
-            close_registry=close_registry or described.close_registry,
-            omission_registry=omission_registry or described.omission_registry,
+            anchor_registry=checked_address("--anchor-registry", anchor_registry)
+            or described.anchor_registry,
+            close_registry=checked_address("--close-registry", close_registry)
+            or described.close_registry,
+            omission_registry=checked_address("--omission-registry", omission_registry)
+            or described.omission_registry,
         )
         dsns = (
             acquirer_dsn or described.dsn(acquirer),

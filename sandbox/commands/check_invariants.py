@@ -16,7 +16,7 @@ from nodes.db.engine import make_engine
 from nodes.reconciliation.invariants import Violation
 from nodes.reconciliation.invariants import check_invariants as check
 from nodes.reconciliation.ledger_check import read_anchors
-from sandbox.commands.network_file import Described, read_network
+from sandbox.commands.network_file import Described, checked_address, read_network
 
 
 def check_invariants(
@@ -44,10 +44,9 @@ def check_invariants(
         databases = [(member, dsn or described.dsn(member))] if member or dsn else described.dsns
         if not databases or not all(url for _, url in databases):
             raise ValueError("give --dsn, or a network.json that has the member")
+        address = checked_address("--anchor-registry", anchor_registry) or described.anchor_registry
         for name, url in databases:
-            chain = Described(
-                rpc or described.rpc_url, anchor_registry or described.anchor_registry
-            )
+            chain = Described(rpc or described.rpc_url, address)
             found[name] = _check(name, url, chain, max_unsealed)
     except (ChainError, ValueError) as error:
         _cannot(str(error))

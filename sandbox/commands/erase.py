@@ -44,11 +44,9 @@ def erase(
     """
     try:
         database = dsn or read_network(network).dsn(member)
-        token = bytes.fromhex(card_token)
+        token = _token(card_token)
         if not database:
             raise ValueError("give --dsn, or a network.json")
-        if len(token) != 16:
-            raise ValueError("a card token is 16 bytes, 32 hex digits")
         if not 1 <= len(reason) <= 200:
             raise ValueError("a reason has 1 to 200 characters")
     except ValueError as error:
@@ -79,6 +77,17 @@ def _vacuum(engine: sqlalchemy.Engine) -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for table in _TABLES:
             connection.exec_driver_sql(f"VACUUM {table}")
+
+
+def _token(text: str) -> bytes:
+    try:
+        token = bytes.fromhex(text)
+    except ValueError:
+        token = b""
+    if len(token) != 16:
+        # Not what was given: it could be a card's number.
+        raise ValueError("--card-token: a card token is 16 bytes, 32 hex digits")
+    return token
 
 
 def _cannot(why: str) -> NoReturn:

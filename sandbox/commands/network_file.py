@@ -8,6 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eth_utils.address import (
+    is_checksum_address,
+    is_checksum_formatted_address,
+    is_hex_address,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Described:
@@ -23,6 +29,15 @@ class Described:
     def dsn(self, member_id: str) -> str:
         """A member's database, empty if it isn't described."""
         return dict(self.dsns).get(member_id, "")
+
+
+def checked_address(option: str, text: str) -> str:
+    """`text` if it is a contract's address, or empty; ValueError names the option."""
+    slip = is_checksum_formatted_address(text) and not is_checksum_address(text)
+    if text and (slip or not is_hex_address(text)):
+        why = "its capitals are no checksum (EIP-55)" if slip else "0x and 40 hex digits"
+        raise ValueError(f"{option} {text!r} is no contract's address: {why}")
+    return text
 
 
 def default_network_file() -> Path:

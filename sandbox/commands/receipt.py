@@ -26,7 +26,7 @@ from nodes.anchoring.receipt import (
 from nodes.chain.client import ChainClient
 from nodes.chain.errors import ChainError
 from sandbox.commands.challenging import CannotSend, answer_claim, take_to_chain
-from sandbox.commands.network_file import Described, read_network
+from sandbox.commands.network_file import Described, checked_address, read_network
 from sandbox.commands.print_receipt import print_receipt
 
 _PENDING = 3
@@ -131,8 +131,10 @@ def _described(
     found = read_network(network)
     return Described(
         rpc_url=rpc or found.rpc_url,
-        anchor_registry=anchor_registry or found.anchor_registry,
-        omission_registry=omission_registry or found.omission_registry,
+        anchor_registry=checked_address("--anchor-registry", anchor_registry)
+        or found.anchor_registry,
+        omission_registry=checked_address("--omission-registry", omission_registry)
+        or found.omission_registry,
     )
 
 

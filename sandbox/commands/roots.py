@@ -11,7 +11,7 @@ from nodes.anchoring.roots_reader import read_roots
 from nodes.chain.anchors import AnchorRegistry
 from nodes.chain.client import ChainClient
 from nodes.chain.errors import ChainError
-from sandbox.commands.network_file import read_network
+from sandbox.commands.network_file import checked_address, read_network
 
 
 def roots(
@@ -35,7 +35,9 @@ def roots(
     """
     try:
         described = read_network(network)
-        url, address = rpc or described.rpc_url, anchor_registry or described.anchor_registry
+        url = rpc or described.rpc_url
+        address = checked_address("--anchor-registry", anchor_registry) or described.anchor_registry
+        omissions = checked_address("--omission-registry", omission_registry)
         if not (url and address):
             raise ValueError("give --rpc and --anchor-registry, or a network.json")
         client = ChainClient(url)
@@ -47,7 +49,7 @@ def roots(
                 name: range(since_seq, head.seq + 1 if head else 1) for name, head in heads.items()
             }
         found = read_roots(
-            client, address, omission_registry or described.omission_registry or None, wanted
+            client, address, omissions or described.omission_registry or None, wanted
         )
         file.write_text(found.encode(), encoding="ascii")
     except OSError as error:

@@ -18,7 +18,7 @@ from nodes.anchoring.verifier import verify as judge
 from nodes.authorization.model import Kind, Outcome
 from nodes.chain.client import ChainClient
 from nodes.chain.errors import ChainError
-from sandbox.commands.network_file import read_network
+from sandbox.commands.network_file import checked_address, read_network
 
 _KINDS = {kind.word: kind.value for kind in Kind}
 _OUTCOMES = {outcome.word: outcome.value for outcome in Outcome}
@@ -58,6 +58,7 @@ def verify(
     """
     try:
         described = read_network(network)
+        trusted = checked_address("--anchor-registry", anchor_registry)
         cached = None if roots is None else parse_roots(roots.read_bytes())
         named = _validators(validators) if validators else None
         with file.open("rb") as stream:
@@ -66,7 +67,7 @@ def verify(
         _cannot(f"{error.filename}: {error.strerror}")
     except ValueError as error:
         _cannot(str(error))
-    address = anchor_registry or described.anchor_registry or _NO_ADDRESS
+    address = trusted or described.anchor_registry or _NO_ADDRESS
     if named is not None and not rpc:
         trust = _by_seals(named, cached, chain_id or named.chain_id, address)
         verdict = judge(raw, trust)

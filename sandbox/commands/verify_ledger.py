@@ -18,7 +18,7 @@ from nodes.chain.errors import ChainError
 from nodes.db.engine import make_engine
 from nodes.reconciliation.findings import Report
 from nodes.reconciliation.ledger_check import check_ledger
-from sandbox.commands.network_file import read_network
+from sandbox.commands.network_file import checked_address, read_network
 
 #: More findings than this are counted, not listed.
 _LISTED = 200
@@ -45,7 +45,7 @@ def verify_ledger(
         described = read_network(network)
         database = dsn or described.dsn(member)
         url = rpc or described.rpc_url
-        address = anchor_registry or described.anchor_registry
+        address = checked_address("--anchor-registry", anchor_registry) or described.anchor_registry
         if not (database and url and address):
             raise ValueError("give --dsn, --rpc and --anchor-registry, or a network.json")
         report = _check(member, database, url, address, show=not as_json)
@@ -61,8 +61,8 @@ def verify_ledger(
 def _check(member: str, database: str, url: str, address: str, *, show: bool) -> Report:
     client = ChainClient(url)
     view = TrustedChain(client, address)
-    newest = client.block_number()
-    if view.note_key(member, newest) is None:
+    note_keys = view.note_keys(member)
+    if not note_keys:
         raise ValueError(f"the chain's registry has no member {member!r} with a note key")
     engine = make_engine(database, application_name="countersign verify-ledger")
     try:
@@ -80,7 +80,7 @@ def _check(member: str, database: str, url: str, address: str, *, show: bool) ->
                 engine,
                 Origin(view.chain_id, address.lower(), member),
                 view.registry,
-                lambda block: view.note_key(member, newest if block is None else block),
+                note_keys,
                 lambda done, total: bar.update(task, completed=done, total=total),
                 view.message_keys,
             )
@@ -112,7 +112,8 @@ def _print(member: str, report: Report, as_json: bool) -> None:
             for finding in report.findings
         ]
         document = {"member": member, "ok": report.clean, "findings": findings, **counts}
-        typer.echo(json.dumps(document | {"unjudged": report.unjudged}))
+        document |= {"unjudged": report.unjudged, "retired_key": report.retired_key}
+        typer.echo(json.dumps(document))
         return
     typer.echo(
         f"{member}: {report.anchored_rows} rows in {report.anchored_seq} anchors,"
@@ -123,6 +124,11 @@ def _print(member: str, report: Report, as_json: bool) -> None:
         typer.echo(f"  {finding}")
     if len(report.findings) > _LISTED:
         typer.echo(f"  ... and {len(report.findings) - _LISTED} more")
+    if report.retired_key:
+        typer.echo(
+            f"  batches signed by a note key that ended before they were anchored:"
+            f" {report.retired_key} (proven by the next anchor under a valid key)"
+        )
     if report.unjudged:
         typer.echo(f"  batches not judged, for those before them: {report.unjudged}")
     typer.echo("UNCHANGED" if report.clean else f"CHANGED: {len(report.findings)} findings")

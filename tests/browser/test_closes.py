@@ -56,6 +56,7 @@ def test_a_cell_opens_its_counts_totals_and_what_the_chain_says(
     expect(panel.locator("tr.row-bad").first).to_contain_text("Root")
     panel.get_by_role("link", name="Its page").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Meridian Acquiring and Aurora")
+    expect(page.get_by_role("link", name="Its page")).to_have_count(0)
 
 
 def test_the_revisions_of_a_corrected_day_lead_to_each_other(

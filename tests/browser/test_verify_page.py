@@ -17,8 +17,10 @@ from playwright.sync_api import Page, expect
 
 from nodes.anchoring.cached_roots import parse_roots
 from nodes.anchoring.verifier import verify
+from nodes.crypto import merkle
 from tests.factories.bundle_vectors import PATH as VECTORS
 from tests.factories.bundle_vectors import roots_of
+from tests.factories.logs import PUBLIC_LEAVES, PUBLIC_ROOT, consistency_proof, tree_hash
 from tests.unit.anchoring.chain_view import View
 from tests.unit.anchoring.lies import BUNDLES, EVENT_VIEW, EVENTS, VIEW
 
@@ -226,7 +228,6 @@ def test_without_webcrypto_the_verdict_is_the_same(page: Page) -> None:
 
 def test_consistency_proofs_are_judged_as_in_python(verifier: Page) -> None:
     from nodes.anchoring import tree
-    from nodes.crypto import merkle
 
     hashes = [merkle.leaf_hash(bytes([n])) for n in range(9)]
     stored: dict[tuple[int, int], bytes] = {(0, n): h for n, h in enumerate(hashes)}
@@ -262,3 +263,37 @@ def test_consistency_proofs_are_judged_as_in_python(verifier: Page) -> None:
     assert found == expected
     assert any(expected)
     assert not all(expected)
+
+
+def test_the_page_leads_the_public_leaves_to_their_public_root(verifier: Page) -> None:
+    """The tree that Python and the contract are held to, too (RFC 6962's test leaves)."""
+    hashes = [hashlib.sha256(b"\0" + leaf).digest() for leaf in PUBLIC_LEAVES]
+    paths = [merkle.inclusion_path(index, hashes) for index in range(8)]
+    proofs = [consistency_proof(size, hashes) for size in range(1, 8)]
+    heads = [tree_hash(hashes[:size]) for size in range(1, 8)]
+    whole, included, grown = verifier.evaluate(
+        """async ([leaves, paths, heads, proofs, root]) => {
+          const { Bytes, Merkle } = window.countersign;
+          const nodes = (list) => list.map(Bytes.fromHex);
+          const hashes = await Promise.all(nodes(leaves).map(Merkle.leafHash));
+          const included = [], grown = [];
+          for (const [k, path] of paths.entries()) {
+            const found = await Merkle.rootFromInclusion(BigInt(k), 8n, hashes[k], nodes(path));
+            included.push(Bytes.hex(found));
+          }
+          for (const [k, proof] of proofs.entries()) {
+            grown.push(await Merkle.verifyConsistency(BigInt(k + 1), 8n, Bytes.fromHex(heads[k]),
+              Bytes.fromHex(root), nodes(proof)));
+          }
+          return [Bytes.hex(await Merkle.rootOf(hashes)), included, grown];
+        }""",
+        [
+            [leaf.hex() for leaf in PUBLIC_LEAVES],
+            *([[node.hex() for node in path] for path in paths], [head.hex() for head in heads]),
+            [[node.hex() for node in proof] for proof in proofs],
+            PUBLIC_ROOT.hex(),
+        ],
+    )
+    assert whole == PUBLIC_ROOT.hex()
+    assert included == [PUBLIC_ROOT.hex()] * 8
+    assert grown == [True] * 7

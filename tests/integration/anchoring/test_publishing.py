@@ -19,12 +19,15 @@ from nodes.anchoring.operations import (
     confirm,
     publish,
 )
+from nodes.anchoring.operations.publishing import MAX_IN_FLIGHT
 from nodes.anchoring.store import transaction
+from nodes.authorization.model import Outcome
 from nodes.chain.errors import ChainUnavailable
 from tests.conftest import NodeDatabase
 from tests.factories.chain import ChainFixture, start_chain
 from tests.factories.evidence import LogMember, make_member
 from tests.factories.ledger import LedgerFactory
+from tests.factories.network import ACQUIRER, Network
 
 
 def batches_with_rows(member: LogMember, *counts: int) -> LedgerFactory:
@@ -251,6 +254,32 @@ def test_with_the_chain_down_sealing_goes_on_and_drains_afterwards(
     process.start()
     assert member.settle() == 4
     assert anchors(member) == sealed(member)
+
+
+def test_with_the_chain_down_every_purchase_is_approved_and_every_batch_anchored_once(
+    database: NodeDatabase, second_database: NodeDatabase, own_chain: ChainFixture
+) -> None:
+    """More batches wait in the end than may be on their way at once."""
+    member = make_member(database, own_chain, ("acquirer",), member_id=ACQUIRER)
+    trade = Network(second_database, database)
+    card = trade.card(100_000)
+    process = own_chain.process
+    assert process is not None
+    try:
+        process.kill()
+        for _ in range(MAX_IN_FLIGHT + 4):
+            answers = trade.send(*(trade.request(card, 10) for _ in range(25)))
+            assert {answer.outcome for answer in answers} == {Outcome.APPROVED}
+            assert member.seal() is not None
+            with pytest.raises(ChainUnavailable):
+                publish(member.context)
+        process.start()
+        assert member.settle() == MAX_IN_FLIGHT + 4
+        assert anchors(member) == sealed(member)
+        assert anchors(member)[-1][1] == 25 * (MAX_IN_FLIGHT + 4)
+        assert trade.balance(card) == 100_000 - 250 * (MAX_IN_FLIGHT + 4)
+    finally:
+        trade.close()
 
 
 def test_a_chain_that_lost_blocks_gets_the_anchors_again(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
+from typer.testing import CliRunner
 
 from nodes.anchoring import queries, rules, tree
 from nodes.anchoring.chain_view import TrustedChain
@@ -21,10 +22,12 @@ from nodes.anchoring.note import NoteSigner
 from nodes.anchoring.store import transaction
 from nodes.chain.anchors import Anchored
 from nodes.chain.deploy import rotate_key
+from nodes.chain.directory import KeyPeriod
 from nodes.crypto.merkle import leaf_hash, root_of
 from nodes.db.engine import make_engine
 from nodes.reconciliation.findings import Change, Report
 from nodes.reconciliation.ledger_check import check_ledger, check_tables, read_anchors
+from sandbox.cli import make_app
 from tests.conftest import Cluster, NodeDatabase
 from tests.factories.chain import ChainFixture
 from tests.factories.evidence import LogMember, make_member
@@ -41,7 +44,7 @@ def check(member: LogMember) -> Report:
             auditor,
             member.context.identity.origin,
             view.registry,
-            lambda block: view.note_key(member.member_id, block or 1 << 40),
+            view.note_keys(member.member_id),
         )
     finally:
         auditor.dispose()
@@ -53,6 +56,7 @@ class Case:
 
     member: LogMember
     anchors: dict[int, Anchored]
+    note_keys: Sequence[KeyPeriod] = ()
 
     def check(self, owner: psycopg.Connection[Any]) -> Report:
         """What the check finds within the owner's transaction."""
@@ -60,7 +64,7 @@ class Case:
             owner,
             self.member.context.identity.origin,
             self.anchors,
-            lambda block: self.member.signer.public_key,
+            self.note_keys or [KeyPeriod(self.member.signer.public_key, 0, None)],
         )
 
 
@@ -234,26 +238,91 @@ def test_a_changed_column_of_a_batch_is_named(issuer: Case, column: str, seq: in
         assert named(issuer.check(owner)) == {("batches", f"seq={seq}", column, "altered")}
 
 
-def test_a_checkpoint_anchored_after_its_keys_end_is_no_change_and_a_change_of_it_is(
-    database: NodeDatabase, log_chain: ChainFixture
-) -> None:
-    member = make_member(database, log_chain, ("issuer",))
-    LedgerFactory(database.engine, "issuer").add(3)
-    member.seal()
-    member.signer = NoteSigner(secrets.token_bytes(32))
+def rotate_note_key(member: LogMember, signer: NoteSigner) -> None:
+    """On the chain; the old key's last block has gone by afterwards."""
+    chain = member.chain
     rotate_key(
-        *(log_chain.client(), log_chain.deployer, log_chain.member_registry, member.member_id),
-        *("note", member.signer.public_key),
+        *(chain.client(), chain.deployer, chain.member_registry, member.member_id),
+        *("note", signer.public_key),
     )
-    log_chain.add_member(f"other-{secrets.token_hex(4)}")
+    chain.add_member(f"other-{secrets.token_hex(4)}")
+
+
+@pytest.fixture
+def sealed(database: NodeDatabase, log_chain: ChainFixture) -> tuple[LogMember, LedgerFactory]:
+    """A member with one sealed batch, not anchored yet, and what adds rows to its books."""
+    member = make_member(database, log_chain, ("issuer",))
+    factory = LedgerFactory(database.engine, "issuer")
+    factory.add(3)
+    member.seal()
+    return member, factory
+
+
+def test_a_checkpoint_anchored_after_its_keys_end_is_no_change_and_a_change_of_it_is(
+    sealed: tuple[LogMember, LedgerFactory],
+) -> None:
+    member, factory = sealed
+    member.signer = NoteSigner(secrets.token_bytes(32))
+    rotate_note_key(member, member.signer)
+    waiting = check(member)
+    assert waiting.clean
+    assert waiting.retired_key == [1]
     assert member.settle() == 1
-    assert check(member).clean
-    case = Case(member, read_anchors(member.context.registry, member.member_id))
+    factory.add(2)
+    assert member.anchor_all() == 1
+    anchored = check(member)
+    assert anchored.clean
+    assert anchored.retired_key == [1]
+    said = CliRunner().invoke(
+        make_app(),
+        [
+            *("verify-ledger", "--member", member.member_id, "--dsn", member.database.reader_dsn),
+            *("--rpc", member.chain.rpc_url, "--anchor-registry", member.chain.anchor_registry),
+        ],
+    )
+    assert said.exit_code == 0, said.output
+    assert "note key that ended before they were anchored: [1]" in said.output
+    view = TrustedChain(member.chain.client(), member.chain.anchor_registry)
+    anchors = read_anchors(member.context.registry, member.member_id)
+    case = Case(member, anchors, view.note_keys(member.member_id))
     for column in ("checkpoint", "sealed_at"):
-        with unguarded(database) as owner:
+        with unguarded(member.database) as owner:
             change = OTHER_VALUE[_kinds(case, "batches")[column]].format(c=column)
-            owner.execute(f"UPDATE batches SET {column} = {change}")
-            assert {place for place, *_ in named(case.check(owner))} == {"batches"}
+            owner.execute(f"UPDATE batches SET {column} = {change} WHERE seq = 1")
+            assert named(case.check(owner)) == {("batches", "seq=1", column, "altered")}
+
+
+def test_what_the_operators_key_anchored_under_no_note_key_is_named(
+    sealed: tuple[LogMember, LedgerFactory],
+) -> None:
+    """The chain binds such a checkpoint, too: metaHash is the word of whoever anchors."""
+    member, factory = sealed
+    assert member.settle() == 1
+    member.signer = stranger = NoteSigner(secrets.token_bytes(32))
+    factory.add(2)
+    assert member.anchor_all() == 1
+    wanted = {("batches", "seq=2", "checkpoint", "altered")}
+    assert named(check(member)) == wanted
+    # A key that becomes the member's only later signed it no less in vain.
+    rotate_note_key(member, stranger)
+    assert named(check(member)) == wanted
+
+
+def test_a_retired_key_that_signs_again_is_named(
+    sealed: tuple[LogMember, LedgerFactory],
+) -> None:
+    """Whoever has the old note key and the operator's key can anchor, and is found."""
+    member, factory = sealed
+    old, new = member.signer, NoteSigner(secrets.token_bytes(32))
+    member.settle()
+    rotate_note_key(member, new)
+    for signer in (old, new, old):
+        member.signer = signer
+        factory.add(1)
+        assert member.anchor_all() == 1
+    report = check(member)
+    assert named(report) == {("batches", "seq=4", "checkpoint", "altered")}
+    assert report.retired_key == [2]
 
 
 def test_a_displaced_batch_is_named(issuer: Case) -> None:
