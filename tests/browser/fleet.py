@@ -108,7 +108,7 @@ def fleet_network(cluster: Cluster, directory: Path) -> Iterator[Fleet]:
         )
         simulator = SimulatorService(around, _SIMULATOR_KEY)
         port = loop.run(simulator.start("127.0.0.1", 0))
-        settings = _console(nodes, port, directory)
+        settings = _console(nodes, port, gateway.http_port, directory)
         server = Server(create_app(settings)).start()
         try:
             yield Fleet(server.url, nodes, gateway, loop)
@@ -120,7 +120,7 @@ def fleet_network(cluster: Cluster, directory: Path) -> Iterator[Fleet]:
             loop.stop()
 
 
-def _console(nodes: TwoNodes, simulator: int, directory: Path) -> ConsoleSettings:
+def _console(nodes: TwoNodes, simulator: int, gateway: int, directory: Path) -> ConsoleSettings:
     entries = [
         {
             "member_id": member_id,
@@ -134,6 +134,7 @@ def _console(nodes: TwoNodes, simulator: int, directory: Path) -> ConsoleSetting
             (ISSUER, "Aurora Bank", "issuer", nodes.issuer),
         )
     ]
+    entries[0]["gateway_url"] = f"http://127.0.0.1:{gateway}"
     password = people()[0]["password_argon2"]
     users = [
         {
