@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from console.institutions import Institutions
 from console.settings import ConsoleSettings
 
-
 _NODE = {"member_id": "aurora", "name": "A", "api_url": "http://127.0.0.1:1", "api_key": "k"}
 
 
