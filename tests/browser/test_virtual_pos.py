@@ -24,6 +24,10 @@ def test_a_card_is_inserted_the_pin_entered_and_the_receipt_shown(
 ) -> None:
     page = attend("/virtual-pos")
     expect(page.get_by_text("Sandbox: a simulated terminal")).to_be_visible()
+    # The longest menu there is, 900 pixels high.
+    menu = page.locator("#sidebar-menu")
+    assert menu.evaluate("menu => menu.scrollHeight <= menu.clientHeight")
+    expect(page.locator(".nav-group[open]")).to_have_count(2)
     accessible(page)
     for digit in "123456":
         page.get_by_role("button", name=digit, exact=True).click()
