@@ -31,6 +31,8 @@ _SEARCH = (
     ("merchant_id", re.compile(r"[0-9A-Za-z]{15}\Z")),
 )
 PAGE_SIZE = 25
+#: In which amounts are typed.
+CURRENCY = "CNY"
 #: A payment's story: how many transactions are shown, and over how many others one is found.
 _STORY_STEPS = 30
 _STORY_REACH = 3
@@ -119,7 +121,7 @@ async def transactions(
         q.strip(), kind, outcome, side, merchant_id.strip(), terminal_id.strip(), rrn.strip(),
         card_token.strip(), start, end, min_amount.strip(), max_amount.strip(),
     )  # fmt: skip
-    query, wrong = filters.for_node(zone_of(request), "CNY")
+    query, wrong = filters.for_node(zone_of(request), CURRENCY)
     page: Json = {"items": [], "next": None}
     if not wrong:
         page = await institution.transactions(

@@ -52,7 +52,7 @@ def test_a_receipt_is_shown_with_the_code_of_its_promise(
 ) -> None:
     page = counter("waiting")
     page.get_by_label("Language").select_option("en")
-    page.get_by_role("button", name="Show").click()
+    page.get_by_role("button", name="Show", exact=True).click()
     text, picture = shown(page)
     assert "CUSTOMER COPY" in text
     assert "*** DUPLICATE ***" in text
@@ -115,7 +115,7 @@ def test_what_the_printer_refuses_is_said(
     page.evaluate("document.querySelector('#width').options[1].value = '72'")
     page.get_by_label("Paper").select_option("72")
     watch.expected.append("422")
-    page.get_by_role("button", name="Show").click()
+    page.get_by_role("button", name="Show", exact=True).click()
     expect(page.locator("#receipt [data-notice='422']")).to_contain_text("58 or 80 mm")
 
 
@@ -129,7 +129,7 @@ def test_a_chip_payment_at_a_terminal_is_printed_again(
     page.locator("#outcome a").first.click()
     page.get_by_label("Language").select_option("en")
     page.get_by_label("Whose").select_option("merchant")
-    page.get_by_role("button", name="Show").click()
+    page.get_by_role("button", name="Show", exact=True).click()
     text, _ = shown(page)
     assert "MERCHANT COPY" in text
     assert "ARQC" in text
@@ -145,6 +145,6 @@ def test_a_gateway_that_is_away_is_named(
     expect(page.locator("#printing")).to_be_visible()
     fleet.loop.run(fleet.gateway.close())
     watch.expected.append("503")
-    page.get_by_role("button", name="Show").click()
+    page.get_by_role("button", name="Show", exact=True).click()
     notice = page.locator("#receipt [data-notice='503']")
     expect(notice).to_contain_text("is not answering", timeout=30_000)
