@@ -51,6 +51,10 @@ class NotDone(Exception):
         self.places = dict(places or {})
 
 
+class GatewayAway(Exception):
+    """The institution's gateway doesn't answer."""
+
+
 class NodeRefusal(Exception):
     """The node refused the console itself (its key), or failed; `status` is its HTTP status."""
 
@@ -76,17 +80,40 @@ class Institution:
             username: NodeClient(entry.api_url, api_key=key)
             for username, key in (people or {}).items()
         }
+        self._printing = {
+            username: NodeClient(entry.gateway_url, api_key=key)
+            for username, key in (people or {}).items()
+            if entry.gateway_url is not None
+        }
 
     async def close(self) -> None:
         """End the live feed and the connections."""
         await self.feed.close()
         await self.client.close()
-        for client in self._acting.values():
+        for client in (*self._acting.values(), *self._printing.values()):
             await client.close()
 
     def lets_act(self, username: str) -> bool:
         """Whether this person has a key of their own at this node."""
         return username in self._acting
+
+    def lets_print(self, username: str) -> bool:
+        """Whether this person may have receipts from the gateway."""
+        return username in self._printing
+
+    async def receipt(self, username: str, txid: str, form: str, how: Mapping[str, str]) -> bytes:
+        """A receipt as the gateway prints it (docs/receipts.md), under the person's own key.
+
+        NotDone says why the node or the printer refuses, GatewayAway that nobody answered.
+        """
+        try:
+            return await self._printing[username].get_bytes(f"/receipts/{txid}.{form}", **how)
+        except NodeUnreachable as error:
+            raise GatewayAway from error
+        except NodeRefused as error:
+            if error.status >= 500:
+                raise GatewayAway from error
+            raise _not_done(error) from error
 
     async def act(self, username: str, path: str, document: Json, key: str | None = None) -> Json:
         """POST in a person's own name, once for each idempotency key; NotDone says why not."""
@@ -97,10 +124,9 @@ class Institution:
         except NodeUnreachable as error:
             raise NodeAway(self) from error
         except NodeRefused as error:
-            kind = str(error.problem.get("type", "")).rpartition(":")[2]
-            detail = str(error.problem.get("detail") or "")
-            if error.status in (403, 404, 409, 422) or kind in _NAMED_OUTAGES:
-                raise NotDone(kind, detail, _places(error.problem)) from error
+            refusal = _not_done(error)
+            if error.status in (403, 404, 409, 422) or refusal.kind in _NAMED_OUTAGES:
+                raise refusal from error
             raise self._reason(error) from error
         return answer
 
@@ -364,6 +390,12 @@ class Institutions:
         """Close them all."""
         for institution in self:
             await institution.close()
+
+
+def _not_done(error: NodeRefused) -> NotDone:
+    kind = str(error.problem.get("type", "")).rpartition(":")[2]
+    detail = str(error.problem.get("detail") or "")
+    return NotDone(kind, detail, _places(error.problem))
 
 
 def _places(problem: Mapping[str, Any]) -> dict[str, str]:

@@ -36,6 +36,8 @@ class NodeEntry(BaseModel):
     roles: list[str] = []
     api_url: str
     api_key: SecretStr
+    # An acquirer's: its gateway's HTTP port, which prints receipts. Without it none are printed.
+    gateway_url: str | None = Field(default=None, pattern=r"^https?://[!-?A-~]{1,200}$")
 
     @field_validator("member_id")
     @classmethod

@@ -381,3 +381,5 @@ PARAMETERS = {
     "hotlist_max_age_hours": ("Hotlist at most so old, hours", "count"),
 }
 LANGUAGES = {"en": "English", "zh": "Chinese"}
+#: Whose paper a receipt is.
+COPIES = {"customer": "Customer's copy", "merchant": "Merchant's copy"}

@@ -210,6 +210,11 @@ class Network:
                         "roles": list(member.roles),
                         "api_url": api_url(self.state, member.member_id),
                         "api_key": api_key(self.state, member.member_id, "reader"),
+                        **(
+                            {"gateway_url": self.gateway_url}
+                            if member.member_id == ACQUIRER
+                            else {}
+                        ),
                     }
                     for member in self.directory.plan.members
                 ],

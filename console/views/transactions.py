@@ -15,7 +15,7 @@ from console import presentation, wording
 from console.chain import ChainAway
 from console.institutions import Institution, Json, NodeAway, NodeRefusal, NotKnown, NotYet
 from console.proof import check_proof
-from console.session import Chosen
+from console.session import Chosen, SignedIn
 from console.templating import is_for, render, zone_of
 from nodes.clock import to_datetime
 
@@ -31,6 +31,8 @@ _SEARCH = (
     ("merchant_id", re.compile(r"[0-9A-Za-z]{15}\Z")),
 )
 PAGE_SIZE = 25
+#: In which amounts are typed.
+CURRENCY = "CNY"
 #: A payment's story: how many transactions are shown, and over how many others one is found.
 _STORY_STEPS = 30
 _STORY_REACH = 3
@@ -119,7 +121,7 @@ async def transactions(
         q.strip(), kind, outcome, side, merchant_id.strip(), terminal_id.strip(), rrn.strip(),
         card_token.strip(), start, end, min_amount.strip(), max_amount.strip(),
     )  # fmt: skip
-    query, wrong = filters.for_node(zone_of(request), "CNY")
+    query, wrong = filters.for_node(zone_of(request), CURRENCY)
     page: Json = {"items": [], "next": None}
     if not wrong:
         page = await institution.transactions(
@@ -148,7 +150,11 @@ async def transactions(
 
 @router.get("/transactions/{txid}")
 async def transaction(
-    request: Request, institution: Chosen, txid: str, side: Annotated[str, _text(16)] = ""
+    request: Request,
+    institution: Chosen,
+    user: SignedIn,
+    txid: str,
+    side: Annotated[str, _text(16)] = "",
 ) -> Response:
     """One transaction: what it was, what it moved, and its way to the chain."""
     record = await _record(institution, txid, side)
@@ -163,6 +169,8 @@ async def transaction(
         "sealed_in": batch,
         "way": way(record),
         "others": _other_parties(request, institution, record),
+        "prints": bool(record["side"] == "acquirer" and record["terminal_id"])
+        and institution.lets_print(user.username),
         "names": {item.member_id: item.name for item in request.state.page["institutions"]},
     }
     return render(request, "transaction.html", context)

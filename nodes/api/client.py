@@ -202,6 +202,11 @@ class NodeClient:
         except UnicodeDecodeError:
             raise NodeUnreachable(self.name, sent=True, why="the answer is no text") from None
 
+    async def get_bytes(self, path: str, **params: Any) -> bytes:
+        """GET, as it came (a printed receipt)."""
+        _, raw = await self._call("GET", path, params=params)
+        return raw
+
     async def post_json(
         self, path: str, document: Any, *, idempotency_key: str | None = None
     ) -> Any:

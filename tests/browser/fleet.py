@@ -6,9 +6,11 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+from eth_utils.address import to_canonical_address
 
 from console.app import create_app
 from console.settings import ConsoleSettings
@@ -16,6 +18,8 @@ from gateway.app import Gateway
 from gateway.http.server import HttpFront
 from gateway.settings import GatewaySettings
 from gateway.terminal_keys.ring import MASTER_KEY, ZONE_KEY, tmk_name
+from nodes.chain.directory import KeyPeriod
+from nodes.chain.signer import LocalSigner
 from nodes.crypto.emv import TRANSPORT_KEY
 from nodes.crypto.keystore import Keystore
 from sandbox.terminals.service import SimulatorService
@@ -44,6 +48,7 @@ SECRETS = {
     "message": SEEDS[GATEWAY],
 }
 _SIMULATOR_KEY = "simulator-key-of-the-test"
+_PROMISE_KEY = bytes(range(1, 33))
 
 
 class Loop:
@@ -79,6 +84,7 @@ def fleet_network(cluster: Cluster, directory: Path) -> Iterator[Fleet]:
     """Nodes, gateway, simulator, console."""
     loop = Loop()
     with two_nodes(cluster) as nodes:
+        _promise(nodes)
         made = document(
             nodes.acquirer.url,
             public(ACQUIRER),
@@ -108,7 +114,7 @@ def fleet_network(cluster: Cluster, directory: Path) -> Iterator[Fleet]:
         )
         simulator = SimulatorService(around, _SIMULATOR_KEY)
         port = loop.run(simulator.start("127.0.0.1", 0))
-        settings = _console(nodes, port, directory)
+        settings = _console(nodes, port, gateway.http_port, directory)
         server = Server(create_app(settings)).start()
         try:
             yield Fleet(server.url, nodes, gateway, loop)
@@ -120,7 +126,19 @@ def fleet_network(cluster: Cluster, directory: Path) -> Iterator[Fleet]:
             loop.stop()
 
 
-def _console(nodes: TwoNodes, simulator: int, directory: Path) -> ConsoleSettings:
+def _promise(nodes: TwoNodes) -> None:
+    """Let the acquirer's node sign promises, so that receipts have codes; there is no chain here
+    that could answer them."""
+    node = nodes.acquirer.node
+    node.settings = node.settings.model_copy(update={"omission_registry": "0x" + "cc" * 20})
+    own = {"message": SEEDS[ACQUIRER], "note": bytes(32), "promise": _PROMISE_KEY}
+    node.keystore = Keystore(own, "test")
+    address = to_canonical_address(LocalSigner(_PROMISE_KEY).address)
+    known = nodes.directory.known
+    known[ACQUIRER] = replace(known[ACQUIRER], promise_keys=(KeyPeriod(address, 0, None),))
+
+
+def _console(nodes: TwoNodes, simulator: int, gateway: int, directory: Path) -> ConsoleSettings:
     entries = [
         {
             "member_id": member_id,
@@ -134,6 +152,7 @@ def _console(nodes: TwoNodes, simulator: int, directory: Path) -> ConsoleSetting
             (ISSUER, "Aurora Bank", "issuer", nodes.issuer),
         )
     ]
+    entries[0]["gateway_url"] = f"http://127.0.0.1:{gateway}"
     password = people()[0]["password_argon2"]
     users = [
         {

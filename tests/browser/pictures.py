@@ -3,6 +3,9 @@
     python -m tests.browser.pictures docs/images              # all
     python -m tests.browser.pictures /tmp account virtual-pos # these
 
+A merchant's name has a Chinese character: the machine needs a font for it (fontconfig finds
+gateway/receipts/fonts if XDG_DATA_HOME/fonts leads there).
+
 No test: pictures differ in times and ids each time, so look at each before it is committed.
 """
 
@@ -61,12 +64,12 @@ def _record(browser: Browser, cluster: Cluster, directory: Path, out: Path) -> N
     with console_network(directory) as network:
         home = f"{network.url}/i/aurora"
         txid = network.anchored()["txid"]
-        with _signed_in(browser, home, "ada") as page:
+        with _signed_in(browser, f"{home}/overview", "ada") as page:
             _take(page, out, "overview-light", f"{home}/overview")
             _take(page, out, "batches", f"{home}/batches")
             _take(page, out, "logs", f"{home}/logs", _charts)
             _take(page, out, "transaction-verified", f"{home}/transactions/{txid}", _verify)
-        with _signed_in(browser, home, "ada", dark=True) as page:
+        with _signed_in(browser, f"{home}/overview", "ada", dark=True) as page:
             _take(page, out, "overview-dark", f"{home}/overview")
             _take(page, out, "proof-path-dark", f"{home}/proofs?txid={txid}")
 
@@ -116,7 +119,7 @@ def _days(browser: Browser, cluster: Cluster, directory: Path, out: Path) -> Non
 
 
 def _receipts(browser: Browser, cluster: Cluster, directory: Path, out: Path) -> None:
-    """receipt"""
+    """receipt printing"""
     with promising_network(cluster, directory) as network:
 
         def look_up(page: Page) -> None:
@@ -126,6 +129,16 @@ def _receipts(browser: Browser, cluster: Cluster, directory: Path, out: Path) ->
 
         with _signed_in(browser, f"{network.home}/receipts", "ada") as page:
             _take(page, out, "receipt", f"{network.home}/receipts", look_up)
+
+        def show(page: Page) -> None:
+            page.get_by_label("Language").select_option("en")
+            page.get_by_role("button", name="Show", exact=True).click()
+            page.wait_for_selector("#receipt img")
+
+        bought = [one for one in network.records.values() if one.kind == "purchase"]
+        txid = next(one.txid.hex() for one in bought if one.outcome == "approved")
+        with _signed_in(browser, f"{network.home}/overview", "olga") as page:
+            _take(page, out, "printing", f"{network.home}/transactions/{txid}", show)
 
 
 def _terminals(browser: Browser, cluster: Cluster, directory: Path, out: Path) -> None:
@@ -180,6 +193,7 @@ def _signed_in(
     """A page of the console's with somebody signed in, 1440 pixels wide."""
     options: Mapping[str, Any] = {"color_scheme": "dark" if dark else "light", "locale": "en-GB"}
     context = browser.new_context(viewport={"width": 1440, "height": 960}, **options)
+    context.set_default_timeout(90_000)
     page = context.new_page()
     page.goto(address)
     page.get_by_label("User name").fill(username)

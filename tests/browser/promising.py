@@ -1,4 +1,5 @@
-"""A member that has given receipts: its real node with a real log, and a console before it."""
+"""A member that has given receipts: its real node with a real log, the part of its gateway that
+prints them, and a console before both."""
 
 from __future__ import annotations
 
@@ -11,12 +12,16 @@ from pathlib import Path
 
 from console.app import create_app
 from console.settings import ConsoleSettings
+from gateway.http.receipts import ReceiptService
+from gateway.http.status import StatusServer
+from gateway.metrics import Metrics
 from nodes.anchoring.operations.promising import promise_transaction
 from nodes.anchoring.receipt import Promise
 from nodes.chain.challenges import OmissionRegistry
 from nodes.chain.deploy import Terms
 from nodes.ledger.model import TransactionRecord
 from tests.browser.fake_node import Server
+from tests.browser.fleet import Loop
 from tests.browser.network import people
 from tests.conftest import Cluster
 from tests.factories.chain import start_chain
@@ -69,13 +74,17 @@ def promising_network(cluster: Cluster, directory: Path) -> Iterator[Receipts]:
         with served(member, secrets={"promise": promising.key}, omission_registry=address) as node:
             made = Receipts("", member, node)
             _give(made, promising)
-            settings = _settings(member, node, directory)
+            loop, printer = Loop(), StatusServer(Metrics(), dict, ReceiptService(node.url).routes())
+            port = loop.run(printer.start("127.0.0.1", 0))
+            settings = _settings(member, node, directory, f"http://127.0.0.1:{port}")
             server = Server(create_app(settings)).start()
             made.url = server.url
             try:
                 yield made
             finally:
                 server.stop()
+                loop.run(printer.close())
+                loop.stop()
     finally:
         cluster.drop(database)
         chain.stop()
@@ -127,20 +136,28 @@ def _claim(made: Receipts) -> None:
     assert found is not None
 
 
-def _settings(member: LogMember, node: RunningNode, directory: Path) -> ConsoleSettings:
+def _settings(
+    member: LogMember, node: RunningNode, directory: Path, gateway_url: str
+) -> ConsoleSettings:
     entry = {
         "member_id": ACQUIRER,
         "name": "Meridian Acquiring",
         "roles": ["acquirer"],
         "api_url": node.url,
         "api_key": KEYS["reader"],
+        "gateway_url": gateway_url,
+    }
+    prints = people()[0] | {
+        "username": "olga",
+        "role": "operator",
+        "node_keys": {ACQUIRER: KEYS["operator"]},
     }
     return ConsoleSettings.model_validate(
         {
             "port": 8080,
             "secret": secrets.token_hex(32),
             "nodes": [entry],
-            "users": [people()[0]],
+            "users": [people()[0], prints],
             "rpc_url": member.chain.rpc_url,
             "anchor_registry": member.chain.anchor_registry,
             "member_registry": member.chain.member_registry,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
@@ -255,3 +258,33 @@ def test_without_a_chain_nothing_is_verified_and_nothing_is_refused(
     page.goto(f"{network.url}/i/aurora/transactions/{item['txid']}")
     page.get_by_role("button", name="Verify").click()
     expect(page.locator("[data-verdict=verified]")).to_be_visible()
+
+
+def test_what_the_filters_leave_is_exported_whole(
+    page: Page, network: ConsoleNetwork, sign_in: Callable[..., Page]
+) -> None:
+    sign_in(path="/i/aurora/transactions?kind=purchase&outcome=approved")
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="All of these as CSV").click()
+    download = downloading.value
+    assert download.suggested_filename.startswith("aurora-transactions-")
+    with Path(download.path()).open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    node = network.node()
+    chosen = {"kind": "purchase", "outcome": "approved"}
+    wanted = [node.item(each) for each in node.filtered(chosen)]
+    assert len(wanted) > 200  # more than the console asks of the node at once
+    assert [row["txid"] for row in found] == [each["txid"] for each in wanted]
+    assert {row["outcome"] for row in found} == {"approved"}
+    assert sum(Decimal(row["amount"]) * 100 for row in found) == sum(
+        each["amount"] for each in wanted
+    )
+
+
+def test_an_export_by_a_wrong_filter_says_so(
+    page: Page, network: ConsoleNetwork, sign_in: Callable[..., Page], watch: Watch
+) -> None:
+    watch.expected.append("422")
+    sign_in()
+    page.goto(f"{network.url}/i/aurora/transactions.csv?min_amount=lots")
+    expect(page.locator("[data-notice='422']")).to_contain_text("An amount in CNY, such as 12.50.")

@@ -10,10 +10,12 @@ import psycopg
 import pytest
 from playwright.sync_api import Page, expect
 
+from nodes.anchoring.receipt import parse_promise
 from nodes.authorization.store import hotlist
 from tests.browser.conftest import Watch
 from tests.browser.fleet import Fleet
 from tests.factories.network import ISSUER
+from tests.factories.qr_reading import read_png
 
 
 def test_a_card_is_inserted_the_pin_entered_and_the_receipt_shown(
@@ -24,6 +26,10 @@ def test_a_card_is_inserted_the_pin_entered_and_the_receipt_shown(
 ) -> None:
     page = attend("/virtual-pos")
     expect(page.get_by_text("Sandbox: a simulated terminal")).to_be_visible()
+    # The longest menu there is, 900 pixels high.
+    menu = page.locator("#sidebar-menu")
+    assert menu.evaluate("menu => menu.scrollHeight <= menu.clientHeight")
+    expect(page.locator(".nav-group[open]")).to_have_count(2)
     accessible(page)
     for digit in "123456":
         page.get_by_role("button", name=digit, exact=True).click()
@@ -37,7 +43,12 @@ def test_a_card_is_inserted_the_pin_entered_and_the_receipt_shown(
     bytes_shown = page.locator(".pos-bytes").first.inner_text()
     assert "•" in bytes_shown
     image = page.locator(".pos-receipt").get_attribute("src") or ""
-    assert base64.b64decode(image.partition(",")[2]).startswith(b"\x89PNG")
+    txid = (page.locator("#outcome a").first.get_attribute("href") or "").rpartition("/")[2]
+    code = read_png(base64.b64decode(image.partition(",")[2]))
+    assert code.startswith(f"{fleet.nodes.acquirer.url}/r#")
+    assert parse_promise(code.partition("#")[2]).txid.hex() == txid
+    proof = page.get_by_role("link", name="Open the proof of its code")
+    expect(proof).to_have_attribute("href", code)
     alternative = page.locator(".pos-receipt").get_attribute("alt") or ""
     assert "12.50 CNY" in alternative
     with fleet.nodes.issuer.http("reader") as client:

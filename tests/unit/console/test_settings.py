@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from console.institutions import Institutions
 from console.settings import ConsoleSettings
 
+_NODE = {"member_id": "aurora", "name": "A", "api_url": "http://127.0.0.1:1", "api_key": "k"}
+
 
 def _person(name: str, node_keys: dict[str, str]) -> dict[str, Any]:
     return {"username": name, "password_argon2": "$argon2id$", "node_keys": node_keys}
@@ -22,6 +24,8 @@ def _person(name: str, node_keys: dict[str, str]) -> dict[str, Any]:
     [
         ({"secret": "short"}, "at least 32"),
         ({"surprise": 1}, "surprise"),
+        ({"nodes": [_NODE | {"gateway_url": "ftp://gateway"}]}, "gateway_url"),
+        ({"nodes": [_NODE | {"gateway_url": "http://somebody@gateway"}]}, "gateway_url"),
         ({"nodes": []}, "nodes"),
         ({"users": [{"username": "a", "password_argon2": "plain", "members": []}]}, "Argon2id"),
         (
