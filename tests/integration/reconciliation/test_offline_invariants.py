@@ -110,19 +110,23 @@ def _decided(network: Network, card: OfflineCard, copied: TerminalRequest) -> No
 
 
 def _chips(network: Network) -> None:
-    """Two chips of one card have paid under one counter, no record with either."""
+    """Two chips of one card have paid under one counter, no record with either; and a third has
+    paid online."""
     card = network.card(1_000, making=Making(CardForm.CHIP))
+    assert card.personalization is not None
+    made = open_personalization(EMV_KEYS[TRANSPORT_KEY], card.personalization)
     for amount in (13, 17):
-        assert card.personalization is not None
-        chip = ChipCard.personalized(
-            open_personalization(EMV_KEYS[TRANSPORT_KEY], card.personalization)
-        )
+        chip = ChipCard.personalized(made)
         chip.make_offline_key()
         icc = chip.approve_offline(Purchase(amount, "156", "260921"))
         advice = network.request(
             card, amount, Kind.ADVICE, entry_mode="052", icc=icc, batch="000011"
         )
         assert network.one(advice).outcome is Outcome.APPROVED
+    chip.atc = 7
+    icc = chip.first_cryptogram(Purchase(19, "156", "260921"))
+    online = network.request(card, 19, entry_mode="051", icc=icc, batch="000011")
+    assert network.one(online).outcome is Outcome.APPROVED
 
 
 def _deliver(network: Network) -> None:
@@ -182,6 +186,13 @@ PLANTED: list[tuple[int, str, str]] = [
     (19, "issuer", "UPDATE chip_records SET cryptogram = 'DOUBLED!', covered = 'the same'"),
     (19, "issuer", "UPDATE transfers SET debit_account = (SELECT account_id FROM accounts"
      " WHERE kind = 'offline_reserved') WHERE amount = 17"),
+    (19, "issuer", "UPDATE chip_records SET atc = 8 WHERE txid = (SELECT txid FROM transactions"
+     " WHERE amount = 13); UPDATE chip_records SET atc = 8 WHERE txid = (SELECT txid"
+     " FROM transactions WHERE amount = 19)"),
+    (19, "issuer", "UPDATE card_offline_keys SET card_token = (SELECT card_token"
+     " FROM transactions WHERE amount = 19); DROP INDEX offline_records_by_counter;"
+     " UPDATE offline_records SET atc = 8 WHERE amount = 200; UPDATE chip_records SET atc = 8"
+     " WHERE txid = (SELECT txid FROM transactions WHERE amount = 19)"),
     (1, "issuer", "UPDATE adjustments SET disputed = NULL WHERE amount < 0"),
     (1, "issuer", "UPDATE adjustments SET amount = -1 WHERE amount < 0"),
     (1, "issuer", "UPDATE transactions SET amount = amount - 1 WHERE kind = 'reserve'"),
