@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from nodes.authorization.model import Kind, Outcome, TerminalRequest
+from nodes.authorization.services import ServiceOutcome
 from nodes.cards.model import IssuedCard
 from nodes.reconciliation.invariants import check_invariants
 from sandbox.cards.chip import Purchase
@@ -25,6 +27,7 @@ from tests.integration.authorization.test_offline_chip import (
     plastic,
     post,
 )
+from tests.integration.reconciliation.test_offline_invariants import close_batch, upload_item
 
 #: How the advice tells of the payment: by the chip's word (TC), by the card's record, by both.
 TOLD = ("chip", "record", "both")
@@ -148,6 +151,21 @@ def test_in_one_batch_the_advice_sees_what_stands_before_it(network: Network) ->
     assert outcomes[1] is Outcome.KEY_REUSED
     assert outcomes[:1] + outcomes[2:] == [Outcome.APPROVED] * 4
     assert network.balance(twice.card) == network.balance(ended.card) == 9_300
+
+
+def test_the_difference_that_a_batch_upload_finds_is_posted_without_the_chips_word(
+    network: Network,
+) -> None:
+    """The chip has signed the whole, which is paid: the difference is the acquirer's own word."""
+    holder = Holder(network)
+    bought = holder.online(700)
+    assert network.one(bought).outcome is Outcome.APPROVED
+    assert close_batch(network, "000001", "000900", 1, 750).outcome is ServiceOutcome.DIFFERS
+    item = msgspec.structs.replace(bought, amount=750, pin_block=None)
+    assert upload_item(network, item).outcome is ServiceOutcome.DONE
+    assert close_batch(network, "000001", "000901", 1, 750).outcome is ServiceOutcome.DONE
+    assert network.balance(holder.card) == 9_250
+    assert alarms(network) == []
 
 
 def test_the_counter_of_an_offline_payment_is_not_taken_online_after_it(network: Network) -> None:

@@ -64,24 +64,24 @@ def books(cluster: Cluster) -> Iterator[Books]:
     assert network.one(copied).outcome is Outcome.APPROVED
     _decided(network, cards[0], copied)
     _chips(network)
-    assert _close(network, "000007", "000900", 4, 600).outcome is ServiceOutcome.DONE
+    assert close_batch(network, "000007", "000900", 4, 600).outcome is ServiceOutcome.DONE
     network.link.down = True
     waiting = network.request(cards[0].card, 300, Kind.ADVICE, batch="000008")
     assert network.one(waiting).outcome is Outcome.APPROVED
     # Counted in a close while it waits, and not again when it is recorded.
     soon = network.request(cards[0].card, 70, Kind.ADVICE, batch="000009")
     assert network.one(soon).outcome is Outcome.APPROVED
-    assert _close(network, "000009", "000910", 1, 70).outcome is ServiceOutcome.DONE
+    assert close_batch(network, "000009", "000910", 1, 70).outcome is ServiceOutcome.DONE
     network.link.down = False
     _deliver(network)
-    assert _close(network, "000009", "000911", 1, 70).outcome is ServiceOutcome.DONE
+    assert close_batch(network, "000009", "000911", 1, 70).outcome is ServiceOutcome.DONE
     kept, lost = (network.request(cards[1].card, n, batch="000008") for n in (40, 50))
     assert [a.outcome for a in network.send(kept, lost)] == [Outcome.APPROVED] * 2
     missing = network.request(cards[1].card, 60, batch="000008")
-    assert _close(network, "000008", "000901", 3, 400).outcome is ServiceOutcome.DIFFERS
+    assert close_batch(network, "000008", "000901", 3, 400).outcome is ServiceOutcome.DIFFERS
     for item in (waiting, kept, missing):
-        assert _upload(network, item).outcome is ServiceOutcome.DONE
-    assert _close(network, "000008", "000902", 3, 400).outcome is ServiceOutcome.DONE
+        assert upload_item(network, item).outcome is ServiceOutcome.DONE
+    assert close_batch(network, "000008", "000902", 3, 400).outcome is ServiceOutcome.DONE
     network.link.down = True
     network.one(network.request(cards[0].card, 11, Kind.ADVICE))
     network.close()
@@ -154,12 +154,14 @@ def _serve(
     return answer
 
 
-def _close(network: Network, batch: str, stan: str, count: int, amount: int) -> ServiceAnswer:
+def close_batch(network: Network, batch: str, stan: str, count: int, amount: int) -> ServiceAnswer:
+    """A 0500 with so many debits, of this sum."""
     totals = (CurrencyTotals("CNY", count, amount),)
     return _serve(network, Service.BATCH_CLOSE, batch, stan, totals=totals)
 
 
-def _upload(network: Network, item: TerminalRequest) -> ServiceAnswer:
+def upload_item(network: Network, item: TerminalRequest) -> ServiceAnswer:
+    """The 0320 of a transaction."""
     return _serve(network, Service.BATCH_UPLOAD, item.batch, item.stan, item=item)
 
 
