@@ -351,6 +351,8 @@ async def _replays(campaign: Campaign, source: random.Random) -> None:
         for shift in shifts:
             group.create_task(drive.replay(shift, made, each, tick))
     campaign.result.hangs += sum(shift.silent for shift in shifts)
+    notes = [f"answered otherwise: {note}" for shift in shifts for note in shift.notes]
+    campaign.result.notes += notes[:10]
     campaign.result.figures["replays"] = {
         "sent": sum(shift.sent for shift in shifts),
         "messages": sum(len(shift.told) for shift in shifts),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from gateway.iso8583.dialect import DIALECTS
 from gateway.pos.framing import LENGTH_BYTES
 from sandbox.bench.figures import percentile
-from sandbox.campaigns.fuzz_frames import Sender
+from sandbox.campaigns.fuzz_frames import Sender, otherwise
 from sandbox.campaigns.fuzz_gateway import PIN, Target
 from sandbox.postgres import HOST
 from sandbox.terminal import NoAnswer, NotAuthentic, Reply, Terminal
@@ -212,6 +212,8 @@ class Shift:
     sent: int = 0
     differing: int = 0
     silent: int = 0
+    #: What was answered otherwise: types and codes, no values.
+    notes: list[str] = field(default_factory=list)
 
 
 async def replay(shift: Shift, target: Target, count: int, tick: Callable[[], None]) -> None:
@@ -255,7 +257,9 @@ async def _send(shift: Shift, frame: bytes) -> None:
         await shift.terminal.connect()
         return
     first = shift.told.setdefault(frame, reply.response)
-    shift.differing += first != reply.response
+    if first != reply.response:
+        shift.differing += 1
+        shift.notes.append(otherwise(shift.terminal, frame, first, reply))
 
 
 def dialect_of(number: int) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import structlog
 import uvloop
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway import logs
 from gateway.app import Gateway
@@ -28,6 +29,8 @@ from tests.factories.pos import MERCHANT, secret, tmk
 from tests.integration.gateway.stub_node import StubNode
 
 GATEWAY_SEED = bytes(range(32, 64))
+#: Of a node that is never reached.
+NODE_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key().public_bytes_raw()
 TERMINALS = ("POS00001", "POS00002", "POS00003")
 
 

@@ -19,7 +19,7 @@ from nodes.crypto.keystore import Keystore
 from sandbox.enrolled import certificate_text
 from tests.factories.pos import secret
 from tests.factories.suites import record, sm2_private, terminal
-from tests.integration.gateway.running import GATEWAY_SEED, document, play, write_files
+from tests.integration.gateway.running import GATEWAY_SEED, NODE_KEY, document, play, write_files
 
 WAY = "sm-certificate"
 #: Noon, so that a day later is the next period with all its grace over.
@@ -42,7 +42,7 @@ def _config(folder: Path, **changes: Any) -> Path:
     ]
     changes = {"period_file": str(folder / "periods.json"), "terminals": terminals, **changes}
     path = folder / "gateway.json"
-    path.write_text(json.dumps(document("http://127.0.0.1:9", bytes(32), **files, **changes)))
+    path.write_text(json.dumps(document("http://127.0.0.1:9", NODE_KEY, **files, **changes)))
     return path
 
 

@@ -16,7 +16,7 @@ from gateway.settings import GatewaySettings
 from nodes.authorization.model import Kind, Outcome, TerminalAnswer, TerminalRequest
 from sandbox.terminal import BALANCE, PURCHASE, NoAnswer, Terminal
 from tests.factories.pos import CARD, PIN, Card, luhn, make_hsm, record
-from tests.integration.gateway.running import Running, document, play, running
+from tests.integration.gateway.running import NODE_KEY, Running, document, play, running
 
 
 def test_a_purchase_goes_to_the_node_and_its_decision_to_the_terminal() -> None:
@@ -264,7 +264,7 @@ def test_a_frame_that_takes_too_long_is_closed_and_counted(trickle: bool) -> Non
 
 
 def test_the_time_for_a_frame_is_five_seconds_by_default() -> None:
-    settings = GatewaySettings.model_validate(document("http://127.0.0.1:1", bytes(32)))
+    settings = GatewaySettings.model_validate(document("http://127.0.0.1:1", NODE_KEY))
     assert settings.frame_timeout_s == 5.0
     assert settings.deadline_ms == 15_000
     assert settings.max_wait_ms == 500

@@ -21,7 +21,13 @@ from sandbox.enrolled import certificate_text
 from sandbox.terminal import Terminal
 from tests.factories.pos import CARD, MERCHANT, PIN, secret, tmk
 from tests.factories.suites import record, sm2_private
-from tests.integration.gateway.running import GATEWAY_SEED, TERMINALS, document, write_files
+from tests.integration.gateway.running import (
+    GATEWAY_SEED,
+    NODE_KEY,
+    TERMINALS,
+    document,
+    write_files,
+)
 
 PASSPHRASE = "a passphrase of a test"
 
@@ -38,7 +44,7 @@ def _config(folder: Path, **changes: object) -> Path:
     values |= {tmk_name(name): tmk(name) for name in TERMINALS}
     files = write_files(folder, {**values, "message": GATEWAY_SEED}, PASSPHRASE)
     path = folder / "gateway.json"
-    path.write_text(json.dumps({**document("http://127.0.0.1:9", bytes(32)), **files, **changes}))
+    path.write_text(json.dumps({**document("http://127.0.0.1:9", NODE_KEY), **files, **changes}))
     return path
 
 
@@ -108,6 +114,7 @@ _POS = {"terminal_id": "POS00009", "merchant_id": MERCHANT}
         ({"nonsense": 1}, "nonsense"),
         ({"currencies": ["XXX"]}, "unknown currencies"),
         ({"node_message_key": "zz"}, "node_message_key"),
+        ({"node_message_key": "00" * 32}, "node_message_key: is no public key of Ed25519"),
         ({"key_file": "/nonexistent/keystore"}, "keystore"),
         ({"terminals": [{"terminal_id": "POS7", "merchant_id": MERCHANT}]}, "terminal_id"),
         (
@@ -128,6 +135,10 @@ _POS = {"terminal_id": "POS00009", "merchant_id": MERCHANT}
         ),
         ({"listeners": [{"port": 0, "dialect": "morse"}]}, "dialect morse: one of"),
         ({"listeners": [{"port": 0, "dialect": "bcd-tpdu"}]}, "a dialect has two listeners"),
+        ({"node_url": "ftp://node"}, "node_url: is an http or https URL without credentials"),
+        ({"node_url": "http://127.0.0.1:70000"}, "node_url: its host or port can't be read"),
+        ({"log_level": "shout"}, "log_level: Input should be"),
+        ({"host": "no.such.host.invalid"}, "host no.such.host.invalid: "),
     ],
 )
 def test_settings_that_cannot_work_end_it_with_a_reason(
