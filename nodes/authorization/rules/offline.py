@@ -143,7 +143,7 @@ def used_online(request: AuthorizationRequest, facts: Facts) -> OnlineUse | None
     """What an advice's counter was used for before, by the same payment and online; None: nothing.
 
     A terminal whose online request failed may end the payment offline under the same counter (EMV
-    4.3 Book 3, 10.8: the second cryptogram). So it posts, but people are told.
+    4.3 Book 3: the second GENERATE AC). So it posts, but people are told.
     """
     uses = (paid.online for paid, same in _under_its_counter(request, facts) if same)
     return next((use for use in uses if use is not None), None)
