@@ -357,6 +357,7 @@ async def _replays(campaign: Campaign, source: random.Random) -> None:
         "sent": sum(shift.sent for shift in shifts),
         "messages": sum(len(shift.told) for shift in shifts),
         "answered_otherwise": sum(shift.differing for shift in shifts),
+        "busy": sum(shift.busy for shift in shifts),
         "unanswered": sum(shift.silent for shift in shifts),
     }
     for shift in shifts:

@@ -212,6 +212,8 @@ class Shift:
     sent: int = 0
     differing: int = 0
     silent: int = 0
+    #: Answers of an overloaded gateway (96), which stores nothing: the next one may differ.
+    busy: int = 0
     #: What was answered otherwise: types and codes, no values.
     notes: list[str] = field(default_factory=list)
 
@@ -255,6 +257,9 @@ async def _send(shift: Shift, frame: bytes) -> None:
     except (NoAnswer, NotAuthentic, OSError):
         shift.silent += 1
         await shift.terminal.connect()
+        return
+    if reply.code == "96":
+        shift.busy += 1
         return
     first = shift.told.setdefault(frame, reply.response)
     if first != reply.response:
