@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 from pathlib import Path
 
-import pydantic
 import uvloop
 
 from gateway import logs
 from gateway.app import serve
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, SettingsUnusable
 from nodes.crypto.hsm import KeyUnavailable, WrappedKeyInvalid
-from nodes.crypto.keystore import Keystore, KeystoreError
+from nodes.crypto.keystore import KeystoreError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,15 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = GatewaySettings.load(path)
         logs.configure(settings.log_level)
-        passphrase = settings.passphrase_file.read_text(encoding="utf-8").strip()
-        keystore = Keystore.open(settings.key_file, passphrase)
-        uvloop.run(serve(settings, keystore))
-    except pydantic.ValidationError as error:
-        # Without the input: a settings file may hold what must not be shown.
-        problems = error.errors(include_input=False, include_url=False)
-        for problem in problems:
-            where = ".".join(str(part) for part in problem["loc"])
-            sys.stderr.write(f"{path}: {where}: {problem['msg']}\n")
+        uvloop.run(serve(settings, settings.keystore()))
+    except SettingsUnusable as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except socket.gaierror as error:
+        sys.stderr.write(f"gateway: host {settings.host}: {error.strerror}\n")
         return 2
     except (OSError, KeystoreError, KeyUnavailable, WrappedKeyInvalid) as error:
         sys.stderr.write(f"gateway: {error}\n")

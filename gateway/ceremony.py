@@ -15,11 +15,10 @@ import sys
 from pathlib import Path
 
 import msgspec
-import pydantic
 
 from gateway.fleet import CHANGES, as_record
 from gateway.hsm import open_hsm
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, SettingsUnusable
 from gateway.terminal_keys.enrolment import enrol, transport_block
 from gateway.terminal_keys.model import TerminalRecord
 from gateway.terminal_keys.ring import ALGORITHMS, MASTER_KEY
@@ -51,8 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     except CeremonyFailed as failure:
         sys.stderr.write(f"ceremony: {failure}\n")
         return 2
-    except pydantic.ValidationError:
-        sys.stderr.write(f"ceremony: {chosen.config} is not a gateway's settings\n")
+    except SettingsUnusable as error:
+        sys.stderr.write(f"{error}\n")
         return 2
     except (OSError, KeystoreError, NodeUnreachable, NodeRefused) as error:
         sys.stderr.write(f"ceremony: {error}\n")
@@ -65,8 +64,7 @@ def _run(chosen: argparse.Namespace) -> list[str]:
     if (chosen.components is None) == (chosen.block is None):
         raise CeremonyFailed("give either --components with two files, or --block")
     settings = GatewaySettings.load(chosen.config)
-    passphrase = settings.passphrase_file.read_text(encoding="utf-8").strip()
-    keystore = Keystore.open(settings.key_file, passphrase)
+    keystore = settings.keystore()
     record = asyncio.run(_record(settings, keystore, chosen.terminal))
     hsm = open_hsm(settings, keystore, {})
     made = enrol(hsm, record)

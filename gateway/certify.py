@@ -11,15 +11,13 @@ import argparse
 import sys
 from pathlib import Path
 
-import pydantic
-
 from gateway.hsm import open_hsm
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, SettingsUnusable
 from gateway.terminal_keys.authority import DAYS, authority_certificate, certify
 from gateway.terminal_keys.enrolment import gateway_public_key
 from nodes.clock import SystemClock
 from nodes.crypto.certificates import Certificate, CertificateInvalid, read_request
-from nodes.crypto.keystore import Keystore, KeystoreError
+from nodes.crypto.keystore import KeystoreError
 
 _LONGEST_DAYS = 20 * 365
 
@@ -38,8 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     except CertificateInvalid as invalid:
         sys.stderr.write(f"certify: {chosen.request}: {invalid}\n")
         return 2
-    except pydantic.ValidationError:
-        sys.stderr.write(f"certify: {chosen.config} is not a gateway's settings\n")
+    except SettingsUnusable as error:
+        sys.stderr.write(f"{error}\n")
         return 2
     except (OSError, KeystoreError, ValueError) as error:
         sys.stderr.write(f"certify: {error}\n")
@@ -62,8 +60,7 @@ def _made(chosen: argparse.Namespace) -> tuple[Certificate, bytes]:
     if not 1 <= chosen.days <= _LONGEST_DAYS:
         raise ValueError(f"--days is 1 to {_LONGEST_DAYS}")
     settings = GatewaySettings.load(chosen.config)
-    passphrase = settings.passphrase_file.read_text(encoding="utf-8").strip()
-    hsm = open_hsm(settings, Keystore.open(settings.key_file, passphrase), {})
+    hsm = open_hsm(settings, settings.keystore(), {})
     now_ms = SystemClock().now_ms()
     if chosen.authority is not None:
         made = authority_certificate(hsm, now_ms)

@@ -10,22 +10,19 @@ import argparse
 import sys
 from pathlib import Path
 
-import pydantic
-
 from gateway.hsm import open_hsm
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, SettingsUnusable
 from gateway.terminal_keys.periods import PeriodKeys
 from nodes.clock import SystemClock
 from nodes.crypto.hsm import KeyUnavailable, WrappedKeyInvalid
-from nodes.crypto.keystore import Keystore, KeystoreError
+from nodes.crypto.keystore import KeystoreError
 
 
 def make(settings: GatewaySettings, now_ms: int) -> Path:
     """Do it; where it is. ValueError if the settings name none, FileExistsError if it is there."""
     if settings.period_file is None:
         raise ValueError("the settings name no period_file")
-    passphrase = settings.passphrase_file.read_text(encoding="utf-8").strip()
-    hsm = open_hsm(settings, Keystore.open(settings.key_file, passphrase), {})
+    hsm = open_hsm(settings, settings.keystore(), {})
     PeriodKeys.create(hsm, settings.period_file, settings.key_period_s, now_ms)
     return settings.period_file
 
@@ -37,8 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = GatewaySettings.load(parser.parse_args(arguments).config)
         path = make(settings, SystemClock().now_ms())
-    except pydantic.ValidationError:
-        sys.stderr.write("periods: the settings can't be used (python -m gateway says why)\n")
+    except SettingsUnusable as error:
+        sys.stderr.write(f"{error}\n")
         return 2
     except (OSError, KeystoreError, KeyUnavailable, WrappedKeyInvalid, ValueError) as error:
         sys.stderr.write(f"periods: {error}\n")

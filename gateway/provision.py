@@ -12,9 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-import pydantic
-
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, SettingsUnusable
 from gateway.terminal_keys.ring import MASTER_KEY, ZONE_KEY, tmk_name
 from nodes.crypto.hsm import Algorithm
 from nodes.crypto.hsm.pkcs11 import Pkcs11Hsm, open_session
@@ -25,8 +23,7 @@ def provision(settings: GatewaySettings) -> Path:
     """Do it; the new keystore's path. ValueError if the token has a master key already."""
     if settings.pkcs11 is None:
         raise ValueError("the settings name no PKCS#11 token (pkcs11)")
-    passphrase = settings.passphrase_file.read_text(encoding="utf-8").strip()
-    keystore = Keystore.open(settings.key_file, passphrase)
+    keystore = settings.keystore()
     pin = settings.pkcs11.pin_file.read_text(encoding="utf-8").strip()
     hsm = Pkcs11Hsm(open_session(settings.pkcs11.library, settings.pkcs11.token, pin))
     path = settings.key_file.with_name(settings.key_file.name + ".token")
@@ -40,7 +37,7 @@ def provision(settings: GatewaySettings) -> Path:
         else keystore.secret(name)
         for name in keystore.names() - {MASTER_KEY}
     }
-    Keystore.create(path, passphrase, values)
+    Keystore.create(path, settings.passphrase(), values)
     return path
 
 
@@ -50,10 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="the gateway's settings")
     try:
         path = provision(GatewaySettings.load(parser.parse_args(arguments).config))
-    except pydantic.ValidationError:
-        sys.stderr.write(
-            "gateway.provision: the settings can't be used (python -m gateway says why)\n"
-        )
+    except SettingsUnusable as error:
+        sys.stderr.write(f"{error}\n")
         return 2
     except (OSError, KeystoreError, ValueError) as error:
         sys.stderr.write(f"gateway.provision: {error}\n")

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from gateway.iso8583.dialect import BCD_TPDU, DIALECTS, Dialect, DialectError, load_dialect
 from gateway.iso8583.spec import Suite
@@ -13,10 +23,16 @@ from gateway.terminal_keys.model import ALWAYS, KeyManagement, TerminalRecord
 from gateway.terminal_keys.ring import USES
 from nodes.crypto.certificates import MAX_TEXT, read_certificate
 from nodes.crypto.http_signatures import usable_key
+from nodes.crypto.keystore import Keystore
 from nodes.money import CURRENCIES, MAX_TRANSACTION_AMOUNT
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _Ed25519Key = Annotated[str, AfterValidator(usable_key)]
+
+
+class SettingsUnusable(Exception):
+    """What is wrong with the settings, a line for each problem: file, field, reason; no value, as
+    the file may hold what must not be shown."""
 
 
 class _Strict(BaseModel):
@@ -142,7 +158,21 @@ class GatewaySettings(_Strict):
     #: Where what is known of the fleet outlasts a restart; no secrets stand in it.
     fleet_file: Path | None = None
     currencies: Annotated[list[str], Field(min_length=1)] = ["CNY"]
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+
+    @field_validator("node_url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            port = parts.port  # raises where it is none
+        except ValueError:
+            raise ValueError("its host or port can't be read") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            raise ValueError("is an http or https URL without credentials")
+        if port == 0:
+            raise ValueError("port 0 is no port")
+        return url
 
     @model_validator(mode="after")
     def _consistent(self) -> GatewaySettings:
@@ -159,5 +189,28 @@ class GatewaySettings(_Strict):
 
     @classmethod
     def load(cls, path: Path) -> GatewaySettings:
-        """Read the file. pydantic.ValidationError or OSError if it can't be used."""
-        return cls.model_validate_json(path.read_bytes())
+        """Read the file. SettingsUnusable."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise SettingsUnusable(f"{path}: {error.strerror}") from None
+        except ValidationError as error:
+            raise SettingsUnusable("\n".join(_problems(path, error))) from None
+
+    def keystore(self) -> Keystore:
+        """The keystore, opened. KeystoreError, SettingsUnusable, OSError."""
+        return Keystore.open(self.key_file, self.passphrase())
+
+    def passphrase(self) -> str:
+        """The keystore's. SettingsUnusable, OSError."""
+        try:
+            return self.passphrase_file.read_text(encoding="utf-8").strip()
+        except UnicodeDecodeError:
+            raise SettingsUnusable(f"passphrase_file {self.passphrase_file}: no text") from None
+
+
+def _problems(path: Path, error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_input=False, include_url=False):
+        where = [str(part) for part in problem["loc"]]
+        said = problem["msg"].removeprefix("Value error, ")
+        yield ": ".join((str(path), *([".".join(where)] if where else []), said))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 from pathlib import Path
 
-import pydantic
 import uvloop
 
 from gateway import logs
 from gateway.http.server import serve
-from gateway.settings import GatewaySettings
-from nodes.crypto.keystore import Keystore, KeystoreError
+from gateway.settings import GatewaySettings, SettingsUnusable
+from nodes.crypto.keystore import KeystoreError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,12 +23,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = GatewaySettings.load(path)
         logs.configure(settings.log_level)
-        passphrase = settings.passphrase_file.read_text(encoding="utf-8").strip()
-        uvloop.run(serve(settings, Keystore.open(settings.key_file, passphrase)))
-    except pydantic.ValidationError as error:
-        for problem in error.errors(include_input=False, include_url=False):
-            where = ".".join(str(part) for part in problem["loc"])
-            sys.stderr.write(f"{path}: {where}: {problem['msg']}\n")
+        uvloop.run(serve(settings, settings.keystore()))
+    except SettingsUnusable as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except socket.gaierror as error:
+        sys.stderr.write(f"gateway.http: host {settings.host}: {error.strerror}\n")
         return 2
     except (OSError, KeystoreError, ValueError) as error:
         sys.stderr.write(f"gateway.http: {error}\n")

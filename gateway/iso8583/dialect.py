@@ -113,9 +113,11 @@ def parse_dialect(text: str, where: str) -> Dialect:
         document = json.loads(text)
     except ValueError as error:
         raise DialectError(f"dialect {where}: not JSON ({error})") from None
-    if not isinstance(document, dict) or document.keys() != _FIELDS:
-        wrong = _FIELDS ^ set(document) if isinstance(document, dict) else _FIELDS
-        raise DialectError(f"dialect {where}: fields missing or unknown: {sorted(wrong)}")
+    if not isinstance(document, dict):
+        raise DialectError(f"dialect {where}: not a JSON object")
+    if document.keys() != _FIELDS:
+        wrong = sorted(_FIELDS ^ document.keys())
+        raise DialectError(f"dialect {where}: fields missing or unknown: {wrong}")
     chosen: dict[str, bool] = {}
     for name, values in _CHOICES.items():
         if document[name] not in values:
@@ -181,6 +183,8 @@ def load_dialect(path: Path) -> Dialect:
         return parse_dialect(path.read_text(encoding="utf-8"), path.name)
     except OSError as error:
         raise DialectError(f"dialect {path.name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DialectError(f"dialect {path.name}: no text in UTF-8") from None
 
 
 def _shipped() -> dict[str, Dialect]:

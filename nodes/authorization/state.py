@@ -222,8 +222,19 @@ class OfflineFacts(msgspec.Struct, frozen=True):
     posted: tuple[bytes, ...] = ()
 
 
+class OnlineUse(StrEnum):
+    """What became of a request that reached the issuer online under a card's counter (ATC)."""
+
+    REFUSED = "refused"
+    HELD = "held"  # an authorization of which nothing was captured
+    CAPTURED = "captured"  # an authorization
+    PAID = "paid"
+    UNDONE = "undone"  # reversed or voided as a whole
+    OTHER = "other"  # no payment: a top-up, an inquiry
+
+
 class Paid(msgspec.Struct, frozen=True):
-    """An advice that was posted under one of a card's counters (ATC)."""
+    """What one of a card's counters (ATC) was used for: a posted advice, or an online request."""
 
     atc: int
     #: Its cryptogram and the bytes that covers, and whether the card made it; None: only a record
@@ -235,6 +246,10 @@ class Paid(msgspec.Struct, frozen=True):
     terminal_id: str
     amount: int
     currency: str
+    #: Of an online request what became of it; None: an advice.
+    online: OnlineUse | None = None
+    #: Of an online request.
+    txid: bytes = b""
 
 
 class Facts(msgspec.Struct, frozen=True):

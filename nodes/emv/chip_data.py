@@ -117,6 +117,11 @@ def slip(icc: bytes) -> ChipSlip | None:
     )
 
 
+def amount_of(covered: bytes) -> int:
+    """The amount (minor units) among the bytes that a cryptogram covers, as parse has read them."""
+    return int(covered[: _LENGTHS[COVERED[0]]].hex())
+
+
 def signed_for(cvm_results: bytes) -> bool:
     """Whether tag 9F34 says that the cardholder has signed (EMV 4.3 Book 3, annex C3)."""
     return cvm_results[:1] in (b"\x1e", b"\x5e")

@@ -52,7 +52,17 @@ OFFLINE: tuple[tuple[int, str, str], ...] = (
         " UNION ALL SELECT format('txid %s: a copy has paid with the holder''s money',"
         " encode(txid, 'hex')) FROM a WHERE clone AND EXISTS (SELECT FROM transfers AS f"
         "  JOIN accounts AS d ON d.account_id = f.debit_account"
-        "  WHERE f.transaction_id = a.transaction_id AND d.kind <> 'receivable')",
+        "  WHERE f.transaction_id = a.transaction_id AND d.kind <> 'receivable')"
+        " UNION ALL SELECT format('txid %s: counter %s has paid online', encode(v.txid, 'hex'),"
+        " v.atc) FROM (SELECT txid, card_token, atc FROM a WHERE genuine AND NOT clone"
+        "  UNION SELECT r.txid, k.card_token, r.atc FROM offline_records AS r"
+        "  JOIN card_offline_keys AS k USING (card_key_id) WHERE r.side = 'issuer'"
+        "  AND NOT EXISTS (SELECT FROM offline_alarms AS o WHERE o.txid = r.txid"
+        "   AND o.side = 'issuer' AND o.kind = 'clone')) AS v"
+        " JOIN chip_records AS c USING (card_token, atc) JOIN transactions AS t ON t.txid = c.txid"
+        "  AND t.side = 'issuer' AND t.kind = 'purchase' AND t.outcome = 'approved'"
+        " WHERE c.genuine AND NOT coalesce((SELECT p.ended FROM payment_progress AS p"
+        "  WHERE p.txid = t.txid AND p.shard = t.shard ORDER BY p.version DESC LIMIT 1), false)",
     ),
     (
         20,

@@ -351,10 +351,13 @@ async def _replays(campaign: Campaign, source: random.Random) -> None:
         for shift in shifts:
             group.create_task(drive.replay(shift, made, each, tick))
     campaign.result.hangs += sum(shift.silent for shift in shifts)
+    notes = [f"answered otherwise: {note}" for shift in shifts for note in shift.notes]
+    campaign.result.notes += notes[:10]
     campaign.result.figures["replays"] = {
         "sent": sum(shift.sent for shift in shifts),
         "messages": sum(len(shift.told) for shift in shifts),
         "answered_otherwise": sum(shift.differing for shift in shifts),
+        "busy": sum(shift.busy for shift in shifts),
         "unanswered": sum(shift.silent for shift in shifts),
     }
     for shift in shifts:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from gateway.iso8583.dialect import DIALECTS
 from gateway.pos.framing import LENGTH_BYTES
 from sandbox.bench.figures import percentile
-from sandbox.campaigns.fuzz_frames import Sender
+from sandbox.campaigns.fuzz_frames import Sender, otherwise
 from sandbox.campaigns.fuzz_gateway import PIN, Target
 from sandbox.postgres import HOST
 from sandbox.terminal import NoAnswer, NotAuthentic, Reply, Terminal
@@ -212,6 +212,10 @@ class Shift:
     sent: int = 0
     differing: int = 0
     silent: int = 0
+    #: Answers of an overloaded gateway (96), which stores nothing: the next one may differ.
+    busy: int = 0
+    #: What was answered otherwise: types and codes, no values.
+    notes: list[str] = field(default_factory=list)
 
 
 async def replay(shift: Shift, target: Target, count: int, tick: Callable[[], None]) -> None:
@@ -254,8 +258,13 @@ async def _send(shift: Shift, frame: bytes) -> None:
         shift.silent += 1
         await shift.terminal.connect()
         return
+    if reply.code == "96":
+        shift.busy += 1
+        return
     first = shift.told.setdefault(frame, reply.response)
-    shift.differing += first != reply.response
+    if first != reply.response:
+        shift.differing += 1
+        shift.notes.append(otherwise(shift.terminal, frame, first, reply))
 
 
 def dialect_of(number: int) -> str:

@@ -18,7 +18,10 @@ from gateway.iso8583.dialect import Dialect
 from gateway.iso8583.spec import SPECS, Content, Element, Suite
 from gateway.pos.framing import LENGTH_BYTES, MAX_LENGTH
 from gateway.pos.translate import ROUTES
-from sandbox.terminal import SIGN_ON, Card, Terminal
+from sandbox.terminal import SIGN_ON, Card, Reply, Terminal
+
+#: What is answered may differ after these: whoever asks again may be luckier.
+PASSING = ("91", "96")
 
 
 @dataclass
@@ -234,3 +237,13 @@ def _value(source: random.Random, element: Element) -> str:
     if element.content is Content.Z and len(value) > 14:
         value = value[:13] + "D" + value[14:]
     return value
+
+
+def otherwise(terminal: Terminal, frame: bytes, first: bytes, reply: Reply) -> str:
+    """How a frame was answered at first, and how now: types, codes, elements; no values."""
+    before = terminal.module.verify(frame, first, terminal.dialect)
+    return (
+        f"{before.mti} {before.text.get(3, '')}: {before.text.get(39)} with"
+        f" {sorted([*before.text, *before.binary])}, then {reply.code} with"
+        f" {sorted([*reply.fields, *reply.binary])}"
+    )

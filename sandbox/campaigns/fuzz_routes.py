@@ -20,12 +20,10 @@ from gateway.pos.services import format_totals
 from gateway.terminal_keys import tlv
 from nodes.authorization.services import CurrencyTotals
 from nodes.crypto.offline_record import RecordChain, key_id_of, public_key_of, sign_as_card
-from sandbox.campaigns.fuzz_frames import Planted
+from sandbox.campaigns.fuzz_frames import PASSING, Planted, otherwise
 from sandbox.terminal import PURCHASE, REFUND, SIGN_ON, VOID, Card, NoAnswer, NotAuthentic, Terminal
 
 _CLOSE, _HOTLIST, _PARAMETERS, _TOP_UP = "920000", "990002", "990003", "210000"
-#: What is answered may differ after these: whoever asks again may be luckier.
-_PASSING = ("91", "96")
 #: An upload before a close asked for it: nothing is kept of that, and later it is welcome.
 _NOT_YET = ("0330", "12")
 
@@ -106,17 +104,12 @@ async def _send(shaper: Shaper, frame: bytes) -> None:
         await terminal.connect()
         return
     shaper.codes[reply.code] += 1
-    if reply.mti == "0810" or reply.code in _PASSING or (reply.mti, reply.code) == _NOT_YET:
+    if reply.mti == "0810" or reply.code in PASSING or (reply.mti, reply.code) == _NOT_YET:
         return
     first = shaper.told.setdefault(frame, reply.response)
     if first != reply.response:
-        before = terminal.module.verify(frame, first, terminal.dialect)
         shaper.differing += 1
-        shaper.notes.append(
-            f"{before.mti} {before.text.get(3, '')}: {before.text.get(39)} with"
-            f" {sorted([*before.text, *before.binary])}, then {reply.code} with"
-            f" {sorted([*reply.fields, *reply.binary])}"
-        )
+        shaper.notes.append(otherwise(terminal, frame, first, reply))
     if reply.approved and 37 in reply.fields:
         shaper.rrns.append(reply.fields[37])
 

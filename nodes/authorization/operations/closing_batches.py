@@ -264,7 +264,11 @@ def _advice(item: TerminalRequest, verdict: Verdict, line: Line | None) -> Termi
     )
     if line is not None and line.amount:
         advice = msgspec.structs.replace(
-            advice, stan=item.stan + rules.DIFFERENCE_MARK, offline=None
+            advice,
+            stan=item.stan + rules.DIFFERENCE_MARK,
+            # What card and chip have signed is the whole, not the difference.
+            offline=None,
+            icc=None,
         )
     if item.kind is Kind.ADVICE and line is None:
         return advice  # the very message, should it still come by itself

@@ -37,6 +37,7 @@ from nodes.authorization.state import (
     Facts,
     Moment,
     OfflineFacts,
+    OnlineUse,
     Original,
     Paid,
     Progress,
@@ -145,6 +146,8 @@ class Row:
     counter_taken: bool = False
     #: Its counter has paid another payment, whatever told of that.
     is_clone: bool = False
+    #: An advice: what its counter was used for before, by the same payment and online.
+    used_online: OnlineUse | None = None
 
 
 # --- deciding ----------------------------------------------------------------------------------
@@ -262,9 +265,13 @@ def _decide_one(
         if decision.outcome is Outcome.APPROVED:
             place = row.record.card_key_id, row.record.atc
             book.offline_posted[place] = (*facts.offline.posted, row.record.hash)
-    if request.kind is Kind.ADVICE and card is not None and decision.outcome is Outcome.APPROVED:
-        row.is_clone = rules.is_clone(request, facts)
-        _note_paid(book, request, card, row)
+    if request.kind is Kind.ADVICE and card is not None:
+        row.used_online = rules.used_online(request, facts) if facts.paid else None
+        if decision.outcome is Outcome.APPROVED:
+            row.is_clone = rules.is_clone(request, facts)
+            _note_paid(book, request, card, row)
+    elif row.chip is not None and row.chip.genuine and card is not None:
+        _note_online(book, request, card, row.chip, decision.outcome)
     if decision.tombstone:
         row.bar = StoredRequest(
             original_key_of(request),
@@ -295,6 +302,42 @@ def _note_paid(book: Book, request: AuthorizationRequest, card: Card, row: Row) 
     )
     place = card.card_token, atc
     book.paid[place] = (*book.paid.get(place, ()), paid)
+
+
+def _note_online(
+    book: Book, request: AuthorizationRequest, card: Card, check: ChipCheck, outcome: Outcome
+) -> None:
+    """A request with a genuine cryptogram uses its counter, for advices behind it in the batch."""
+    refused = outcome in (Outcome.CRYPTOGRAM_WRONG, Outcome.CHIP_DATA_INVALID)
+    if check.data is None or refused:
+        return
+    paid = Paid(
+        atc=check.data.atc,
+        chip=check.data.cryptogram + check.data.covered,
+        genuine=True,
+        recorded=False,
+        terminal_id=request.terminal_id,
+        amount=check.data.amount,
+        currency=request.currency,
+        online=rules.online_use(request.kind, outcome, Progress(request.amount)),
+        txid=request.txid,
+    )
+    place = card.card_token, paid.atc
+    book.paid[place] = (*book.paid.get(place, ()), paid)
+
+
+def _as_of_now(found: Sequence[Paid], originals: dict[bytes, KnownOriginal]) -> tuple[Paid, ...]:
+    """What counters were used for, with what this batch has changed of it."""
+    now: list[Paid] = []
+    for paid in found:
+        known = originals.get(paid.txid) if paid.online is not None else None
+        if known is not None:
+            of = known.original
+            use = rules.online_use(of.kind, of.outcome, of.progress)
+            now.append(msgspec.structs.replace(paid, online=use))
+        else:
+            now.append(paid)
+    return tuple(now)
 
 
 def _as_original(decided: Decided) -> KnownOriginal:
@@ -372,7 +415,7 @@ def _facts(
     if request.kind is Kind.ADVICE and card is not None and book.paid:
         counters = counters_of(request)
         paid = [one for atc in counters for one in book.paid.get((card.card_token, atc), ())]
-        return msgspec.structs.replace(facts, paid=tuple(paid))
+        return msgspec.structs.replace(facts, paid=_as_of_now(paid, originals))
     return facts
 
 

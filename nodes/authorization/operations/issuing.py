@@ -15,7 +15,7 @@ from nodes.authorization.model import AuthorizationAnswer, AuthorizationRequest,
 from nodes.authorization.operations.asking import Asked
 from nodes.authorization.operations.deciding import Decided, Row
 from nodes.authorization.rules.offline import MAX_PAYMENT
-from nodes.authorization.state import ChipCheck, Progress
+from nodes.authorization.state import Progress
 from nodes.authorization.store import accounts, forwards, requests
 from nodes.authorization.store.accounts import Connection, NewVersion, Pair
 from nodes.authorization.store.presented import ChipRecord, append_chip_records
@@ -152,8 +152,8 @@ def stage_batch(
             _stage_record(writes, one, row.record, counter_taken=row.counter_taken)
         if row.is_clone:
             _stage_clone(writes, one, row)
-        if row.chip is not None and request.kind is Kind.ADVICE:
-            _stage_doubt(writes, one, row.chip, row.record)
+        if request.kind is Kind.ADVICE and (row.chip is not None or row.used_online is not None):
+            _stage_doubt(writes, one, row)
     if chips:
         append_chip_records(writes, chips)
     record_transactions(writes, records)
@@ -195,18 +195,20 @@ def _stage_clone(writes: Writes, one: Decided, row: Row) -> None:
     forwards.append_alarms(writes, [_alarm("clone", one, told, record, atc)])
 
 
-def _stage_doubt(
-    writes: Writes, one: Decided, check: ChipCheck, record: OfflineRecord | None
-) -> None:
-    """An alarm about an advice that was posted although its chip doesn't bear it out, or that
-    tells again of what was posted."""
-    request, answer = one.asked.request, one.answer
-    atc = check.data.atc if check.data is not None else None
+def _stage_doubt(writes: Writes, one: Decided, row: Row) -> None:
+    """An alarm about an advice that was posted although its chip doesn't bear it out or was online
+    with it before, or that tells again of what was posted or paid."""
+    request, answer, check, record = one.asked.request, one.answer, row.chip, row.record
+    record_atc = record.atc if record is not None else None
+    atc = check.data.atc if check is not None and check.data is not None else record_atc
+    online = f"counter {atc} was online with it before ({row.used_online})"
     if answer.outcome is Outcome.APPROVED:
-        doubt = rules.doubt_about_advice(request, check, record.atc if record is not None else None)
+        doubts = [rules.doubt_about_advice(request, check, record_atc)] if check else []
+        doubts += [online] if row.used_online is not None else []
+        doubt = "; ".join(filter(None, doubts))
         told = f"posted for {request.acquirer}: {doubt}"
     elif answer.outcome is Outcome.KEY_REUSED:
-        doubt = f"counter {atc} was posted under another message"
+        doubt = online if row.used_online else f"counter {atc} was posted under another message"
         told = f"refused to {request.acquirer}: {doubt}"
     else:
         return

@@ -26,7 +26,13 @@ from nodes.authorization.rules.follow_ups import decide_refund, decide_reversal,
 from nodes.authorization.rules.holds import decide_capture, decide_expiry, decide_increment
 from nodes.authorization.rules.limits import channel_of, period
 from nodes.authorization.rules.naming import draft_of
-from nodes.authorization.rules.offline import decide_release, decide_reserve, is_clone
+from nodes.authorization.rules.offline import (
+    decide_release,
+    decide_reserve,
+    is_clone,
+    online_use,
+    used_online,
+)
 from nodes.authorization.rules.own import (
     decide_account_status,
     decide_adjustment,
@@ -69,8 +75,10 @@ __all__ = [
     "first_snapshot",
     "is_clone",
     "malformed",
+    "online_use",
     "period",
     "refuse_at_acquirer",
+    "used_online",
 ]
 
 _DECIDERS: dict[Kind, Callable[[AuthorizationRequest, Facts], Decision]] = {

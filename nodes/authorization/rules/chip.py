@@ -11,7 +11,8 @@ from enum import IntFlag
 
 from nodes.authorization.model import AuthorizationRequest, Kind, Outcome
 from nodes.authorization.rules.draft import Draft, refused
-from nodes.authorization.state import Card, ChipCheck, Counter, Decision
+from nodes.authorization.state import Card, ChipCheck, Counter, Decision, Facts
+from nodes.crypto.offline_record import decode_record
 from nodes.emv.chip_data import ChipData, CryptogramType
 from nodes.money import numeric_code
 
@@ -87,16 +88,18 @@ def doubt_about_advice(
     return ""
 
 
-def note_advice(
-    request: AuthorizationRequest, check: ChipCheck, card_id: int, draft: Draft
-) -> None:
-    """A genuine TC uses its counter up: an older ARQC is not taken after it."""
-    data = check.data
-    if data is None or doubt_about_advice(request, check, None):
-        return
-    if data.atc > draft.counters.get(atc_id(card_id), Counter(0)).period:
-        draft.set_counter(atc_id(card_id), Counter(data.atc))
-    _note_scripts(data, card_id, draft)
+def note_advice(request: AuthorizationRequest, facts: Facts, card: Card, draft: Draft) -> None:
+    """A genuine TC uses its counter up, and so does a record that a chip card has signed: an ARQC
+    under it, or an older one, is not taken after it."""
+    card_id, check, entry, used = card.card_id, facts.chip, card.entry, 0
+    if request.offline is not None and entry is not None and entry.profile is not None:
+        used = decode_record(request.offline).atc
+    data = check.data if check is not None else None
+    if check is not None and data is not None and not doubt_about_advice(request, check, None):
+        used = max(used, data.atc)
+        _note_scripts(data, card_id, draft)
+    if used > draft.counters.get(atc_id(card_id), Counter(0)).period:
+        draft.set_counter(atc_id(card_id), Counter(used))
 
 
 def _fault(request: AuthorizationRequest, check: ChipCheck, wanted: CryptogramType) -> str:

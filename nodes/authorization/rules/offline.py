@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nodes import money
-from nodes.authorization.model import AuthorizationRequest, Outcome
+from nodes.authorization.model import AuthorizationRequest, Kind, Outcome
 from nodes.authorization.rules import standing
 from nodes.authorization.rules.draft import Draft, approved, not_enough, refused
 from nodes.authorization.rules.naming import draft_of
@@ -20,7 +20,9 @@ from nodes.authorization.state import (
     Detail,
     Facts,
     Move,
+    OnlineUse,
     Paid,
+    Progress,
     Side,
 )
 from nodes.crypto.offline_record import RecordMalformed, decode_record
@@ -114,11 +116,37 @@ def refuse_record(
 def refuse_repeat(
     request: AuthorizationRequest, facts: Facts, draft: Draft, card: Card
 ) -> Decision | None:
-    """A payment that was posted under another message isn't posted again."""
+    """A payment that was posted under another message, or paid online, isn't posted again."""
     for paid, same in _under_its_counter(request, facts):
-        if same:
-            return refused(draft, Outcome.KEY_REUSED, {"atc": paid.atc}, card.card_id)
+        if same and _has_paid(paid, request):
+            values: dict[str, int | str] = {"atc": paid.atc}
+            if paid.online is not None:
+                values["online"] = paid.online.value
+            return refused(draft, Outcome.KEY_REUSED, values, card.card_id)
     return None
+
+
+def online_use(kind: Kind, outcome: Outcome, progress: Progress) -> OnlineUse:
+    """What became of an online request, for advices under its counter."""
+    if kind not in (Kind.PURCHASE, Kind.AUTHORIZATION):
+        return OnlineUse.OTHER
+    if outcome is not Outcome.APPROVED:
+        return OnlineUse.REFUSED
+    if progress.ended:
+        return OnlineUse.UNDONE
+    if kind is not Kind.AUTHORIZATION:
+        return OnlineUse.PAID
+    return OnlineUse.CAPTURED if progress.captured else OnlineUse.HELD
+
+
+def used_online(request: AuthorizationRequest, facts: Facts) -> OnlineUse | None:
+    """What an advice's counter was used for before, by the same payment and online; None: nothing.
+
+    A terminal whose online request failed may end the payment offline under the same counter (EMV
+    4.3 Book 3: the second GENERATE AC). So it posts, but people are told.
+    """
+    uses = (paid.online for paid, same in _under_its_counter(request, facts) if same)
+    return next((use for use in uses if use is not None), None)
 
 
 def is_clone(request: AuthorizationRequest, facts: Facts) -> bool:
@@ -131,27 +159,47 @@ def is_clone(request: AuthorizationRequest, facts: Facts) -> bool:
     if known is not None and known.posted:
         return True
     own = request.offline is not None or (check is not None and check.genuine)
-    return own and any(paid.genuine for paid, _ in _under_its_counter(request, facts))
+    return own and any(
+        paid.genuine and not (same and paid.online is not None)
+        for paid, same in _under_its_counter(request, facts)
+    )
+
+
+def _has_paid(paid: Paid, request: AuthorizationRequest) -> bool:
+    """Whether the same payment has taken its money already."""
+    if paid.online is OnlineUse.CAPTURED:
+        return paid.amount == request.amount
+    return paid.online in (None, OnlineUse.PAID)
 
 
 def _under_its_counter(request: AuthorizationRequest, facts: Facts) -> Iterator[tuple[Paid, bool]]:
-    """What was posted under the advice's counter, and whether it is the same payment.
+    """What the advice's counter was used for, and whether that is the same payment.
 
     Chip data is compared with chip data; where one of the two came without, terminal, amount and
-    currency must do. Records are compared with each other by their hashes, before this.
+    currency must do, and so where the other went online: its cryptogram is the first of two. An
+    authorization's amount isn't final. Records are compared with each other by their hashes, before
+    this.
     """
     data = facts.chip.data if facts.chip is not None else None
     record_atc = None
     if request.offline is not None:
         record_atc = decode_record(request.offline).atc
     for paid in facts.paid:
+        told = (paid.terminal_id, paid.amount, paid.currency)
+        if paid.online is not None:
+            if paid.atc in (record_atc, data.atc if data is not None else None):
+                held = paid.online in (OnlineUse.HELD, OnlineUse.CAPTURED)
+                amount = paid.amount if held else request.amount
+                again = data is not None and paid.chip == data.cryptogram + data.covered
+                alike = told == (request.terminal_id, amount, request.currency)
+                yield paid, again or (alike and paid.online is not OnlineUse.OTHER)
+            continue
         if data is not None and paid.chip is not None:
             if paid.atc == data.atc:
                 yield paid, paid.chip == data.cryptogram + data.covered
             continue
         by_hash = record_atc is not None and paid.recorded
         if not by_hash and paid.atc == (record_atc if data is None else data.atc):
-            told = (paid.terminal_id, paid.amount, paid.currency)
             yield paid, told == (request.terminal_id, request.amount, request.currency)
 
 

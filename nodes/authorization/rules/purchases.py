@@ -123,8 +123,7 @@ def decide_advice(request: AuthorizationRequest, facts: Facts) -> Decision:
         return post_clone(draft, request.txid, card.card_id, amount)
     if request.offline is not None:
         reserve = min(amount, draft.offline.get(card.card_id, 0))
-    if facts.chip is not None:
-        chip.note_advice(request, facts.chip, card.card_id, draft)
+    chip.note_advice(request, facts, card, draft)
     parts = split(amount - reserve, payers(facts.terms, draft.purses, request.mcc))
     shortfall = amount - reserve - total(parts)
     spend = spend_of(request, amount)

@@ -41,7 +41,7 @@ _SENTENCES = {
     "account_frozen": "The account is {status}.",
     "offline_clone": "The card's counter {atc} was used for another offline payment: it is copied.",
     "offline_record_invalid": "The offline record isn't one that this card has signed: {differs}.",
-    "key_reused": "The offline record with the card's counter {atc} was posted before.",
+    "key_reused": "The payment under the card's counter {atc} was posted before.",
     "uses_exhausted": "All {limit} uses of the card are spent.",
     "insufficient_funds": "{amount} was asked for and {available} is available"
     " (balance {balance}, held {held}).",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import psycopg
 
-from nodes.authorization.state import Paid
+from nodes.authorization.model import Kind, Outcome
+from nodes.authorization.rules import online_use
+from nodes.authorization.state import Paid, Progress
+from nodes.emv.chip_data import amount_of
 
 Connection = psycopg.Connection[Any]
 
@@ -45,8 +48,8 @@ def posted(
 def paid_under(
     connection: Connection, counters: Iterable[tuple[bytes, int]]
 ) -> dict[tuple[bytes, int], tuple[Paid, ...]]:
-    """By (card token, ATC) the advices that were posted under it: those with chip data, and
-    those of which only a record tells."""
+    """By (card token, ATC) what it was used for: the advices that were posted under it, those
+    with chip data and those of which only a record tells, and the chip's online request."""
     wanted = sorted(set(counters))
     rows = connection.execute(
         "WITH w AS (SELECT * FROM unnest(%s::bytea[], %s::bigint[]) AS w (card_token, atc)),"
@@ -68,7 +71,33 @@ def paid_under(
     for token, *columns in rows:
         paid = Paid(*columns)
         found[token, paid.atc] = (*found.get((token, paid.atc), ()), paid)
+    for token, paid in _asked_online(connection, wanted):
+        found[token, paid.atc] = (*found.get((token, paid.atc), ()), paid)
     return found
+
+
+def _asked_online(
+    connection: Connection, counters: list[tuple[bytes, int]]
+) -> Iterator[tuple[bytes, Paid]]:
+    """The requests that came with a genuine cryptogram of these (card token, ATC), but those that
+    were refused for the counter itself."""
+    rows = connection.execute(
+        "SELECT c.card_token, c.atc, c.cryptogram || c.covered, t.terminal_id, t.amount,"
+        " t.currency, t.txid, t.kind, t.outcome, p.authorized, p.captured, p.refunded, p.reversed,"
+        " p.ended FROM unnest(%s::bytea[], %s::bigint[]) AS w (card_token, atc)"
+        " JOIN chip_records AS c USING (card_token, atc)"
+        " JOIN transactions AS t ON t.txid = c.txid AND t.side = 'issuer'"
+        " LEFT JOIN LATERAL (SELECT * FROM payment_progress AS p WHERE p.txid = t.txid"
+        "  AND p.shard = t.shard ORDER BY version DESC LIMIT 1) AS p ON true"
+        " WHERE c.genuine AND t.kind <> 'advice'"
+        " AND t.outcome NOT IN ('cryptogram_wrong', 'chip_data_invalid')",
+        ([token for token, _ in counters], [atc for _, atc in counters]),
+    ).fetchall()
+    for token, atc, chip, terminal_id, amount, currency, txid, kind, outcome, *sums in rows:
+        progress = Progress(*sums) if sums[0] is not None else Progress(amount)
+        use = online_use(Kind(kind), Outcome(outcome), progress)
+        paid = Paid(atc, chip, True, False, terminal_id, amount_of(chip[8:]), currency, use, txid)
+        yield token, paid
 
 
 def insert_key(

@@ -50,7 +50,7 @@ def open_session(library: Path | str, token: str, pin: str) -> Any:
         except pkcs11.UserAlreadyLoggedIn:
             return found.open(rw=True)  # a login counts for the whole process
     except (pkcs11.PKCS11Error, RuntimeError) as error:
-        reason = type(error).__name__
+        reason = ": ".join(filter(None, (type(error).__name__, str(error))))
         raise TokenUnusable(f"PKCS#11 token {token!r} of {library}: {reason}") from None
 
 

@@ -113,7 +113,7 @@ _POS = {"terminal_id": "POS00009", "merchant_id": MERCHANT}
         ({"port": 70_000}, "port"),
         ({"nonsense": 1}, "nonsense"),
         ({"currencies": ["XXX"]}, "unknown currencies"),
-        ({"node_message_key": "zz"}, "node_message_key: Value error, an Ed25519 public key is 64"),
+        ({"node_message_key": "zz"}, "node_message_key: an Ed25519 public key is 64"),
         ({"node_message_key": "00" * 32}, "a point of small order"),
         ({"key_file": "/nonexistent/keystore"}, "keystore"),
         ({"terminals": [{"terminal_id": "POS7", "merchant_id": MERCHANT}]}, "terminal_id"),
@@ -135,6 +135,10 @@ _POS = {"terminal_id": "POS00009", "merchant_id": MERCHANT}
         ),
         ({"listeners": [{"port": 0, "dialect": "morse"}]}, "dialect morse: one of"),
         ({"listeners": [{"port": 0, "dialect": "bcd-tpdu"}]}, "a dialect has two listeners"),
+        ({"node_url": "ftp://node"}, "node_url: is an http or https URL without credentials"),
+        ({"node_url": "http://127.0.0.1:70000"}, "node_url: its host or port can't be read"),
+        ({"log_level": "shout"}, "log_level: Input should be"),
+        ({"host": "no.such.host.invalid"}, "host no.such.host.invalid: "),
     ],
 )
 def test_settings_that_cannot_work_end_it_with_a_reason(

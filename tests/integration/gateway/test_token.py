@@ -24,7 +24,7 @@ from sandbox.terminal import Terminal
 from tests.factories import tokens
 from tests.factories.pos import CARD, NOW_MS, PIN
 from tests.factories.suites import WAYS, record, sm2_private
-from tests.integration.gateway.running import document, write_files
+from tests.integration.gateway.running import NODE_KEY, document, write_files
 from tests.unit.gateway.test_suites import NOW, sign_on
 
 
@@ -42,7 +42,7 @@ def _settings(folder: Path, files: dict[str, str], label: str) -> GatewaySetting
         for way, known in ((way, record(way)) for way in WAYS)
     ]
     changes = {**files, "pkcs11": token, "terminals": terminals}
-    return GatewaySettings.model_validate(document("http://127.0.0.1:9", bytes(32), **changes))
+    return GatewaySettings.model_validate(document("http://127.0.0.1:9", NODE_KEY, **changes))
 
 
 def _keys(way: str, master: bytes) -> TerminalKeys:
@@ -107,7 +107,7 @@ def test_what_cannot_be_provisioned_is_told(
 ) -> None:
     files = write_files(tmp_path, {"message": bytes(32)}, "a passphrase")
     config = tmp_path / "gateway.json"
-    plain = document("http://127.0.0.1:9", bytes(32), **files)
+    plain = document("http://127.0.0.1:9", NODE_KEY, **files)
     config.write_text(GatewaySettings.model_validate(plain).model_dump_json())
     assert provision.main(["--config", str(config)]) == 2
     assert "no PKCS#11 token" in capsys.readouterr().err

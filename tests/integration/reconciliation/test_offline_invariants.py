@@ -64,24 +64,24 @@ def books(cluster: Cluster) -> Iterator[Books]:
     assert network.one(copied).outcome is Outcome.APPROVED
     _decided(network, cards[0], copied)
     _chips(network)
-    assert _close(network, "000007", "000900", 4, 600).outcome is ServiceOutcome.DONE
+    assert close_batch(network, "000007", "000900", 4, 600).outcome is ServiceOutcome.DONE
     network.link.down = True
     waiting = network.request(cards[0].card, 300, Kind.ADVICE, batch="000008")
     assert network.one(waiting).outcome is Outcome.APPROVED
     # Counted in a close while it waits, and not again when it is recorded.
     soon = network.request(cards[0].card, 70, Kind.ADVICE, batch="000009")
     assert network.one(soon).outcome is Outcome.APPROVED
-    assert _close(network, "000009", "000910", 1, 70).outcome is ServiceOutcome.DONE
+    assert close_batch(network, "000009", "000910", 1, 70).outcome is ServiceOutcome.DONE
     network.link.down = False
     _deliver(network)
-    assert _close(network, "000009", "000911", 1, 70).outcome is ServiceOutcome.DONE
+    assert close_batch(network, "000009", "000911", 1, 70).outcome is ServiceOutcome.DONE
     kept, lost = (network.request(cards[1].card, n, batch="000008") for n in (40, 50))
     assert [a.outcome for a in network.send(kept, lost)] == [Outcome.APPROVED] * 2
     missing = network.request(cards[1].card, 60, batch="000008")
-    assert _close(network, "000008", "000901", 3, 400).outcome is ServiceOutcome.DIFFERS
+    assert close_batch(network, "000008", "000901", 3, 400).outcome is ServiceOutcome.DIFFERS
     for item in (waiting, kept, missing):
-        assert _upload(network, item).outcome is ServiceOutcome.DONE
-    assert _close(network, "000008", "000902", 3, 400).outcome is ServiceOutcome.DONE
+        assert upload_item(network, item).outcome is ServiceOutcome.DONE
+    assert close_batch(network, "000008", "000902", 3, 400).outcome is ServiceOutcome.DONE
     network.link.down = True
     network.one(network.request(cards[0].card, 11, Kind.ADVICE))
     network.close()
@@ -110,19 +110,23 @@ def _decided(network: Network, card: OfflineCard, copied: TerminalRequest) -> No
 
 
 def _chips(network: Network) -> None:
-    """Two chips of one card have paid under one counter, no record with either."""
+    """Two chips of one card have paid under one counter, no record with either; and a third has
+    paid online."""
     card = network.card(1_000, making=Making(CardForm.CHIP))
+    assert card.personalization is not None
+    made = open_personalization(EMV_KEYS[TRANSPORT_KEY], card.personalization)
     for amount in (13, 17):
-        assert card.personalization is not None
-        chip = ChipCard.personalized(
-            open_personalization(EMV_KEYS[TRANSPORT_KEY], card.personalization)
-        )
+        chip = ChipCard.personalized(made)
         chip.make_offline_key()
         icc = chip.approve_offline(Purchase(amount, "156", "260921"))
         advice = network.request(
             card, amount, Kind.ADVICE, entry_mode="052", icc=icc, batch="000011"
         )
         assert network.one(advice).outcome is Outcome.APPROVED
+    chip.atc = 7
+    icc = chip.first_cryptogram(Purchase(19, "156", "260921"))
+    online = network.request(card, 19, entry_mode="051", icc=icc, batch="000011")
+    assert network.one(online).outcome is Outcome.APPROVED
 
 
 def _deliver(network: Network) -> None:
@@ -150,12 +154,14 @@ def _serve(
     return answer
 
 
-def _close(network: Network, batch: str, stan: str, count: int, amount: int) -> ServiceAnswer:
+def close_batch(network: Network, batch: str, stan: str, count: int, amount: int) -> ServiceAnswer:
+    """A 0500 with so many debits, of this sum."""
     totals = (CurrencyTotals("CNY", count, amount),)
     return _serve(network, Service.BATCH_CLOSE, batch, stan, totals=totals)
 
 
-def _upload(network: Network, item: TerminalRequest) -> ServiceAnswer:
+def upload_item(network: Network, item: TerminalRequest) -> ServiceAnswer:
+    """The 0320 of a transaction."""
     return _serve(network, Service.BATCH_UPLOAD, item.batch, item.stan, item=item)
 
 
@@ -182,6 +188,13 @@ PLANTED: list[tuple[int, str, str]] = [
     (19, "issuer", "UPDATE chip_records SET cryptogram = 'DOUBLED!', covered = 'the same'"),
     (19, "issuer", "UPDATE transfers SET debit_account = (SELECT account_id FROM accounts"
      " WHERE kind = 'offline_reserved') WHERE amount = 17"),
+    (19, "issuer", "UPDATE chip_records SET atc = 8 WHERE txid = (SELECT txid FROM transactions"
+     " WHERE amount = 13); UPDATE chip_records SET atc = 8 WHERE txid = (SELECT txid"
+     " FROM transactions WHERE amount = 19)"),
+    (19, "issuer", "UPDATE card_offline_keys SET card_token = (SELECT card_token"
+     " FROM transactions WHERE amount = 19); DROP INDEX offline_records_by_counter;"
+     " UPDATE offline_records SET atc = 8 WHERE amount = 200; UPDATE chip_records SET atc = 8"
+     " WHERE txid = (SELECT txid FROM transactions WHERE amount = 19)"),
     (1, "issuer", "UPDATE adjustments SET disputed = NULL WHERE amount < 0"),
     (1, "issuer", "UPDATE adjustments SET amount = -1 WHERE amount < 0"),
     (1, "issuer", "UPDATE transactions SET amount = amount - 1 WHERE kind = 'reserve'"),
