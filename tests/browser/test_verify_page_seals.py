@@ -120,7 +120,8 @@ def test_a_sealed_proof_is_checked_by_hand(
     expect(verdict).to_have_text("PROVEN")
     expect(details).to_contain_text("QBFT_FINALITY: sealed by 3 of 4 validators")
     expect(details).to_contain_text("not checked: no key of the member's was given")
-    expect(verifier.locator("#steps .good")).to_have_count(10)
+    expect(verifier.locator("#steps .good")).to_have_count(9)
+    expect(verifier.locator("#steps")).to_contain_text("signature isn't checked")
     accessible(verifier)
 
     verifier.get_by_label("Chain id").fill("")
@@ -130,6 +131,14 @@ def test_a_sealed_proof_is_checked_by_hand(
     check.click()
     expect(verdict).to_have_text("PROVEN")
     expect(details).not_to_contain_text("not checked")
+    expect(verifier.locator("#steps .good")).to_have_count(10)
+
+    verifier.get_by_label("Validators").fill("")
+    check.click()
+    expect(verdict).to_have_text("PROVEN")
+    expect(details).to_contain_text("DEV_FINALITY")
+    expect(verifier.locator("#steps .good")).to_have_count(9)
+    expect(verifier.locator("#steps")).to_contain_text("no validators were given")
 
     verifier.get_by_label("Validators").fill(" ".join(recorded("clique").validators))
     check.click()

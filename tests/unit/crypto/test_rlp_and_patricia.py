@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import rlp as library
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trie import HexaryTrie
 
@@ -39,6 +39,7 @@ def test_the_published_examples(item: rlp.Item, encoded: str) -> None:
     assert rlp.decode(bytes.fromhex(encoded)) == item
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ITEMS)
 def test_writing_and_reading_agree_with_the_library(item: Any) -> None:
     raw = rlp.encode(item)
@@ -46,6 +47,7 @@ def test_writing_and_reading_agree_with_the_library(item: Any) -> None:
     assert rlp.decode(raw) == item
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=12))
 def test_what_the_library_refuses_is_refused(raw: bytes) -> None:
     try:

@@ -28,6 +28,7 @@ const MEANINGS = {
   NOT_INCLUDED: "The path does not lead from the leaf to the anchored root.",
 };
 
+const KEY_STEP = "The member's key signed it";
 const BLOCK_STEP = "The block that the proof carries holds together, and is sealed";
 
 /** The checks as people see them: a title, and the reasons with which each can refuse. */
@@ -48,7 +49,7 @@ const STEPS = [
     "The chain holds this anchor",
     ["NOT_ANCHORED", "SIZE_MISMATCH", "ROOT_MISMATCH", "ANCHOR_MISMATCH"],
   ],
-  ["The member's key signed it", ["KEY_NOT_VALID_AT_BLOCK", "SIGNATURE_INVALID"]],
+  [KEY_STEP, ["KEY_NOT_VALID_AT_BLOCK", "SIGNATURE_INVALID"]],
   ["Moment and totals are those anchored", ["META_MISMATCH"]],
   ["The path leads from the entry to the root", ["NOT_INCLUDED"]],
 ];

@@ -94,6 +94,21 @@
     get("result").hidden = false;
   }
 
+  /** What wasn't checked of a step that nothing refused; "" if all of it was. */
+  function leftOut(title, verdict) {
+    if (title === KEY_STEP && verdict.keyless) {
+      return "The note's signature isn't checked: no key of the member's was given";
+    }
+    if (title !== BLOCK_STEP) return "";
+    if (!verdict.bundle || !verdict.bundle.anchor.block) {
+      return "The proof carries no block: its finality is another's word";
+    }
+    if (verdict.ok && !verdict.sealedBy) {
+      return "The block that the proof carries holds together; no validators were given to judge its seals";
+    }
+    return "";
+  }
+
   function stepsOf(verdict) {
     if (verdict.ok === null) return [];
     const failed = STEPS.findIndex(([, reasons]) => reasons.includes(verdict.reason));
@@ -102,14 +117,14 @@
     return STEPS.map(([title], place) => {
       const passed = verdict.ok || aboutPromise || place < failed;
       const tried = passed || place === failed;
-      const absent = passed && title === BLOCK_STEP && !(verdict.bundle && verdict.bundle.anchor.block);
+      const left = passed ? leftOut(title, verdict) : "";
       const item = document.createElement("li");
       const mark = document.createElement("span");
-      mark.className = `mark ${absent ? "soft" : passed ? "good" : tried ? "bad" : "soft"}`;
-      mark.textContent = passed && !absent ? "\u2713" : tried && !absent ? "\u2717" : "\u2013";
+      mark.className = `mark ${left || !tried ? "soft" : passed ? "good" : "bad"}`;
+      mark.textContent = left || !tried ? "\u2013" : passed ? "\u2713" : "\u2717";
       const text = document.createElement("span");
       text.textContent = tried ? title : `${title} (not tried)`;
-      if (absent) text.textContent = "The proof carries no block: its finality is another's word";
+      if (left) text.textContent = left;
       if (tried && !passed) text.textContent = `${title}: ${verdict.reason}`;
       item.append(mark, text);
       return item;
