@@ -114,7 +114,8 @@ def parse_dialect(text: str, where: str) -> Dialect:
     except ValueError as error:
         raise DialectError(f"dialect {where}: not JSON ({error})") from None
     if not isinstance(document, dict):
-        raise DialectError(f"dialect {where}: not a JSON object")
+        told = f"not a JSON object, fields missing or unknown: {sorted(_FIELDS)}"
+        raise DialectError(f"dialect {where}: {told}")
     if document.keys() != _FIELDS:
         wrong = sorted(_FIELDS ^ document.keys())
         raise DialectError(f"dialect {where}: fields missing or unknown: {wrong}")

@@ -97,7 +97,7 @@ def test_a_dialect_that_cannot_be_read_is_named(
         file.write_bytes(content)
         path = settings(tmp_path, listeners=[{"port": 0, "dialect": str(file)}])
         assert gateway.__main__.main(["--config", str(path)]) == 2
-        assert capsys.readouterr().err == f"{path}: dialect own.json: {said}\n"
+        assert capsys.readouterr().err.startswith(f"{path}: dialect own.json: {said}")
 
 
 def test_specs_that_cannot_be_written_are_named(
