@@ -56,6 +56,7 @@ OUTCOMES = {
     "cvm_required": "PIN or signature required",
     "original_mismatch": "Doesn't match its original",
     "already_reversed": "Already reversed",
+    "under_dispute": "Under dispute",
     "hold_ended": "Hold has ended",
     "over_original_amount": "More than the original",
     "account_frozen": "Account frozen",
@@ -242,6 +243,7 @@ REASONS = {
     "pin_wrong": "The PIN was wrong. Tries left: {tries_left}.",
     "original_mismatch": "It doesn't fit the transaction that it names: {differs}.",
     "already_reversed": "What it names was undone before.",
+    "under_dispute": "The cardholder disputes {disputed} of it, and that isn't decided yet.",
     "hold_ended": "Nothing is held any more: of {authorized}, {captured} were captured and "
     "{reversed} released; the rest expired or was set free.",
     "over_original_amount": "{amount} is more than what is left to undo or to capture.",
@@ -284,6 +286,7 @@ VALUES = {
     "late_ms": "Too late by (ms)",
     "differs": "What differs",
     "original": "Original amount",
+    "disputed": "Disputed",
     "of_account": "Currency of the account",
     "currency": "Currency",
     "service": "Service",

@@ -105,7 +105,10 @@ def card_account_item(connection: Connection, account: Account, now_ms: int) -> 
         held=account.held,
         available=account.available,
         receivable=account.receivable,
-        disputed=[DisputedItem(txid=one.txid.hex(), amount=one.amount) for one in account.disputed],
+        disputed=[
+            DisputedItem(txid=one.txid.hex(), amount=one.amount, paid=one.paid)
+            for one in account.disputed
+        ],
         loads=account.loads,
         purses=purse_items(account),
         holds=[
