@@ -204,6 +204,7 @@ def decision_item(connection: Connection, row: Row) -> DecisionItem | None:
         balance_after=state.balance,
         held_after=state.held,
         available_after=state.available,
+        stand_in=detail.stand_in,
         progress=_progress(connection, row, state.account_id) if approved else None,
     )
 

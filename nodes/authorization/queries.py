@@ -89,6 +89,14 @@ def requested_amount(connection: Connection, txid: bytes) -> int | None:
     return None if found is None else int(found)
 
 
+def stood_in_ms(connection: Connection, txid: bytes) -> int | None:
+    """When the acquirer approved a purchase in its issuer's place; None: it didn't."""
+    found = connection.execute(
+        text("SELECT at_ms FROM stand_ins WHERE txid = :txid"), {"txid": txid}
+    ).scalar()
+    return None if found is None else int(found)
+
+
 # -- accounts
 
 

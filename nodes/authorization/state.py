@@ -323,6 +323,8 @@ class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
     reserve: int = 0
     #: Where the message came from, as rules look at it: a back-test sees what the decision saw.
     channel: str = "pos"
+    #: Approved by the acquirer in the issuer's place, and posted here later.
+    stand_in: bool = False
 
 
 class Decision(msgspec.Struct, frozen=True):

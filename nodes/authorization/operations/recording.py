@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
 import msgspec
@@ -27,6 +27,7 @@ from nodes.authorization.model import (
     TerminalAnswer,
 )
 from nodes.authorization.operations.accepting import Acquirer
+from nodes.authorization.operations.answering import approval_code
 from nodes.authorization.operations.issuing import transaction_record
 from nodes.authorization.operations.judging import (
     CREDITS,
@@ -45,13 +46,15 @@ from nodes.authorization.operations.pending import (
     reversal_of,
     unanswered,
 )
+from nodes.authorization.operations.standing_in import find_stood_in
 from nodes.authorization.store import acquirer as books
 from nodes.authorization.store import answers, forwards
 from nodes.authorization.store.acquirer import Connection, QueuedReversal
-from nodes.authorization.store.forwards import Alarm
+from nodes.authorization.store.forwards import Alarm, QueuedForward
 from nodes.authorization.store.presented import append_partial_approvals
 from nodes.authorization.store.refusals import append_refusals
 from nodes.authorization.store.requests import stored_requests
+from nodes.authorization.store.stand_ins import StoodIn, append_stood_in
 from nodes.crypto.answer_signature import MAX_SHARE
 from nodes.db.writes import Writes, execute
 from nodes.ledger.model import AccountKey, TransactionRecord, Transfer
@@ -114,6 +117,7 @@ def record_closings(
             [(c.forward.key, c.forward.business_date) for c in doubted],
             [c.pending for c in doubted],
         )
+    recording.stood_in = find_stood_in(connection, acquirer, closings, now_ms)
     recording.close(closings)
     return recording
 
@@ -166,6 +170,9 @@ class Recording:
         self._forgotten: list[int] = []
         self._delivered: dict[bytes, str] = {}
         self._alarms: list[Alarm] = []
+        #: What is approved in issuers' place, if it isn't answered already, by txid; what was.
+        self.stood_in: Mapping[bytes, tuple[StoodIn, QueuedForward]] = {}
+        self._approved_unseen: list[tuple[StoodIn, QueuedForward]] = []
         #: Of partial approvals: txid, and what was asked for.
         self._partial: list[tuple[bytes, int]] = []
 
@@ -214,6 +221,11 @@ class Recording:
             # It has happened: taken in, and the queue goes on until the issuer has answered.
             return acknowledged(request)
         if answer is None:
+            unseen = self.stood_in.get(request.txid)
+            if unseen is not None:
+                self._approved_unseen.append(unseen)
+                told = acknowledged(request)
+                return msgspec.structs.replace(told, approval_code=approval_code(request.txid))
             self.reverse(pending, "issuer unavailable")
             return unavailable(request)
         if forwarded:
@@ -347,7 +359,10 @@ class Recording:
             writes = Writes()
             self._queue(connection, writes)
         self._append(writes)
+        if self._approved_unseen:
+            forwards.queue_forwards(writes, [row for _, row in self._approved_unseen])
         execute(connection, writes)
+        append_stood_in(connection, [row for row, _ in self._approved_unseen])
         books.finish_reversals(connection, self._settled, self.now_ms)
         forwards.finish_forwards(connection, self._delivered, self.now_ms)
         forwards.append_alarms(connection, self._alarms)

@@ -24,8 +24,8 @@ from nodes.authorization.operations.expiring import expire_holds
 from nodes.authorization.operations.own import TransferOutcome, transfer_between_cards
 from nodes.cards.model import IssuedCard
 from nodes.clock import to_datetime
-from nodes.reconciliation.invariants import check_invariants, violations
 from nodes.reconciliation.form_statements import FORMS
+from nodes.reconciliation.invariants import check_invariants, violations
 from nodes.reconciliation.log_statements import ANSWERS, GUARDS, LOG
 from nodes.reconciliation.shard_statements import SHARDS
 from nodes.reconciliation.statements import MONEY, ONCE, SEQUENCES

@@ -1,4 +1,4 @@
-"""What holders dispute of what they have paid.
+"""What holders dispute of what they have paid; approvals in an issuer's place.
 
 Revision ID: 0016
 Revises: 0015
@@ -17,7 +17,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    script = Path(__file__).with_name("0016_disputes.sql").read_text(encoding="utf-8")
+    script = Path(__file__).with_name("0016_disputes_stand_in.sql").read_text(encoding="utf-8")
     # The driver's own cursor: SQLAlchemy would take the colons of PL/pgSQL for parameters.
     op.get_bind().connection.cursor().execute(script)
 

@@ -22,3 +22,21 @@ CREATE TRIGGER disputes_are_events AFTER INSERT OR UPDATE ON disputes
 GRANT SELECT ON disputes TO countersign_app, countersign_anchor, countersign_reader;
 GRANT INSERT ON disputes TO countersign_app;
 GRANT UPDATE (closed_by, closed_at, closing_reason) ON disputes TO countersign_app;
+
+-- The acquirer's: what it approved in an issuer's place while that was away (by contract). card_lookup: the card number
+-- under the acquirer's own keyed hash, for the ceilings a card.
+CREATE TABLE stand_ins (
+    txid        bytea  PRIMARY KEY CHECK (octet_length(txid) = 32),
+    issuer      text   NOT NULL,
+    card_lookup bytea  NOT NULL CHECK (octet_length(card_lookup) = 32),
+    amount      bigint NOT NULL CHECK (amount > 0),
+    currency    text   NOT NULL,
+    at_ms       bigint NOT NULL
+);
+CREATE INDEX stand_ins_of_card ON stand_ins (card_lookup, at_ms);
+CREATE TRIGGER stand_ins_unchanging BEFORE UPDATE OR DELETE ON stand_ins
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER stand_ins_untruncated BEFORE TRUNCATE ON stand_ins
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+GRANT SELECT ON stand_ins TO countersign_app, countersign_anchor;
+GRANT INSERT ON stand_ins TO countersign_app;
