@@ -15,7 +15,7 @@ from console import presentation, wording
 from console.chain import ChainAway
 from console.institutions import Institution, Json, NodeAway, NodeRefusal, NotKnown, NotYet
 from console.proof import check_proof
-from console.session import Chosen
+from console.session import Chosen, SignedIn
 from console.templating import is_for, render, zone_of
 from nodes.clock import to_datetime
 
@@ -148,7 +148,11 @@ async def transactions(
 
 @router.get("/transactions/{txid}")
 async def transaction(
-    request: Request, institution: Chosen, txid: str, side: Annotated[str, _text(16)] = ""
+    request: Request,
+    institution: Chosen,
+    user: SignedIn,
+    txid: str,
+    side: Annotated[str, _text(16)] = "",
 ) -> Response:
     """One transaction: what it was, what it moved, and its way to the chain."""
     record = await _record(institution, txid, side)
@@ -162,10 +166,17 @@ async def transaction(
         "steps": await story(institution, record),
         "sealed_in": batch,
         "way": way(record),
+        "may_dispute": _is_paid(record) and institution.lets_act(user.username),
         "others": _other_parties(request, institution, record),
         "names": {item.member_id: item.name for item in request.state.page["institutions"]},
     }
     return render(request, "transaction.html", context)
+
+
+def _is_paid(record: Json) -> bool:
+    """Whether it took money from a card of this institution."""
+    paid = record["outcome"] == "approved" and record["kind"] in ("purchase", "capture", "advice")
+    return paid and record["side"] == "issuer"
 
 
 @router.post("/transactions/{txid}/verify")
