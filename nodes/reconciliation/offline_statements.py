@@ -106,7 +106,8 @@ OFFLINE: tuple[tuple[int, str, str], ...] = (
         "what was approved in an issuer's place goes to it",
         "SELECT format('txid %s', encode(s.txid, 'hex')) FROM stand_ins AS s"
         " LEFT JOIN forward_queue AS f ON f.txid = s.txid AND f.issuer = s.issuer"
-        " WHERE f.txid IS NULL",
+        " LEFT JOIN reversal_queue AS q ON q.original_txid = s.asked_txid"
+        " WHERE f.txid IS NULL OR q.original_txid IS NULL",
     ),
     (
         21,

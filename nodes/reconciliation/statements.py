@@ -288,7 +288,9 @@ ONCE: tuple[tuple[int, str, str], ...] = (
         " WHERE t.side = 'acquirer' AND t.outcome <> 'approved' AND t.kind <> 'reversal' AND "
         + _ANSWERED.format(answer="coalesce(r.answer, a.answer)", outcome="'approved'")
         # Taken in for an issuer that was away, and refused by it later: an alarm tells of it.
-        + " AND NOT EXISTS (SELECT FROM forward_queue AS f JOIN offline_alarms AS l"
+        + " AND NOT EXISTS (SELECT FROM stand_ins AS u WHERE u.asked_txid = t.txid)"
+        # Approved in the issuer's place: an advice stands for it, and it is reversed.
+        " AND NOT EXISTS (SELECT FROM forward_queue AS f JOIN offline_alarms AS l"
         " ON l.txid = f.txid AND l.kind = 'refused' WHERE f.txid = t.txid)",
     ),
     (

@@ -79,8 +79,7 @@ def fingerprint_of(request: AuthorizationRequest, lookup: bytes | None) -> bytes
         request.partial_ok,
         request.final,
     )
-    # A purchase that was approved in stand-in comes again, marked so: it is the same one.
-    if request.offline is not None or (request.advice and request.kind is not Kind.PURCHASE):
+    if request.offline is not None or request.advice:
         content = (*content, request.advice, request.offline)
     return hashlib.sha256(_ENCODE(content)).digest()
 

@@ -192,10 +192,8 @@ def date_of(text: str) -> date:
     return date.fromisoformat(text)
 
 
-def card_of(request: TerminalRequest | AuthorizationRequest) -> str:
+def card_of(request: TerminalRequest) -> str:
     """What of the card waits, sealed, with an advice: its number, and what its chip said."""
-    if request.pan is None:
-        raise ValueError("a request without its card number")
     if request.icc is None:
         return request.pan
     return f"{request.pan}/{request.card_sequence or ''}/{request.icc.hex()}"

@@ -124,7 +124,6 @@ def answer_chip(
     if (
         check is None
         or request.kind is Kind.ADVICE  # the card is gone
-        or request.advice
         or check.data is None
         or not check.genuine
         or entry is None

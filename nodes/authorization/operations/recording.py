@@ -27,7 +27,6 @@ from nodes.authorization.model import (
     TerminalAnswer,
 )
 from nodes.authorization.operations.accepting import Acquirer
-from nodes.authorization.operations.answering import approval_code
 from nodes.authorization.operations.issuing import transaction_record
 from nodes.authorization.operations.judging import (
     CREDITS,
@@ -46,15 +45,15 @@ from nodes.authorization.operations.pending import (
     reversal_of,
     unanswered,
 )
-from nodes.authorization.operations.standing_in import find_stood_in
+from nodes.authorization.operations.standing_in import REASON, Unseen, find_stood_in, rows_of
 from nodes.authorization.store import acquirer as books
 from nodes.authorization.store import answers, forwards
 from nodes.authorization.store.acquirer import Connection, QueuedReversal
-from nodes.authorization.store.forwards import Alarm, QueuedForward
+from nodes.authorization.store.forwards import Alarm
 from nodes.authorization.store.presented import append_partial_approvals
 from nodes.authorization.store.refusals import append_refusals
-from nodes.authorization.store.requests import stored_requests
-from nodes.authorization.store.stand_ins import StoodIn, append_stood_in
+from nodes.authorization.store.requests import insert_requests, stored_requests
+from nodes.authorization.store.stand_ins import append_stood_in
 from nodes.crypto.answer_signature import MAX_SHARE
 from nodes.db.writes import Writes, execute
 from nodes.ledger.model import AccountKey, TransactionRecord, Transfer
@@ -171,8 +170,8 @@ class Recording:
         self._delivered: dict[bytes, str] = {}
         self._alarms: list[Alarm] = []
         #: What is approved in issuers' place, if it isn't answered already, by txid; what was.
-        self.stood_in: Mapping[bytes, tuple[StoodIn, QueuedForward]] = {}
-        self._approved_unseen: list[tuple[StoodIn, QueuedForward]] = []
+        self.stood_in: Mapping[bytes, Unseen] = {}
+        self._unseen: list[Unseen] = []
         #: Of partial approvals: txid, and what was asked for.
         self._partial: list[tuple[bytes, int]] = []
 
@@ -223,9 +222,9 @@ class Recording:
         if answer is None:
             unseen = self.stood_in.get(request.txid)
             if unseen is not None:
-                self._approved_unseen.append(unseen)
-                told = acknowledged(request)
-                return msgspec.structs.replace(told, approval_code=approval_code(request.txid))
+                self._unseen.append(unseen)
+                self.reverse(pending, REASON)
+                return unseen.told
             self.reverse(pending, "issuer unavailable")
             return unavailable(request)
         if forwarded:
@@ -359,10 +358,8 @@ class Recording:
             writes = Writes()
             self._queue(connection, writes)
         self._append(writes)
-        if self._approved_unseen:
-            forwards.queue_forwards(writes, [row for _, row in self._approved_unseen])
         execute(connection, writes)
-        append_stood_in(connection, [row for row, _ in self._approved_unseen])
+        append_stood_in(connection, [unseen.row for unseen in self._unseen])
         books.finish_reversals(connection, self._settled, self.now_ms)
         forwards.finish_forwards(connection, self._delivered, self.now_ms)
         forwards.append_alarms(connection, self._alarms)
@@ -455,13 +452,22 @@ class Recording:
             rows.append(
                 QueuedReversal(asked.txid, asked.issuer, reason, encode_pending(kept), self.now_ms)
             )
+        waiting = []
+        for unseen in self._unseen:  # their purchases are among the reversed
+            name = unseen.advice.request.terminal_id
+            last_seqs[name] += 1
+            waiting.append(rows_of(unseen, last_seqs[name]))
         advance_terminals(
             writes,
             {name: (terminals[name].last_seq, last) for name, last in last_seqs.items()},
             in_use=False,
         )
         books.queue_reversals(writes, rows)
-        append_refusals(writes, unanswered(self.acquirer.member_id, self._to_reverse, self.now_ms))
+        if waiting:
+            insert_requests(writes, "acquirer", [stored for stored, _ in waiting])
+            forwards.queue_forwards(writes, [forward for _, forward in waiting])
+        told_no = [one for one in self._to_reverse if one[1] != REASON]
+        append_refusals(writes, unanswered(self.acquirer.member_id, told_no, self.now_ms))
 
 
 def unavailable(request: AuthorizationRequest) -> TerminalAnswer:

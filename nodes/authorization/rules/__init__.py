@@ -100,8 +100,6 @@ def decide(request: AuthorizationRequest, facts: Facts) -> Decision:
         return _with_requested(request, decide_reversal(request, facts))
     if facts.reversed_before:
         return refused(draft_of(facts), Outcome.REVERSED_BEFORE_ARRIVAL)
-    if request.advice and request.kind is Kind.PURCHASE:
-        return decide_advice(request, facts)
     if facts.moment.now_ms > request.deadline_ms and request.kind not in FORWARDED:
         return _too_late(request, facts)
     if request.advice and request.kind is Kind.AUTHORIZATION:

@@ -9,6 +9,8 @@ from nodes.authorization.rules.standing import PIN_REQUIRED
 
 #: How far back a card's approvals in stand-in count: any 24 hours, so no clock's day matters.
 WINDOW_MS = 86_400_000
+#: Behind the STAN of the advice: its issuer may know the purchase under that STAN.
+STAND_IN_MARK = "S"
 #: DE22 of consumers' codes: each is used once, and only its issuer knows whether it was.
 _CODES = frozenset({"03", "04"})
 
@@ -35,15 +37,16 @@ def is_for_stand_in(request: AuthorizationRequest, contract: StandIn, now_ms: in
     """Whether it is a payment that can be approved unseen, within the ceiling of one.
 
     A purchase at a terminal that still waits. Nobody but the issuer can check a PIN, a single-use
-    code or what was keyed in online; and a part of an amount is no answer without the balance. A
-    stripe that asks for a PIN (service code) isn't taken without one either.
+    code or what was keyed in online, or answer a chip; and a part of an amount is no answer without
+    the balance. A stripe that asks for a PIN (service code) isn't taken without one either.
     """
     code = request.service_code or ""
     return (
         request.kind is Kind.PURCHASE
         and request.channel == "pos"
         and request.pin_block is None
-        and (request.icc is not None or code[2:3] not in PIN_REQUIRED)
+        and request.icc is None
+        and code[2:3] not in PIN_REQUIRED
         and not request.partial_ok
         and request.entry_mode[:2] not in _CODES
         and request.currency == contract.currency

@@ -158,8 +158,6 @@ def refuse_at_acquirer(request: TerminalRequest) -> Outcome | None:
         and len(rrn or "") <= 12
         and 0 < request.deadline_ms < _MAX_MS
         and request.channel in CHANNELS
-        # Purchases are approved in an issuer's place by the acquirer, not by terminals.
-        and not (request.advice and kind is Kind.PURCHASE)
         # A reversal finds its original by the terminal's batch and STAN; others name it.
         and (rrn or kind not in FOLLOW_UPS or kind is Kind.REVERSAL)
     ):

@@ -17,6 +17,7 @@ class StoodIn(msgspec.Struct, frozen=True):
     """A row of stand_ins; amount in minor units."""
 
     txid: bytes
+    asked_txid: bytes
     issuer: str
     card_lookup: bytes
     amount: int
@@ -51,7 +52,7 @@ def append_stood_in(connection: Connection, rows: Iterable[StoodIn]) -> None:
     """Append them; UniqueViolation if a txid is there."""
     for row in sorted(rows, key=lambda one: one.txid):
         connection.execute(
-            "INSERT INTO stand_ins (txid, issuer, card_lookup, amount, currency, at_ms)"
-            " VALUES (%s, %s, %s, %s, %s, %s)",
+            "INSERT INTO stand_ins (txid, asked_txid, issuer, card_lookup, amount, currency, at_ms)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
             msgspec.structs.astuple(row),
         )

@@ -201,8 +201,8 @@ PLANTED: list[tuple[int, str, str]] = [
      " 'approved'"),
     (21, "acquirer", "UPDATE forward_queue SET done_ms = NULL, outcome = NULL, pan_sealed ="
      " decode(repeat('00', 50), 'hex') WHERE done_ms IS NOT NULL"),
-    (21, "acquirer", "INSERT INTO stand_ins VALUES (sha256('x'), 'aurora', sha256('y'), 5, 'CNY',"
-     " 1)"),
+    (21, "acquirer", "INSERT INTO stand_ins VALUES (sha256('x'), sha256('z'), 'aurora',"
+     " sha256('y'), 5, 'CNY', 1)"),
     (21, "acquirer", "UPDATE forward_queue SET idempotency_key = sha256('x')"),
     (21, "acquirer", "UPDATE forward_queue SET pan_sealed = NULL WHERE done_ms IS NULL"),
 ]  # fmt: skip

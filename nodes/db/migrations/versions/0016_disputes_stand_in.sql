@@ -26,7 +26,8 @@ GRANT UPDATE (closed_by, closed_at, closing_reason) ON disputes TO countersign_a
 -- The acquirer's: what it approved in an issuer's place while that was away (by contract). card_lookup: the card number
 -- under the acquirer's own keyed hash, for the ceilings a card.
 CREATE TABLE stand_ins (
-    txid        bytea  PRIMARY KEY CHECK (octet_length(txid) = 32),
+    txid        bytea  PRIMARY KEY CHECK (octet_length(txid) = 32),       -- of the advice
+    asked_txid  bytea  NOT NULL UNIQUE CHECK (octet_length(asked_txid) = 32), -- of the purchase, reversed
     issuer      text   NOT NULL,
     card_lookup bytea  NOT NULL CHECK (octet_length(card_lookup) = 32),
     amount      bigint NOT NULL CHECK (amount > 0),
