@@ -220,6 +220,14 @@ class Institution:
         """One correction by hand."""
         return await self._json(f"/v1/adjustments/{adjustment_id}")
 
+    async def disputes(self, filters: Mapping[str, Any]) -> Json:
+        """A page of cardholders' disputes, the newest first."""
+        return await self._json("/v1/disputes", **filters)
+
+    async def dispute(self, dispute_id: int) -> Json:
+        """One dispute."""
+        return await self._json(f"/v1/disputes/{dispute_id}")
+
     async def closes(self, filters: Mapping[str, Any]) -> Json:
         """A page of days' closes, the newest first."""
         return await self._json("/v1/closes", **filters)

@@ -12,6 +12,7 @@ from console import presentation, wording
 _AMOUNTS = frozenset(
     {
         *("amount", "available", "balance", "held", "limit", "used", "max_balance", "original"),
+        "disputed",
         *("authorized", "captured", "refunded", "reversed", "receivable", "shortfall"),
     }
 )

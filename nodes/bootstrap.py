@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from nodes.authorization.operations.accepting import Acquirer
 from nodes.authorization.operations.deciding import Issuer
+from nodes.authorization.rules.stand_in import StandIn
 from nodes.authorization.service import Authorizer, IssuerLink
 from nodes.chain.anchors import AnchorRegistry
 from nodes.chain.client import ChainClient
@@ -189,7 +190,14 @@ def _acquirer(
 
     # Card numbers of advices that wait for their issuer are sealed under the acquirer's own key.
     vault = _vault(keystore) if {"pan", "pan_lookup"} <= keystore.names() else None
-    return Acquirer(settings.member_id, _hsm(keystore), clock, route, vault=vault)
+    stand_in = {
+        issuer: StandIn(terms.currency, terms.amount, terms.day_amount, terms.day_count)
+        for issuer, terms in settings.stand_in.items()
+        if issuer != settings.member_id
+    }
+    return Acquirer(
+        settings.member_id, _hsm(keystore), clock, route, vault=vault, stand_in=stand_in
+    )
 
 
 def configure_logging(level: str) -> None:

@@ -23,6 +23,18 @@ class ApiKey(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
+class StandInTerms(BaseModel):
+    """By contract with an issuer: what is approved in its place while it is away, in minor units:
+    of one payment, and of one card in any 24 hours."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+    amount: int = Field(gt=0)
+    day_amount: int = Field(gt=0)
+    day_count: int = Field(gt=0, le=100)
+
+
 class NodeSettings(BaseModel):
     """What a node must be told. Unknown keys are refused, so that a misspelt one is noticed."""
 
@@ -52,6 +64,8 @@ class NodeSettings(BaseModel):
     #: The acquirer's gateways: the Ed25519 public key of each, by its key id.
     gateways: dict[str, Annotated[str, AfterValidator(usable_key)]] = {}
     api_keys: list[ApiKey] = []
+    #: By member id of the issuer; without an entry a purchase is answered 91 while it is away.
+    stand_in: dict[str, StandInTerms] = {}
     # By when a receipt's promise has its entry anchored; the chain's contracts take 7 days at most.
     merge_delay_s: int = Field(default=86_400, ge=1, le=7 * 86_400)
     seal_interval_s: float = Field(default=2.0, gt=0)

@@ -121,6 +121,12 @@ async def account(
         )
         context["pin_tries"] = PIN_TRIES
         context["acts"] = institution.lets_act(user.username)
+        context["disputes"] = (
+            (await institution.disputes({"account_id": account_id, "open": True}))["items"]
+            if any(one["paid"] for one in state["disputed"])
+            else []
+        )
+        context["owed_disputed"] = [one for one in state["disputed"] if not one["paid"]]
     return render(request, "account.html", context)
 
 

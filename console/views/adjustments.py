@@ -64,11 +64,12 @@ async def form(
     account: Annotated[str, Query(max_length=18)] = "",
     disputed: Annotated[str, Query(pattern=_DISPUTED)] = "",
     amount: Annotated[str, Query(max_length=20)] = "",
+    paid: bool = False,
 ) -> Response:
-    """The form of a proposal; `disputed`: of who bears what is owed for this payment."""
+    """The form of a proposal; `disputed`: of who bears this payment, which is owed or `paid`."""
     _may_act(institution, user.username)
     typed = {"account": account, "direction": "credit", "amount": amount, "reason": ""}
-    return _form(request, {**typed, "disputed": disputed})
+    return _form(request, {**typed, "disputed": disputed, "paid": "true" if paid else ""})
 
 
 @router.post("/new")
@@ -81,12 +82,13 @@ async def propose(
     amount: Annotated[str, Form(max_length=20)] = "",
     reason: Annotated[str, Form(max_length=80)] = "",
     disputed: Annotated[str, Form(pattern=_DISPUTED)] = "",
+    paid: Annotated[str, Form(max_length=4)] = "",
     key: Annotated[str, Form(max_length=64)] = "",
 ) -> Response:
     """Propose it; nothing is posted before somebody else approves."""
     _may_act(institution, user.username)
     typed = {"account": account.strip(), "direction": direction, "amount": amount.strip()}
-    typed |= {"reason": reason.strip(), "disputed": disputed}
+    typed |= {"reason": reason.strip(), "disputed": disputed, "paid": paid}
     wrong: dict[str, str] = {}
     currency = await _currency(institution, typed["account"])
     if currency is None:

@@ -168,12 +168,19 @@ async def transaction(
         "steps": await story(institution, record),
         "sealed_in": batch,
         "way": way(record),
+        "may_dispute": _is_paid(record) and institution.lets_act(user.username),
         "others": _other_parties(request, institution, record),
         "prints": bool(record["side"] == "acquirer" and record["terminal_id"])
         and institution.lets_print(user.username),
         "names": {item.member_id: item.name for item in request.state.page["institutions"]},
     }
     return render(request, "transaction.html", context)
+
+
+def _is_paid(record: Json) -> bool:
+    """Whether it took money from a card of this institution."""
+    paid = record["outcome"] == "approved" and record["kind"] in ("purchase", "capture", "advice")
+    return paid and record["side"] == "issuer"
 
 
 @router.post("/transactions/{txid}/verify")

@@ -51,6 +51,7 @@ CODE_OF_OUTCOME: Mapping[Outcome, str] = {
     Outcome.ORIGINAL_MISMATCH: "12",
     Outcome.ALREADY_REVERSED: "12",
     Outcome.OVER_ORIGINAL_AMOUNT: "64",
+    Outcome.UNDER_DISPUTE: "57",
     Outcome.HOLD_ENDED: "12",
     Outcome.ACCOUNT_FROZEN: "62",
     Outcome.OFFLINE_CLONE: "34",

@@ -136,6 +136,7 @@ REASONS: Mapping[Outcome, Mapping[Language, str]] = {
     ),
     **dict.fromkeys((Outcome.AMOUNT_LIMIT, Outcome.COUNT_LIMIT, Outcome.USES_EXHAUSTED), _LIMIT),
     **dict.fromkeys((Outcome.AMOUNT_INVALID, Outcome.CURRENCY_NOT_PERMITTED), _AMOUNT),
+    Outcome.UNDER_DISPUTE: {EN: "under dispute", ZH: "交易争议处理中"},
     Outcome.CARD_EXPIRED: {EN: "the card has expired", ZH: "卡已过期"},
     Outcome.CODE_NOT_VALID: {EN: "the code is used or expired", ZH: "付款码已使用或过期"},
     Outcome.PIN_TRIES_EXCEEDED: {EN: "too many wrong PINs", ZH: "密码错误次数超限"},

@@ -105,7 +105,10 @@ def card_account_item(connection: Connection, account: Account, now_ms: int) -> 
         held=account.held,
         available=account.available,
         receivable=account.receivable,
-        disputed=[DisputedItem(txid=one.txid.hex(), amount=one.amount) for one in account.disputed],
+        disputed=[
+            DisputedItem(txid=one.txid.hex(), amount=one.amount, paid=one.paid)
+            for one in account.disputed
+        ],
         loads=account.loads,
         purses=purse_items(account),
         holds=[
@@ -201,6 +204,7 @@ def decision_item(connection: Connection, row: Row) -> DecisionItem | None:
         balance_after=state.balance,
         held_after=state.held,
         available_after=state.available,
+        stand_in=detail.stand_in,
         progress=_progress(connection, row, state.account_id) if approved else None,
     )
 

@@ -78,17 +78,19 @@ class AccountCardItem(BaseModel):
 
 
 class DisputedItem(BaseModel):
-    """Owed for a payment of what is taken for a copy of the card."""
+    """What people have yet to decide about a payment. `paid` false: it is owed, as what paid is
+    taken for a copy of the card; true: the holder has paid it and disputes it (`/v1/disputes`)."""
 
     txid: Hex32
     amount: int
+    paid: bool
 
 
 class CardAccountItem(BaseModel):
     """A card account at its last version, over all of its purses.
 
     `receivable`: what the cardholder owes after forced postings; the next credit repays it first,
-    but for what is `disputed`: that waits for an adjustment which names its payment.
+    but for what is `disputed` and not `paid`: that waits for an adjustment which names its payment.
     """
 
     account_id: int
@@ -178,9 +180,38 @@ class NewAdjustment(Sent):
     reason: str = Field(min_length=1, max_length=80, examples=["fee charged twice on 11-20"])
     disputed: Hex32 | None = Field(
         default=None,
-        description="The payment (txid) whose disputed debt this decides about: a positive amount"
-        " lets the issuer bear it, a negative one the holder.",
+        description="The disputed payment (txid) that this decides about: a positive amount lets"
+        " the issuer bear it, a negative one the holder, where it is owed.",
     )
+
+
+class NewDispute(Sent):
+    """A holder disputes a payment; without `amount` all that is left of it."""
+
+    txid: Hex32
+    amount: Amount | None = None
+    reason: str = Field(min_length=1, max_length=200, examples=["goods never came"])
+
+
+class DisputeClosing(Sent):
+    reason: str = Field(min_length=1, max_length=200, examples=["the holder withdrew it"])
+
+
+class DisputeItem(BaseModel):
+    """A dispute of a payment. `disputed`: how much of `amount` is not decided yet."""
+
+    dispute_id: int
+    txid: Hex32
+    account_id: int
+    amount: int
+    disputed: int
+    currency: Currency
+    reason: str
+    opened_by: str
+    opened_at: datetime
+    closed_by: str | None
+    closed_at: datetime | None
+    closing_reason: str | None
 
 
 class AdjustmentItem(BaseModel):

@@ -26,7 +26,7 @@ from nodes.api.promises import may_print, promise_item, promiser_of
 from nodes.api.reads import bytes_of_hex, snapshot
 from nodes.api.schemas import Currency, Hex32, Nothing
 from nodes.authorization.model import Kind, Outcome
-from nodes.authorization.queries import chip_slip, requested_amount
+from nodes.authorization.queries import chip_slip, requested_amount, stood_in_ms
 from nodes.clock import to_datetime
 from nodes.emv.chip_data import ChipSlip, signed_for
 from nodes.ledger import queries as ledger
@@ -95,6 +95,7 @@ def make_receipt(node: TheNode, request: Request, txid: Txid, body: Nothing) -> 
         original = _original_rrn(connection, row)
         slip = chip_slip(connection, key)
         requested = requested_amount(connection, key)
+        unseen = stood_in_ms(connection, key) is not None
         terminal = fleet.terminal(connection, row["terminal_id"])
         parameters = fleet.terminal_parameters(connection, row["terminal_id"])
     promise = _promise(node, request, key)
@@ -110,7 +111,7 @@ def make_receipt(node: TheNode, request: Request, txid: Txid, body: Nothing) -> 
         cvm=None if slip is None else _cvm(slip, row["entry_mode"]),
         chip=None if slip is None else _chip(slip),
         requested=requested,
-        offline=row["kind"] == Kind.ADVICE.value,
+        offline=row["kind"] == Kind.ADVICE.value and not unseen,
         store=_store(terminal),
         language="en" if printed and printed.receipt_language == "en" else "zh",
         width_mm=80 if printed and printed.receipt_width_mm == 80 else 58,

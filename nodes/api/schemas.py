@@ -164,7 +164,7 @@ class CountedItem(BaseModel):
 class DecisionItem(BaseModel):
     """The issuer's decision. `parts`: which purses pay, hold or got; `shortfall`: what was posted
     over what was there; `counted`: the windows that it used; `shadow`: rules in shadow mode that
-    would have declined."""
+    would have declined; `stand_in`: the acquirer had approved it in the issuer's place."""
 
     account_id: int
     account_version: int
@@ -179,6 +179,7 @@ class DecisionItem(BaseModel):
     balance_after: int
     held_after: int
     available_after: int
+    stand_in: bool
     progress: ProgressItem | None
 
 

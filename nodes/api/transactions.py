@@ -33,7 +33,7 @@ from nodes.api.reads import bytes_of_hex, cursor_of, number_of_cursor, snapshot
 from nodes.api.schemas import Page, TransactionDetail, TransactionItem
 from nodes.api.stream import TransactionStream, position_of
 from nodes.authorization.model import Kind, Outcome
-from nodes.authorization.queries import queued_reversal
+from nodes.authorization.queries import queued_reversal, stood_in_ms
 from nodes.ledger import queries as ledger
 
 router = APIRouter(prefix="/v1/transactions", tags=["transactions"])
@@ -186,6 +186,10 @@ def _timeline(
     ]
     entries += [_later(other) for other in related if other["original_txid"] == row["txid"]]
     queued = queued_reversal(connection, row["txid"]) if row["side"] == "acquirer" else None
+    unseen = stood_in_ms(connection, row["txid"]) if row["side"] == "acquirer" else None
+    if unseen is not None:
+        detail = f"approved by {row['acquirer']} while {row['issuer']} was away"
+        entries.append((moment(unseen), "stood in", detail))
     if queued is not None and queued["done_ms"] is not None:
         detail = f"{queued['reason']}; acknowledged by {queued['issuer']}"
         entries.append((moment(queued["done_ms"]), "reversal acknowledged", detail))

@@ -121,6 +121,7 @@ class Outcome(StrEnum):
     CVM_REQUIRED = "cvm_required"  # Quick Pay has come to its limit: PIN or signature
     ORIGINAL_MISMATCH = "original_mismatch"
     ALREADY_REVERSED = "already_reversed"
+    UNDER_DISPUTE = "under_dispute"  # the holder disputes what would be given back
     HOLD_ENDED = "hold_ended"
     OVER_ORIGINAL_AMOUNT = "over_original_amount"
     ACCOUNT_FROZEN = "account_frozen"
@@ -186,6 +187,7 @@ class _OutcomeWord(IntEnum):
     CHECK_VALUE_WRONG = 54
     FALLBACK_NOT_PERMITTED = 55
     CVM_REQUIRED = 56
+    UNDER_DISPUTE = 57
     OFFLINE_RECORD_INVALID = 35
     OFFLINE_CLONE = 36
 

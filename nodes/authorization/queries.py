@@ -16,6 +16,7 @@ from nodes.authorization.rules import Past
 from nodes.authorization.state import Account, Detail, Progress, Purse
 from nodes.authorization.tables import (
     adjustments,
+    disputes,
     product_columns,
     product_terms,
     reversal_queue,
@@ -84,6 +85,14 @@ def requested_amount(connection: Connection, txid: bytes) -> int | None:
     """What was asked for (minor units) where less was approved; None: all was, or nothing."""
     found = connection.execute(
         text("SELECT requested FROM partial_approvals WHERE txid = :txid"), {"txid": txid}
+    ).scalar()
+    return None if found is None else int(found)
+
+
+def stood_in_ms(connection: Connection, txid: bytes) -> int | None:
+    """When the acquirer approved a purchase in its issuer's place; None: it didn't."""
+    found = connection.execute(
+        text("SELECT at_ms FROM stand_ins WHERE txid = :txid"), {"txid": txid}
     ).scalar()
     return None if found is None else int(found)
 
@@ -318,6 +327,31 @@ def adjustment(connection: Connection, adjustment_id: int) -> Row | None:
     return _first(
         connection, select(*adjustments.c).where(adjustments.c.adjustment_id == adjustment_id)
     )
+
+
+def find_disputes(
+    connection: Connection,
+    *,
+    limit: int,
+    before: int | None = None,
+    account_id: int | None = None,
+    txid: bytes | None = None,
+    is_open: bool | None = None,
+    dispute_id: int | None = None,
+) -> list[Row]:
+    """Disputes, the newest first; `before`: only smaller ids (the next page)."""
+    query = select(*disputes.c).order_by(disputes.c.dispute_id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(disputes.c.dispute_id < before)
+    if account_id is not None:
+        query = query.where(disputes.c.account_id == account_id)
+    if txid is not None:
+        query = query.where(disputes.c.txid == txid)
+    if is_open is not None:
+        query = query.where(disputes.c.closed_at.is_(None) == is_open)
+    if dispute_id is not None:
+        query = query.where(disputes.c.dispute_id == dispute_id)
+    return list(_rows(connection, query))
 
 
 # -- history for back-tests

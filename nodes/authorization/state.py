@@ -99,10 +99,15 @@ class Counter(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Disputed(msgspec.Struct, frozen=True, array_like=True):
-    """A debt that may not be the holder's: of a payment of what is taken for a copy of the card."""
+    """A payment of which people have yet to decide who bears it.
+
+    Either it is owed, as what paid is taken for a copy of the card; or the holder has paid it and
+    disputes it (`paid`): then merchants can't give it back beside that.
+    """
 
     txid: bytes
     amount: int
+    paid: bool = False
 
 
 class Account(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -123,7 +128,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     loads: int = 0
     #: By card: set aside for offline payments and not yet spent. No part of balance or available.
     offline: dict[int, int] = {}
-    #: Parts of `receivable` that no credit repays before people have decided who bears them.
+    #: What waits for people's decision. The unpaid ones are parts of `receivable`, and no credit
+    #: repays them before.
     disputed: tuple[Disputed, ...] = ()
 
     @property
@@ -332,6 +338,8 @@ class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
     reserve: int = 0
     #: Where the message came from, as rules look at it: a back-test sees what the decision saw.
     channel: str = "pos"
+    #: Approved by the acquirer in the issuer's place, and posted here later.
+    stand_in: bool = False
 
 
 class Decision(msgspec.Struct, frozen=True):

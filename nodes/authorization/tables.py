@@ -56,6 +56,22 @@ spend_rules = Table(
     Column("effective_to_ms", BigInteger),
 )
 
+disputes = Table(
+    "disputes",
+    metadata,
+    Column("dispute_id", BigInteger, primary_key=True),
+    Column("txid", LargeBinary),
+    Column("account_id", BigInteger),
+    Column("amount", BigInteger),
+    Column("currency", Text),
+    Column("reason", Text),
+    Column("opened_by", Text),
+    Column("opened_at", DateTime(timezone=True)),
+    Column("closed_by", Text),
+    Column("closed_at", DateTime(timezone=True)),
+    Column("closing_reason", Text),
+)
+
 adjustments = Table(
     "adjustments",
     metadata,

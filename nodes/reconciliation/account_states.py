@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ _HELD = "held is the sum of the open holds"
 _ONCE = "a hold ends once"
 _KEPT = "a version's snapshot is what its columns say"
 _OWED = "what cardholders owe is in the receivable account"
-_DISPUTED = "what is disputed is a part of what is owed"
+_DISPUTED = "what is disputed is a part of what is owed, or a dispute of the holder is open"
 _RESERVED = "what cards may spend offline is in the offline_reserved account"
 _PAGE = 2_000
 _ACCOUNT = msgspec.msgpack.Decoder(Account)
@@ -36,6 +36,7 @@ _LAST = (
     " WHERE line = 0 GROUP BY 1) AS newest JOIN account_versions AS v"
     " USING (account_id, version) WHERE v.line = 0"
 )
+_DISPUTES = "SELECT txid, account_id, amount FROM disputes WHERE closed_at IS NULL"
 _POSTED = (
     "SELECT a.currency, sum(p.amount)::bigint FROM accounts AS a JOIN postings AS p"
     " USING (account_id) WHERE a.kind = %s GROUP BY 1"
@@ -59,6 +60,9 @@ def _rows(connection: Connection, name: str, statement: str) -> Iterator[Any]:
 def _last_versions(connection: Connection) -> Iterator[tuple[int, str, str]]:
     owed: dict[str, int] = defaultdict(int)
     reserved: dict[str, int] = defaultdict(int)
+    disputed = {
+        txid: (account_id, amount) for txid, account_id, amount in connection.execute(_DISPUTES)
+    }
     for account_id, version, balance, held, state, lines in _rows(connection, "last", _LAST):
         where = f"account {account_id}, version {version}"
         account = _read(state)
@@ -69,8 +73,7 @@ def _last_versions(connection: Connection) -> Iterator[tuple[int, str, str]]:
         reserved[account.currency] += sum(account.offline.values())
         if any(amount <= 0 for amount in account.offline.values()):
             yield 19, _RESERVED, f"{where}: less than nothing"
-        disputed = [one.amount for one in account.disputed]
-        if any(amount <= 0 for amount in disputed) or sum(disputed) > account.receivable:
+        if not _disputes_fit(account, disputed):
             yield 2, _DISPUTED, where
         columns = {number: (purse, kept) for number, purse, kept in lines}
         columns[account_id] = (balance, held)
@@ -117,6 +120,18 @@ def _streams(connection: Connection) -> Iterator[tuple[int, str, str]]:
                 yield 10, _ONCE, f"{where}: no authorization {new.hex()}"
         ended |= open_holds - now
         open_holds = now
+
+
+def _disputes_fit(account: Account, opened: Mapping[bytes, tuple[int, int]]) -> bool:
+    """Whether each payment is disputed once: for what is owed, or as people opened it."""
+    if len({one.txid for one in account.disputed}) != len(account.disputed):
+        return False
+    for one in account.disputed:
+        account_id, most = opened.get(one.txid, (0, 0)) if one.paid else (0, account.receivable)
+        if not 0 < one.amount <= most or (one.paid and account_id != account.account_id):
+            return False
+    owed = sum(one.amount for one in account.disputed if not one.paid)
+    return owed <= account.receivable
 
 
 def _holds_sum(account: Account) -> bool:

@@ -42,6 +42,7 @@ LEDGER_TABLES = (
     "offline_clones",
     "chip_slips",
     "partial_approvals",
+    "stand_ins",
     "offline_alarms",
     "hotlist_entries",
 )

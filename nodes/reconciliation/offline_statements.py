@@ -113,6 +113,14 @@ OFFLINE: tuple[tuple[int, str, str], ...] = (
     ),
     (
         21,
+        "what was approved in an issuer's place goes to it",
+        "SELECT format('txid %s', encode(s.txid, 'hex')) FROM stand_ins AS s"
+        " LEFT JOIN forward_queue AS f ON f.txid = s.txid AND f.issuer = s.issuer"
+        " LEFT JOIN reversal_queue AS q ON q.original_txid = s.asked_txid"
+        " WHERE f.txid IS NULL OR q.original_txid IS NULL",
+    ),
+    (
+        21,
         "card numbers wait only as long as their advices, and only sealed",
         "SELECT format('txid %s', encode(txid, 'hex')) FROM forward_queue"
         " WHERE (done_ms IS NULL) <> (pan_sealed IS NOT NULL) OR octet_length(pan_sealed) < 40",

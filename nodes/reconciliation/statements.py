@@ -288,7 +288,9 @@ ONCE: tuple[tuple[int, str, str], ...] = (
         " WHERE t.side = 'acquirer' AND t.outcome <> 'approved' AND t.kind <> 'reversal' AND "
         + _ANSWERED.format(answer="coalesce(r.answer, a.answer)", outcome="'approved'")
         # Taken in for an issuer that was away, and refused by it later: an alarm tells of it.
-        + " AND NOT EXISTS (SELECT FROM forward_queue AS f JOIN offline_alarms AS l"
+        + " AND NOT EXISTS (SELECT FROM stand_ins AS u WHERE u.asked_txid = t.txid)"
+        # Approved in the issuer's place: an advice stands for it, and it is reversed.
+        " AND NOT EXISTS (SELECT FROM forward_queue AS f JOIN offline_alarms AS l"
         " ON l.txid = f.txid AND l.kind = 'refused' WHERE f.txid = t.txid)",
     ),
     (
@@ -304,9 +306,11 @@ ONCE: tuple[tuple[int, str, str], ...] = (
     (
         9,
         "what became of a transaction is what later ones did to it",
+        # What the issuer bears of a disputed payment is given back of it, as by a refund.
         """WITH named AS (SELECT t.txid, t.kind, t.amount, t.original_txid, o.kind AS of_kind,
             o.amount AS of_amount, o.original_txid AS root, r.kind AS root_kind,
-            r.amount AS root_amount
+            r.amount AS root_amount, t.kind = 'adjustment' AND EXISTS (SELECT
+                FROM adjustments AS j WHERE j.txid = t.txid) AS given_back
             FROM transactions AS t JOIN transactions AS o
                 ON o.txid = t.original_txid AND o.side = t.side AND o.outcome = 'approved'
             LEFT JOIN transactions AS r ON r.txid = o.original_txid AND r.side = t.side
@@ -316,7 +320,7 @@ ONCE: tuple[tuple[int, str, str], ...] = (
             SELECT original_txid AS txid, of_amount AS amount,
                 CASE WHEN kind = 'increment' THEN amount ELSE 0 END AS authorized,
                 CASE WHEN kind = 'capture' THEN amount ELSE 0 END AS captured,
-                CASE WHEN kind = 'refund' THEN amount ELSE 0 END AS refunded,
+                CASE WHEN kind = 'refund' OR given_back THEN amount ELSE 0 END AS refunded,
                 CASE WHEN kind IN ('reversal', 'void') THEN amount ELSE 0 END AS reversed
             FROM named UNION ALL
             SELECT root, root_amount, CASE of_kind WHEN 'increment' THEN -amount ELSE 0 END,

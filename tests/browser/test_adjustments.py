@@ -157,3 +157,55 @@ def test_rules_are_listed_and_tried_on_what_has_happened(
     page.get_by_label("Set for").select_option("product")
     expect(page.get_by_text("No rule fits")).to_be_visible()
     assert page.url == f"{issuing.home}/rules?scope=product"
+
+
+def _paid(issuing: Issuing) -> tuple[str, str]:
+    """A card that has paid 40.00; its account's page, and the payment's."""
+    card = issuing.card("disputing", "standard", {"main": 10_000})
+    told = issuing.pay("disputed", "disputing", "tea", 4_000)
+    assert told.txid is not None
+    home = issuing.home
+    return f"{home}/accounts/{card.account_id}", f"{home}/transactions/{told.txid.hex()}"
+
+
+def test_a_dispute_is_opened_given_back_in_part_and_dropped(
+    page: Page, issuing: Issuing, enter: Enter, accessible: Callable[[Page], None]
+) -> None:
+    with ThreadPoolExecutor(1) as thread:  # Playwright's loop runs in this one
+        account, payment = thread.submit(_paid, issuing).result()
+    enter(username="operator")
+    page.goto(payment)
+    page.get_by_role("link", name="Dispute").click()
+    expect(page.get_by_label("Disputed amount")).to_have_value("40.00")
+    page.get_by_label("Disputed amount").fill("nothing")
+    page.get_by_role("button", name="Open the dispute").click()
+    expect(page.locator("#amount-note")).to_be_visible()
+    accessible(page)
+    page.get_by_label("Disputed amount").fill("25")
+    page.get_by_label("What the cardholder says").fill("the tea was cold")
+    page.get_by_role("button", name="Open the dispute").click()
+    rows = page.locator("#disputes tbody tr")
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("the tea was cold")
+    expect(rows).to_contain_text("25.00")
+    expect(page.locator("#disputed")).to_have_count(0)
+    accessible(page)
+    rows.get_by_role("link", name="Give back").click()
+    expect(page.get_by_label("Decision").locator("option")).to_have_count(1)
+    page.get_by_label("Amount").fill("10")
+    page.get_by_label("Reason").fill("half a pot")
+    page.get_by_role("button", name="Propose").click()
+    expect(page.locator("[data-adjustment-state=proposed]")).to_be_visible()
+    proposed = page.url
+    _sign_out(page)
+    enter(username="admin")
+    page.goto(proposed)
+    page.get_by_role("button", name="Approve and post").click()
+    expect(page.locator("[data-adjustment-state=posted]")).to_be_visible()
+    page.goto(account)
+    expect(rows).to_contain_text("15.00")
+    page.get_by_label("Why it is dropped").fill("the rest was warm")
+    page.get_by_role("button", name="Drop").click()
+    expect(page.locator("#disputes")).to_have_count(0)
+    state = issuing.get(f"/v1/accounts/{account.rsplit('/', 1)[1]}")["card_account"]
+    assert (state["balance"], state["disputed"]) == (7_000, [])

@@ -22,6 +22,7 @@ from nodes.authorization.model import (
 from nodes.authorization.operations.accepting import Acquirer
 from nodes.authorization.operations.deciding import Issuer
 from nodes.authorization.operations.own import LoadOutcome, load_card
+from nodes.authorization.rules.stand_in import StandIn
 from nodes.authorization.service import Authorizer, IssuerUnreachable
 from nodes.cards.model import IssuedCard, Making
 from nodes.cards.operations import PLAIN, issue_card
@@ -75,6 +76,7 @@ class Network:
     acquirer_db: NodeDatabase
     clock: FixedClock = field(default_factory=lambda: FixedClock(NOW_MS))
     link: DirectLink = field(default_factory=DirectLink)
+    stand_in: dict[str, StandIn] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.vault = PanVault(secrets.token_bytes(32), secrets.token_bytes(32))
@@ -111,6 +113,7 @@ class Network:
             self.clock,
             lambda pan: ISSUER if pan.startswith(BIN) else None,
             vault=self.forward_vault,
+            stand_in=self.stand_in,
         )
 
     def new_issuer(self) -> Authorizer:

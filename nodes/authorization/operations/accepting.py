@@ -48,6 +48,8 @@ from nodes.db.writes import Writes, execute
 __all__ = ["ORIGINALS_OF", "Acquirer", "Opening", "open_batch", "open_from_memory", "read_opening"]
 
 _NO_RRN = "0" * 12
+#: The class of the keys of approvals in an issuer's place (standing_in).
+STAND_IN = "stand-in"
 #: The kinds that a follow-up's original may have, by the follow-up's.
 ORIGINALS_OF = {
     Kind.REFUND: frozenset({Kind.PURCHASE, Kind.CAPTURE, Kind.ADVICE}),
@@ -146,7 +148,12 @@ def _read(
     state.terminals = lock_terminals(connection, {r.terminal_id for r, _ in readable})
     wanted = [(key, date_of(r.business_date)) for r, key in readable]
     reversals = [r for r, _ in readable if r.kind is Kind.REVERSAL]
-    wanted += [(key_of_class(member_id, r, "request"), date_of(r.business_date)) for r in reversals]
+    # What was approved in an issuer's place is reversed in the place of what was asked.
+    wanted += [
+        (key_of_class(member_id, r, of), date_of(r.business_date))
+        for r in reversals
+        for of in ("request", STAND_IN)
+    ]
     state.stored = stored_requests(connection, wanted, "acquirer")
     if reversals:
         txids = [row.txid for row in state.stored.values() if row.txid is not None]
@@ -337,7 +344,8 @@ def _open_reversal(
     state: Opening, request: TerminalRequest, key: bytes, terminal: Terminal, rrn: str
 ) -> TerminalAnswer | Forward:
     original_key = key_of_class(state.acquirer.member_id, request, "request")
-    original = state.stored.get(original_key)
+    unseen = state.stored.get(key_of_class(state.acquirer.member_id, request, STAND_IN))
+    original = state.stored.get(original_key) if unseen is None else unseen
     if original is None:
         # The original may still come: its key is barred.
         state.bar(original_key, request)

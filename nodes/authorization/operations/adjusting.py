@@ -24,7 +24,7 @@ from nodes.authorization.operations.booking import (
     settled_once,
 )
 from nodes.authorization.state import Account, Reason
-from nodes.authorization.store import accounts, products
+from nodes.authorization.store import accounts, disputes, products
 from nodes.authorization.store.accounts import Connection
 from nodes.authorization.store.products import Adjustment
 
@@ -70,7 +70,8 @@ def propose_adjustment(
     """Propose to correct a card account, once an idempotency key; nothing is posted yet.
 
     `amount` in minor units, positive to the cardholder. `disputed`: the payment (txid) whose
-    disputed debt it decides about: the issuer bears it (positive) or the holder (negative).
+    dispute it decides: the issuer bears so much of it (positive) or, of a debt, the holder
+    (negative).
     """
     content: tuple[object, ...] = (account_id, amount, currency, reason, made_by)
     if disputed is not None:
@@ -112,7 +113,9 @@ def propose_adjustment(
 
 
 def _over_disputed(account: Account, txid: bytes, amount: int) -> AdjustmentResult | None:
-    left = sum(one.amount for one in account.disputed if one.txid == txid)
+    found = next((one for one in account.disputed if one.txid == txid), None)
+    # What the holder has paid isn't taken from him again: that dispute is dropped instead.
+    left = 0 if found is None or (found.paid and amount < 0) else found.amount
     if abs(amount) <= left:
         return None
     values: dict[str, int | str] = {"amount": abs(amount), "disputed": left}
@@ -142,7 +145,7 @@ def approve_adjustment(
         refusal = _refuse_check(found, checked_by)
         if found is None or refusal is not None:
             return AdjustmentResult(refusal or AdjustmentOutcome.ADJUSTMENT_UNKNOWN)
-        result = _post(connection, member_id, found, clock.to_ms(now), time_zone)
+        result = _post(connection, member_id, found, checked_by, clock.to_ms(now), time_zone)
         if result.outcome is AdjustmentOutcome.DONE:
             products.check_adjustment(
                 connection,
@@ -208,7 +211,12 @@ def _refuse_check(found: Adjustment | None, checked_by: str) -> AdjustmentOutcom
 
 
 def _post(
-    connection: Connection, member_id: str, found: Adjustment, at_ms: int, time_zone: str
+    connection: Connection,
+    member_id: str,
+    found: Adjustment,
+    checked_by: str,
+    at_ms: int,
+    time_zone: str,
 ) -> AdjustmentResult:
     scene = read_scene(connection, [found.account_id], at_ms)
     before = scene.holders[found.account_id].account
@@ -217,9 +225,13 @@ def _post(
     if found.disputed is None:
         decision = rules.decide_adjustment(found.amount, facts)
     else:
-        decision = rules.decide_disputed(found.amount, found.disputed, facts)
+        # After the account: a later change of the payment is a later version of it.
+        known = accounts.originals(connection, [found.disputed]).get(found.disputed)
+        original = None if known is None else known.original
+        facts = msgspec.structs.replace(facts, original=original)
+        decision = rules.decide_disputed(found.amount, facts)
     after = decision.account
-    if decision.outcome is Outcome.OVER_ORIGINAL_AMOUNT:
+    if decision.outcome in (Outcome.OVER_ORIGINAL_AMOUNT, Outcome.ORIGINAL_NOT_FOUND):
         return AdjustmentResult(
             AdjustmentOutcome.OVER_DISPUTED, found.adjustment_id, reason=reason_of(decision)
         )
@@ -237,6 +249,16 @@ def _post(
         time_zone,
         found.reason,
         card=card,
+        # What the issuer bears is given back of that payment.
+        original_txid=found.disputed if decision.progress else None,
     )
     txid = append_own(connection, own)
+    if found.disputed is not None and all(o.txid != found.disputed for o in after.disputed):
+        disputes.close_dispute_of(
+            connection,
+            found.disputed,
+            closed_by=checked_by,
+            closed_at=clock.to_datetime(at_ms),
+            reason=f"adjustment {found.adjustment_id}",
+        )
     return AdjustmentResult(AdjustmentOutcome.DONE, found.adjustment_id, txid, after.balance)

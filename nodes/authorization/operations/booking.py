@@ -153,6 +153,13 @@ def append_own(connection: Connection, own: Own) -> bytes:
     # In one order everywhere: two transfers that cross wait for each other only one way.
     accounts.append_versions(connection, sorted(versions, key=lambda new: new.after.account_id))
     record = _record(own, number, after, _transfers(connection, own))
+    accounts.append_progress(
+        connection,
+        [
+            (after.account_id, after.version, txid, progress)
+            for txid, progress in decision.progress.items()
+        ],
+    )
     record_transactions(connection, [record])
     return record.txid
 

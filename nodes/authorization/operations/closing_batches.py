@@ -17,11 +17,12 @@ import psycopg
 from nodes import ids
 from nodes.acquiring.store import lock_terminals
 from nodes.authorization.model import Kind, Outcome, TerminalAnswer, TerminalRequest
-from nodes.authorization.operations.accepting import Acquirer
+from nodes.authorization.operations.accepting import STAND_IN, Acquirer
 from nodes.authorization.operations.pending import Pending, date_of, decode_pending
 from nodes.authorization.operations.recording import Recording
 from nodes.authorization.rules import batches as rules
 from nodes.authorization.rules.batches import Action, Item, Line, Verdict
+from nodes.authorization.rules.stand_in import STAND_IN_MARK as MARK
 from nodes.authorization.services import (
     CurrencyTotals,
     ServiceAnswer,
@@ -209,7 +210,15 @@ def _unclosed(connection: Connection, terminal_id: str, batch: str) -> list[Uncl
             asked.txid, asked.kind, asked.amount, asked.currency, asked.stan, asked.business_date
         )
         found.append(Unclosed(line, asked.amount, None))
-    return found
+    # The terminal knows what was approved in an issuer's place by the STAN that it gave.
+    return [
+        msgspec.structs.replace(
+            one, line=msgspec.structs.replace(one.line, stan=one.line.stan.removesuffix(MARK))
+        )
+        if one.line.stan.endswith(MARK)
+        else one
+        for one in found
+    ]
 
 
 def _adjust_missing(
@@ -242,14 +251,13 @@ def _reverse(connection: Connection, recording: Recording, line: Line, amount: i
 
 def _pending(connection: Connection, acquirer: Acquirer, line: Line) -> Pending | None:
     row = connection.execute(
-        "SELECT terminal_id, batch FROM transactions WHERE txid = %s AND side = 'acquirer'",
+        "SELECT terminal_id, batch, stan FROM transactions WHERE txid = %s AND side = 'acquirer'",
         (line.txid,),
     ).fetchone()
     if row is None:
         return None
-    key = ids.idempotency_key(
-        acquirer.member_id, row[0], line.business_date, row[1], line.stan, "request"
-    )
+    of = STAND_IN if row[2].endswith(MARK) else "request"
+    key = ids.idempotency_key(acquirer.member_id, row[0], line.business_date, row[1], line.stan, of)
     day = date.fromisoformat(line.business_date)
     stored = stored_requests(connection, [(key, day)], "acquirer").get(key)
     if stored is None or stored.request is None:

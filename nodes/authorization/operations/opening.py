@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -31,6 +31,7 @@ from nodes.authorization.operations.pending import (
     encode_pending,
     encode_told,
 )
+from nodes.authorization.rules.stand_in import StandIn
 from nodes.authorization.store import acquirer as books
 from nodes.authorization.store import forwards
 from nodes.authorization.store.acquirer import Connection, FoundOriginal, QueuedReversal
@@ -71,6 +72,8 @@ class Acquirer:
     #: Seals the card numbers of advices that wait for their issuer. Without it none are taken in
     #: for an issuer that is away.
     vault: PanVault | None = None
+    #: Issuers in whose place it approves while they are away, and how much.
+    stand_in: Mapping[str, StandIn] = field(default_factory=dict)
 
     def lacks_numbers(self, count: int) -> bool:
         """Whether there are too few for `count` requests."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
 import msgspec
@@ -45,13 +45,15 @@ from nodes.authorization.operations.pending import (
     reversal_of,
     unanswered,
 )
+from nodes.authorization.operations.standing_in import REASON, Unseen, find_stood_in, rows_of
 from nodes.authorization.store import acquirer as books
 from nodes.authorization.store import answers, forwards
 from nodes.authorization.store.acquirer import Connection, QueuedReversal
 from nodes.authorization.store.forwards import Alarm
 from nodes.authorization.store.presented import append_partial_approvals
 from nodes.authorization.store.refusals import append_refusals
-from nodes.authorization.store.requests import stored_requests
+from nodes.authorization.store.requests import insert_requests, stored_requests
+from nodes.authorization.store.stand_ins import append_stood_in
 from nodes.crypto.answer_signature import MAX_SHARE
 from nodes.db.writes import Writes, execute
 from nodes.ledger.model import AccountKey, TransactionRecord, Transfer
@@ -114,6 +116,7 @@ def record_closings(
             [(c.forward.key, c.forward.business_date) for c in doubted],
             [c.pending for c in doubted],
         )
+    recording.stood_in = find_stood_in(connection, acquirer, closings, now_ms)
     recording.close(closings)
     return recording
 
@@ -166,6 +169,9 @@ class Recording:
         self._forgotten: list[int] = []
         self._delivered: dict[bytes, str] = {}
         self._alarms: list[Alarm] = []
+        #: What is approved in issuers' place, if it isn't answered already, by txid; what was.
+        self.stood_in: Mapping[bytes, Unseen] = {}
+        self._unseen: list[Unseen] = []
         #: Of partial approvals: txid, and what was asked for.
         self._partial: list[tuple[bytes, int]] = []
 
@@ -214,6 +220,11 @@ class Recording:
             # It has happened: taken in, and the queue goes on until the issuer has answered.
             return acknowledged(request)
         if answer is None:
+            unseen = self.stood_in.get(request.txid)
+            if unseen is not None:
+                self._unseen.append(unseen)
+                self.reverse(pending, REASON)
+                return unseen.told
             self.reverse(pending, "issuer unavailable")
             return unavailable(request)
         if forwarded:
@@ -348,6 +359,7 @@ class Recording:
             self._queue(connection, writes)
         self._append(writes)
         execute(connection, writes)
+        append_stood_in(connection, [unseen.row for unseen in self._unseen])
         books.finish_reversals(connection, self._settled, self.now_ms)
         forwards.finish_forwards(connection, self._delivered, self.now_ms)
         forwards.append_alarms(connection, self._alarms)
@@ -440,13 +452,22 @@ class Recording:
             rows.append(
                 QueuedReversal(asked.txid, asked.issuer, reason, encode_pending(kept), self.now_ms)
             )
+        waiting = []
+        for unseen in self._unseen:  # their purchases are among the reversed
+            name = unseen.advice.request.terminal_id
+            last_seqs[name] += 1
+            waiting.append(rows_of(unseen, last_seqs[name]))
         advance_terminals(
             writes,
             {name: (terminals[name].last_seq, last) for name, last in last_seqs.items()},
             in_use=False,
         )
         books.queue_reversals(writes, rows)
-        append_refusals(writes, unanswered(self.acquirer.member_id, self._to_reverse, self.now_ms))
+        if waiting:
+            insert_requests(writes, "acquirer", [stored for stored, _ in waiting])
+            forwards.queue_forwards(writes, [forward for _, forward in waiting])
+        told_no = [one for one in self._to_reverse if one[1] != REASON]
+        append_refusals(writes, unanswered(self.acquirer.member_id, told_no, self.now_ms))
 
 
 def unavailable(request: AuthorizationRequest) -> TerminalAnswer:

@@ -149,8 +149,8 @@ def set_account_status(
 ) -> AccountOutcome:
     """Freeze, open or close a card account; who and why stand in the history of its cards.
 
-    Only an account on which nothing is, nothing is held and nothing is owed can be closed. Setting
-    what is set already changes nothing.
+    Only an account on which nothing is, and nothing is held, owed or disputed, can be closed.
+    Setting what is set already changes nothing.
     """
 
     def attempt(connection: Connection) -> AccountOutcome:
@@ -187,4 +187,6 @@ def set_account_status(
 
 
 def _is_empty(account: Account) -> bool:
-    return not (account.receivable or any(p.balance or p.held for p in account.purses))
+    if account.receivable or account.disputed:
+        return False
+    return not any(p.balance or p.held for p in account.purses)

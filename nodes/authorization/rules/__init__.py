@@ -21,6 +21,11 @@ from nodes.authorization.model import (
 )
 from nodes.authorization.rules.backtest import BacktestResult, Declined, Past, backtest
 from nodes.authorization.rules.chip import doubt_about_advice
+from nodes.authorization.rules.disputes import (
+    decide_dispute,
+    decide_disputed,
+    decide_dropped,
+)
 from nodes.authorization.rules.draft import refused
 from nodes.authorization.rules.follow_ups import decide_refund, decide_reversal, decide_void
 from nodes.authorization.rules.holds import decide_capture, decide_expiry, decide_increment
@@ -36,7 +41,6 @@ from nodes.authorization.rules.offline import (
 from nodes.authorization.rules.own import (
     decide_account_status,
     decide_adjustment,
-    decide_disputed,
     decide_load,
     decide_script,
     decide_standing,
@@ -62,7 +66,9 @@ __all__ = [
     "decide",
     "decide_account_status",
     "decide_adjustment",
+    "decide_dispute",
     "decide_disputed",
+    "decide_dropped",
     "decide_expiry",
     "decide_load",
     "decide_release",

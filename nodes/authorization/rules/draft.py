@@ -93,7 +93,7 @@ class Draft:
     @property
     def repayable(self) -> int:
         """What a credit repays: what is owed, but for what is disputed."""
-        return self.receivable - sum(one.amount for one in self.disputed)
+        return self.receivable - sum(one.amount for one in self.disputed if not one.paid)
 
     def credit(self, parts: Parts, source: int | Side) -> None:
         """Money comes into the purses; what is owed is repaid out of it first."""
@@ -116,20 +116,27 @@ class Draft:
             self.receivable += amount
             self.moves.append(Move(Side.RECEIVABLE, to, amount))
 
-    def dispute(self, txid: bytes, amount: int) -> None:
-        """What is owed for this payment waits until people have decided who bears it."""
-        self.disputed = (*self.disputed, Disputed(txid, amount))
+    def dispute(self, txid: bytes, amount: int, *, paid: bool = False) -> None:
+        """What is owed (or was paid) for this payment waits until people have decided who bears
+        it."""
+        self.disputed = (*self.disputed, Disputed(txid, amount, paid))
+
+    def find_dispute(self, txid: bytes) -> Disputed | None:
+        return next((one for one in self.disputed if one.txid == txid), None)
 
     def disputed_of(self, txid: bytes) -> int:
-        """How much of what is owed for a payment is still disputed."""
-        return sum(one.amount for one in self.disputed if one.txid == txid)
+        """How much of a payment is still disputed."""
+        found = self.find_dispute(txid)
+        return 0 if found is None else found.amount
 
     def settle(self, txid: bytes, amount: int) -> None:
-        """So much of a payment's debt is disputed no more: at most what still is."""
-        left = self.disputed_of(txid) - amount
-        self.disputed = tuple(one for one in self.disputed if one.txid != txid)
-        if left > 0:
-            self.dispute(txid, left)
+        """So much of a payment is disputed no more: at most what still is."""
+        found = self.find_dispute(txid)
+        if found is None:
+            return
+        self.disputed = tuple(one for one in self.disputed if one is not found)
+        if found.amount > amount:
+            self.dispute(txid, found.amount - amount, paid=found.paid)
 
     def reserve(self, card_id: int, amount: int) -> None:
         """What is set aside for a card's offline payments grows (or shrinks, where negative)."""

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from nodes.authorization.model import AuthorizationRequest, Kind, Outcome
 from nodes.authorization.rules import limits, standing
+from nodes.authorization.rules.disputes import refuse_disputed
 from nodes.authorization.rules.draft import Draft, Parts, approved, not_enough, refused
 from nodes.authorization.rules.holds import hold_ended, release
-from nodes.authorization.rules.naming import draft_of, named_original, refuse_mismatch
+from nodes.authorization.rules.naming import TAKING, draft_of, named_original, refuse_mismatch
 from nodes.authorization.rules.purses import available_in, last_of, split, total
 from nodes.authorization.state import Decision, Detail, Facts, Original, Progress, Side
 
-#: What takes money from the cardholder.
-TAKING = (Kind.PURCHASE, Kind.CAPTURE, Kind.ADVICE)
 _REVERSIBLE = (
     *TAKING,
     Kind.AUTHORIZATION,
@@ -32,7 +31,7 @@ def decide_refund(request: AuthorizationRequest, facts: Facts) -> Decision:
     if isinstance(found, Decision):
         return found
     original, draft = found
-    refusal = refuse_mismatch(request, facts, original, draft)
+    refusal = refuse_mismatch(request, facts, original, draft) or refuse_disputed(original, draft)
     if refusal is not None:
         return refusal
     amount, progress = request.amount, original.progress
@@ -126,7 +125,9 @@ def decide_void(request: AuthorizationRequest, facts: Facts) -> Decision:
     if refusal is not None:
         return refusal
     if original.kind is not Kind.AUTHORIZATION:
-        return _undo_taking(facts, original, draft, original.amount - progress.reversed)
+        return refuse_disputed(original, draft) or _undo_taking(
+            facts, original, draft, original.amount - progress.reversed
+        )
     hold = draft.find_hold(original.txid)
     if hold is None:
         return hold_ended(draft, original)

@@ -6,6 +6,9 @@ from nodes.authorization.model import AuthorizationRequest, Kind, Outcome
 from nodes.authorization.rules.draft import Draft, refused
 from nodes.authorization.state import Decision, Facts, Original
 
+#: What takes money from the cardholder.
+TAKING = (Kind.PURCHASE, Kind.CAPTURE, Kind.ADVICE)
+
 
 def draft_of(facts: Facts) -> Draft | None:
     return None if facts.account is None else Draft(facts.account, facts.moment.now_ms)

@@ -9,7 +9,6 @@ from nodes.authorization.rules import limits, standing
 from nodes.authorization.rules.chip import Script, queue_script
 from nodes.authorization.rules.draft import (
     Draft,
-    Parts,
     approved,
     not_enough,
     refused,
@@ -106,34 +105,6 @@ def decide_adjustment(amount: int, facts: Facts, purse: str | None = None) -> De
         return not_enough(draft, -amount, of.available, card_id)
     else:
         draft.pay(parts, Side.ADJUSTMENT)
-    detail = Detail(parts=parts, card_id=card_id, expired=draft.expired)
-    return approved(draft, abs(amount), detail)
-
-
-def decide_disputed(amount: int, txid: bytes, facts: Facts) -> Decision:
-    """Who bears what is owed for a payment that is taken for a copy's.
-
-    Positive: the issuer does, and the debt is repaid out of its corrections. Negative: the holder
-    does; the purses pay what they have, and the rest is owed like any other debt.
-    """
-    draft = draft_of(facts)
-    card_id = facts.card.card_id if facts.card is not None else None
-    if not 0 < abs(amount) <= money.MAX_TRANSACTION_AMOUNT:
-        return refused(draft, Outcome.AMOUNT_INVALID, {"amount": amount}, card_id)
-    if draft is None:
-        return refused(None, Outcome.CARD_UNKNOWN)
-    disputed = draft.disputed_of(txid)
-    if abs(amount) > disputed:
-        values: dict[str, int | str] = {"amount": abs(amount), "disputed": disputed}
-        return refused(draft, Outcome.OVER_ORIGINAL_AMOUNT, values, card_id)
-    draft.settle(txid, abs(amount))
-    parts: Parts
-    if amount > 0:
-        parts = ((draft.purses[0].account_id, amount),)
-        draft.credit(parts, Side.ADJUSTMENT)
-    else:
-        parts = split(-amount, draft.purses)
-        draft.repay(parts)
     detail = Detail(parts=parts, card_id=card_id, expired=draft.expired)
     return approved(draft, abs(amount), detail)
 

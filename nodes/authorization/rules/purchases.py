@@ -100,7 +100,8 @@ def _spend(
 
 
 def decide_advice(request: AuthorizationRequest, facts: Facts) -> Decision:
-    """A purchase that has happened already: it posts whatever stands against it.
+    """A purchase that has happened already (offline, in stand-in): it posts whatever stands
+    against it.
 
     What the purses don't have is owed. It counts as a use and in the windows, over any limit; what
     rules would have said is kept like that of rules in shadow mode.
@@ -145,6 +146,7 @@ def decide_advice(request: AuthorizationRequest, facts: Facts) -> Decision:
         expired=draft.expired,
         reserve=reserve,
         channel=request.channel,
+        stand_in=request.advice,
     )
     return approved(draft, amount, detail)
 

@@ -36,6 +36,7 @@ _SENTENCES = {
     "pin_wrong": "The PIN was wrong; tries left: {tries_left}.",
     "original_mismatch": "It doesn't fit the original that it names: {differs}.",
     "already_reversed": "The original was undone before: {reversed}.",
+    "under_dispute": "The cardholder disputes {disputed} of it, and that isn't decided yet.",
     "hold_ended": "Nothing is held any more: of {authorized} authorized, {captured} were captured"
     " and {reversed} released; the rest expired or was freed.",
     "account_frozen": "The account is {status}.",

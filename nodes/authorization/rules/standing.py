@@ -14,7 +14,7 @@ CARD_REFUSALS = {
     "cancelled": Outcome.CARD_BLOCKED,
 }
 #: Third digit of the service code: PIN required (ISO/IEC 7813, table of service codes).
-_PIN_REQUIRED = frozenset("03567")
+PIN_REQUIRED = frozenset("03567")
 
 
 def refuse_status(draft: Draft, card_id: int) -> Decision | None:
@@ -57,7 +57,7 @@ def refuse_pin(
 ) -> Decision | None:
     """The PIN, where the card asks for one or one came: a wrong one costs a try, a right one
     gives all tries back, whatever becomes of the request."""
-    if request.pin_block is None and card.service_code[2:3] not in _PIN_REQUIRED:
+    if request.pin_block is None and card.service_code[2:3] not in PIN_REQUIRED:
         return None
     card_id = card.card_id
     standing = draft.cards[card_id]

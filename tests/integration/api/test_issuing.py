@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from nodes.api.client import NodeClient
@@ -448,3 +449,40 @@ def test_a_simulation_over_the_client_posts_nothing(nodes: TwoNodes) -> None:
 def test_an_acquirer_has_none_of_this(nodes: TwoNodes, path: str, body: dict[str, Any]) -> None:
     with nodes.acquirer.http("operator") as client:
         problem_of(client.post(path, json=body), 404)
+
+
+def test_a_disputed_payment_is_not_refunded_and_the_account_shows_it(nodes: TwoNodes) -> None:
+    network = nodes.network
+    card = network.card(1_000)
+    paid = network.one(network.request(card, 400))
+    assert paid.txid is not None
+    body = {"txid": paid.txid.hex(), "amount": 150, "reason": "goods never came"}
+    problem_of(post(nodes, "/v1/disputes", body, key=None), 422)
+    problem_of(post(nodes, "/v1/disputes", body | {"txid": "00" * 32}), 404)
+    over = problem_of(post(nodes, "/v1/disputes", body | {"amount": 401}), 409)
+    assert over["type"].endswith(":over-original-amount")
+    opened = made(post(nodes, "/v1/disputes", body, key="dispute-1"))
+    assert made(post(nodes, "/v1/disputes", body, key="dispute-1")) == opened
+    assert (opened["amount"], opened["disputed"], opened["closed_at"]) == (150, 150, None)
+    account = get(nodes, f"/v1/accounts/{card.account_id}")["card_account"]
+    assert account["disputed"] == [{"txid": body["txid"], "amount": 150, "paid": True}]
+    assert account["receivable"] == 0
+    refund = network.request(card, 10, Kind.REFUND, rrn=paid.rrn)
+    refused = network.one(refund)
+    assert refused.outcome is Outcome.UNDER_DISPUTE
+    assert refused.txid is not None
+    told = get(nodes, f"/v1/transactions/{refused.txid.hex()}")["decision"]["reason"]
+    assert "150" in told["text"]
+    path = f"/v1/disputes/{opened['dispute_id']}"
+    closed = made(post(nodes, f"{path}/close", {"reason": "withdrawn"}), 200)
+    assert (closed["disputed"], closed["closing_reason"]) == (0, "withdrawn")
+    assert get(nodes, path) == closed
+    problem_of(post(nodes, f"{path}/close", {"reason": "withdrawn"}), 409)
+    problem_of(post(nodes, "/v1/disputes/999999999/close", {"reason": "x"}), 404)
+    assert get(nodes, "/v1/disputes", txid=body["txid"])["items"] == [closed]
+    assert get(nodes, "/v1/disputes", account_id=card.account_id, open=True)["items"] == []
+    with psycopg.connect(network.issuer_db.dsn) as connection:
+        actions = connection.execute(
+            "SELECT action FROM events WHERE action LIKE 'dispute.%' ORDER BY event_id"
+        ).fetchall()
+    assert actions[-2:] == [("dispute.added",), ("dispute.changed",)]

@@ -1,4 +1,4 @@
-"""Payments of what is taken for a copy of a card: what is owed for them waits for people."""
+"""Payments of which people decide who bears them: a copied card's, and what a holder disputes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from nodes.authorization.operations.adjusting import (
     approve_adjustment,
     propose_adjustment,
 )
+from nodes.authorization.operations.disputing import (
+    DisputeOutcome,
+    DisputeResult,
+    close_dispute,
+    open_dispute,
+)
 from nodes.authorization.operations.own import LoadOutcome, load_card
+from nodes.cards.model import IssuedCard
+from nodes.clock import to_datetime
 from nodes.reconciliation.invariants import check_invariants
 from tests.conftest import NodeDatabase
 from tests.factories.network import ISSUER, Network
@@ -113,3 +121,130 @@ def test_the_merchants_refund_ends_a_dispute_of_its_own_payment_alone(copied: Co
     assert available(network, card) == (400, 0, 0)
     copied.load(100)
     assert available(network, card) == (500, 0, 0)
+
+
+def test_what_the_issuer_bears_of_a_copys_payment_is_not_refunded_to_the_holder(
+    copied: Copied,
+) -> None:
+    first = copied.payments[0]
+    network, card = copied.network, copied.card
+    assert copied.decide(500, first.txid or b"") is AdjustmentOutcome.DONE
+    for amount, outcome in ((301, Outcome.OVER_ORIGINAL_AMOUNT), (300, Outcome.APPROVED)):
+        refund = network.request(card.card, amount, Kind.REFUND, rrn=first.rrn)
+        assert network.one(refund).outcome is outcome
+    assert available(network, card) == (400, 0, 300), "the second payment's debt is left"
+
+
+@dataclass
+class Bought:
+    """A card of 1,000 that has paid 400, which its holder may dispute."""
+
+    network: Network
+    card: IssuedCard
+    rrn: str
+    txid: bytes
+
+    def dispute(self, amount: int | None = None, key: str = "") -> DisputeResult:
+        return open_dispute(
+            self.network.issuer_db.engine, ISSUER, txid=self.txid, amount=amount,
+            reason="never came", opened_by="mei", idempotency_key=key or f"d{next(_NUMBERS)}",
+            now=to_datetime(self.network.clock.now_ms()),
+        )  # fmt: skip
+
+    def give_back(self, amount: int) -> AdjustmentOutcome:
+        engine, number = self.network.issuer_db.engine, next(_NUMBERS)
+        now = to_datetime(self.network.clock.now_ms())
+        made = propose_adjustment(
+            engine, ISSUER, account_id=self.card.account_id, amount=amount, currency="CNY",
+            reason="never came", made_by="mei", idempotency_key=f"p{number}", now=now,
+            disputed=self.txid,
+        )  # fmt: skip
+        if made.outcome is not AdjustmentOutcome.DONE:
+            return made.outcome
+        return approve_adjustment(
+            engine, ISSUER, made.adjustment_id or 0, checked_by="lin",
+            idempotency_key=f"a{number}", now=now,
+        ).outcome  # fmt: skip
+
+    def close(self, dispute_id: int) -> DisputeOutcome:
+        return close_dispute(
+            self.network.issuer_db.engine, dispute_id, closed_by="mei", reason="withdrawn",
+            now=to_datetime(self.network.clock.now_ms()),
+        )  # fmt: skip
+
+    def refund(self, amount: int) -> Outcome:
+        asked = self.network.request(self.card, amount, Kind.REFUND, rrn=self.rrn)
+        return self.network.one(asked).outcome
+
+    @property
+    def available(self) -> int | None:
+        asked = self.network.request(self.card, 0, Kind.BALANCE_INQUIRY)
+        return self.network.one(asked).available
+
+
+@pytest.fixture
+def bought(network: Network) -> Bought:
+    card = network.card(1_000)
+    answer = network.one(network.request(card, 400))
+    assert answer.txid is not None
+    return Bought(network, card, answer.rrn, answer.txid)
+
+
+def test_a_refund_under_an_open_dispute_is_refused_until_it_is_closed(bought: Bought) -> None:
+    assert bought.refund(50) is Outcome.APPROVED
+    # The engine keeps the account in its memory; the dispute is another process's version of it.
+    opened = bought.dispute()
+    assert opened.outcome is DisputeOutcome.DONE
+    assert bought.refund(10) is Outcome.UNDER_DISPUTE
+    void = bought.network.request(bought.card, 400, Kind.VOID, rrn=bought.rrn)
+    assert bought.network.one(void).outcome is not Outcome.APPROVED
+    assert bought.available == 650
+    assert bought.dispute().outcome is DisputeOutcome.UNDER_DISPUTE
+    assert bought.close(opened.dispute_id or 0) is DisputeOutcome.DONE
+    assert bought.close(opened.dispute_id or 0) is DisputeOutcome.DISPUTE_CLOSED
+    assert bought.close(999) is DisputeOutcome.DISPUTE_UNKNOWN
+    assert bought.refund(10) is Outcome.APPROVED
+    assert bought.available == 660
+
+
+def test_a_dispute_is_opened_once_a_key(bought: Bought) -> None:
+    first = bought.dispute(100, key="one")
+    assert bought.dispute(100, key="one") == first
+    assert bought.dispute(101, key="one").outcome is DisputeOutcome.KEY_REUSED
+
+
+def test_nobody_gets_a_payment_back_from_the_issuer_and_the_merchant(bought: Bought) -> None:
+    assert bought.dispute(300).outcome is DisputeOutcome.DONE
+    assert bought.give_back(301) is AdjustmentOutcome.OVER_DISPUTED
+    assert bought.give_back(-300) is AdjustmentOutcome.OVER_DISPUTED, "he has paid it already"
+    assert bought.give_back(300) is AdjustmentOutcome.DONE
+    assert bought.available == 900
+    assert bought.refund(101) is Outcome.OVER_ORIGINAL_AMOUNT
+    assert bought.refund(100) is Outcome.APPROVED
+    assert bought.available == 1_000
+    nothing_left = bought.dispute()
+    assert nothing_left.outcome is DisputeOutcome.OVER_ORIGINAL_AMOUNT
+
+
+def test_what_a_reversal_gave_back_is_disputed_no_more(bought: Bought) -> None:
+    network = bought.network
+    asked = network.request(bought.card, 200)
+    answer = network.one(asked)
+    other = Bought(network, bought.card, answer.rrn, answer.txid or b"")
+    opened = other.dispute()
+    assert opened.outcome is DisputeOutcome.DONE
+    half = network.reversal_of(asked, amount=100)
+    assert network.one(half).outcome is Outcome.APPROVED
+    assert other.give_back(101) is AdjustmentOutcome.OVER_DISPUTED
+    assert other.give_back(100) is AdjustmentOutcome.DONE
+    assert other.available == 600, "the first purchase's 400 are gone, the second's are back"
+    assert other.close(opened.dispute_id or 0) is DisputeOutcome.DISPUTE_CLOSED
+
+
+def test_only_what_was_paid_is_disputed(bought: Bought) -> None:
+    unknown = Bought(bought.network, bought.card, "", bytes(32))
+    assert unknown.dispute().outcome is DisputeOutcome.PAYMENT_UNKNOWN
+    declined = bought.network.one(bought.network.request(bought.card, 9_999))
+    refused = Bought(bought.network, bought.card, declined.rrn, declined.txid or b"")
+    assert refused.dispute().outcome is DisputeOutcome.PAYMENT_UNKNOWN
+    assert bought.dispute(401).outcome is DisputeOutcome.OVER_ORIGINAL_AMOUNT

@@ -24,8 +24,9 @@ from nodes.authorization.operations.expiring import expire_holds
 from nodes.authorization.operations.own import TransferOutcome, transfer_between_cards
 from nodes.cards.model import IssuedCard
 from nodes.clock import to_datetime
+from nodes.reconciliation.form_statements import FORMS
 from nodes.reconciliation.invariants import check_invariants, violations
-from nodes.reconciliation.log_statements import GUARDS, LOG
+from nodes.reconciliation.log_statements import ANSWERS, GUARDS, LOG
 from nodes.reconciliation.shard_statements import SHARDS
 from nodes.reconciliation.statements import MONEY, ONCE, SEQUENCES
 from tests.conftest import Cluster, NodeDatabase
@@ -277,6 +278,9 @@ PLANTED: list[tuple[int, str, str]] = [
     (18, "issuer", "ALTER TABLE ONLY authorization_requests_else DISABLE TRIGGER ALL"),
     (18, "issuer", "ALTER TABLE account_versions DISABLE TRIGGER account_versions_in_order"),
     (18, "acquirer", "GRANT TRUNCATE ON authorization_answers_else TO countersign_app"),
+    (22, "acquirer", "UPDATE answer_checks SET next_xact = '1';DELETE FROM answer_signatures"),
+    (22, "acquirer", "INSERT INTO unsigned_answers (txid, why)"
+     " VALUES (sha256('x'), 'no signature')"),
     (23, "issuer", f"UPDATE transactions SET kind = 'gift' WHERE transaction_id = {_A_DECLINE}"),
     (23, "acquirer", "UPDATE transactions SET salt_pii = substr(salt_pii, 2)"
      f" WHERE transaction_id = {_A_PURCHASE}"),
@@ -314,15 +318,14 @@ def test_each_rule_of_the_checker_finds_something(
 ) -> None:
     """A rule that no planted violation breaks may be one that can't fail."""
     found = set().union(*(plant(side, statement) for _, side, statement in PLANTED))
-    rules = {
-        (number, rule) for number, rule, _ in (*MONEY, *ONCE, *SEQUENCES, *LOG, *GUARDS, *SHARDS)
-    }
+    groups = (*MONEY, *ONCE, *SEQUENCES, *LOG, *ANSWERS, *GUARDS, *SHARDS, *FORMS)
+    rules = {(number, rule) for number, rule, _ in groups}
     assert rules - found == set()
 
 
 def test_each_invariant_has_two_planted_violations() -> None:
     numbers = [number for number, *_ in PLANTED]
-    for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 18, 23):
+    for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 18, 22, 23):
         assert numbers.count(number) >= 2
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import msgspec
 import psycopg
@@ -34,6 +35,7 @@ from nodes.authorization.store import accounts
 from nodes.cards.model import CardForm, Making
 from nodes.crypto.emv import TRANSPORT_KEY, open_personalization
 from nodes.reconciliation.invariants import check_invariants, violations
+from nodes.reconciliation.offline_statements import OFFLINE
 from sandbox.cards.chip import ChipCard, Purchase
 from tests.conftest import Cluster, NodeDatabase
 from tests.factories.network import EMV_KEYS, ISSUER, MERCHANT, TERMINAL, Network
@@ -212,21 +214,41 @@ PLANTED: list[tuple[int, str, str]] = [
      " 'approved'"),
     (21, "acquirer", "UPDATE forward_queue SET done_ms = NULL, outcome = NULL, pan_sealed ="
      " decode(repeat('00', 50), 'hex') WHERE done_ms IS NOT NULL"),
+    (21, "acquirer", "INSERT INTO stand_ins VALUES (sha256('x'), sha256('z'), 'aurora',"
+     " sha256('y'), 5, 'CNY', 1)"),
     (21, "acquirer", "UPDATE forward_queue SET idempotency_key = sha256('x')"),
     (21, "acquirer", "UPDATE forward_queue SET pan_sealed = NULL WHERE done_ms IS NULL"),
 ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def plant(books: Books) -> Callable[[str, str], set[tuple[int, str]]]:
+    """Plants a violation, once, and gives the (invariant, rule) that are found broken."""
+
+    @cache
+    def found_by(side: str, statement: str) -> set[tuple[int, str]]:
+        database = books.issuer if side == "issuer" else books.acquirer
+        with unguarded(database) as owner:
+            for part in statement.split(";"):
+                assert owner.execute(part).rowcount != 0, "the violation was not planted"
+            return {(one.invariant, one.rule) for one in violations(owner)}
+
+    return found_by
+
+
 @pytest.mark.parametrize(("invariant", "side", "statement"), PLANTED)
 def test_a_planted_violation_is_found(
-    books: Books, invariant: int, side: str, statement: str
+    plant: Callable[[str, str], set[tuple[int, str]]], invariant: int, side: str, statement: str
 ) -> None:
-    database = books.issuer if side == "issuer" else books.acquirer
-    with unguarded(database) as owner:
-        for part in statement.split(";"):
-            assert owner.execute(part).rowcount != 0, "the violation was not planted"
-        found = violations(owner)
-    assert invariant in {violation.invariant for violation in found}
+    assert invariant in {number for number, _ in plant(side, statement)}
+
+
+def test_each_rule_about_offline_payments_finds_something(
+    plant: Callable[[str, str], set[tuple[int, str]]],
+) -> None:
+    """A rule that no planted violation breaks may be one that can't fail."""
+    found = set().union(*(plant(side, statement) for _, side, statement in PLANTED))
+    assert {(number, rule) for number, rule, _ in OFFLINE} - found == set()
 
 
 @pytest.mark.parametrize("disputed", [2, -1, 0])

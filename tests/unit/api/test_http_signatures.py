@@ -375,14 +375,66 @@ def test_both_sides_get_the_same_key_and_nobody_else_does(first: bytes, second: 
     assert repr(shared.key) not in repr(shared)
 
 
-@pytest.mark.parametrize(
-    "point",
-    # The neutral point, the point of order 2, and that of order 4 with y = 0: in their encodings.
-    [bytes([1]) + bytes(31), ((1 << 255) - 20).to_bytes(32, "little"), bytes(32)],
+_PRIME = (1 << 255) - 19
+#: u of the points of order 8 on Curve25519, from the list at https://cr.yp.to/ecdh.html#validate.
+_ORDER_8 = (
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
 )
-def test_a_key_of_small_order_gives_no_shared_key(point: bytes) -> None:
+
+
+@pytest.mark.parametrize("sign", [0, 1 << 255], ids=["even", "odd"])
+@pytest.mark.parametrize(
+    "y",
+    [
+        *(1, _PRIME - 1, 0),  # the neutral point, that of order 2, those of order 4
+        *((u - 1) * pow(u + 1, -1, _PRIME) % _PRIME for u in _ORDER_8),
+        *(_PRIME + 1, _PRIME),  # once more the first and the third, not reduced
+    ],
+)
+def test_a_key_of_small_order_gives_no_shared_key(y: int, sign: int) -> None:
     with pytest.raises(ValueError, match="shared key"):
-        shared_key(SEED, point)
+        shared_key(SEED, (y + sign).to_bytes(32, "little"))
+
+
+def test_a_key_that_is_not_reduced_gives_a_key_that_nobody_else_has() -> None:
+    """19 values of y have a second encoding. The context holds the bytes, so no two keys meet."""
+    keys = {shared_key(SEED, y.to_bytes(32, "little")).key for y in (3, _PRIME + 3)}
+    assert len(keys) == 2
+
+
+def test_no_request_is_an_answer_and_no_answer_a_request() -> None:
+    """One key for both directions: what a gateway sent can't be sent back to it as the node's."""
+    asked = GATEWAY_MAC.sign_request("POST", URI, BODY, NOW)
+    head = parse_head(asked["Signature-Input"], asked["Signature"])
+    with pytest.raises(SignatureRefused) as refusal:
+        verify_answer(
+            {name.lower(): value for name, value in asked.items()},
+            status=200, body=BODY, request_signature=head.field, key_id=None,
+            public_key=NODE_MAC.public_key, now_s=NOW, mac=GATEWAY_MAC.mac,
+        )  # fmt: skip
+    assert refusal.value.fault is SignatureFault.COMPONENTS
+    told = NODE_MAC.sign_answer(200, BODY, NOW, head)
+    reflected = parse_head(told["Signature-Input"], told["Signature"])
+    for nonce in (None, "0123456789abcdef"):
+        with pytest.raises(SignatureRefused):
+            verify_request(
+                replace(reflected, nonce=nonce), method="POST", target_uri=URI,
+                digest=told["Content-Digest"], body=BODY, public_key=GATEWAY_MAC.public_key,
+                now_s=NOW, mac=NODE_MAC.mac,
+            )  # fmt: skip
+
+
+def test_one_gateways_key_is_not_anothers() -> None:
+    second = MessageMac("gateway:second", bytes(32), NODE_MAC.public_key)
+    asked = second.sign_request("POST", URI, BODY, NOW)
+    head = parse_head(asked["Signature-Input"].replace("second", "front"), asked["Signature"])
+    with pytest.raises(SignatureRefused) as refusal:
+        verify_request(
+            head, method="POST", target_uri=URI, digest=asked["Content-Digest"], body=BODY,
+            public_key=GATEWAY_MAC.public_key, now_s=NOW, mac=NODE_MAC.mac,
+        )  # fmt: skip
+    assert refusal.value.fault is SignatureFault.WRONG
 
 
 def macced(**changes: Any) -> None:

@@ -1,7 +1,8 @@
 """The pure rules under a state machine, against a model of single units (unit_model).
 
-COUNTERSIGN_MACHINE_STEPS and COUNTERSIGN_MACHINE_SEED make longer and other runs; a seed's run is
-the same every time.
+COUNTERSIGN_MACHINE_STEPS and COUNTERSIGN_MACHINE_SEED make longer and other runs. A seed's run is
+the same every time as long as the same modules are imported: Hypothesis also draws the constants
+that it finds in the project's modules, so beside other tests, in another order, it is another run.
 """
 
 from __future__ import annotations
@@ -206,7 +207,15 @@ class Accounts(RuleBasedStateMachine):
         if self.model.setup.day_amount is not None and tried % 2:
             window = self.model.windows(entry)[0]
             limit = self.model.setup.day_amount - self.model.amount_in(window)
-        amount = self.amount(tried, limit)
+        self.present_once(kind, self.amount(tried, limit), mcc, entry, partial)
+
+    @rule(mcc=st.sampled_from(["5411", "5812"]))
+    def tap_often(self, mcc: str) -> None:
+        """Small amounts without contact, once more than the week's count allows."""
+        for _ in range(3):
+            self.present_once(Kind.PURCHASE, 1, mcc, "071", False)
+
+    def present_once(self, kind: Kind, amount: int, mcc: str, entry: str, partial: bool) -> None:
         until = self.model.now_ms + 1_000 * _HOLD_SECONDS
         decision = self.ask(kind, amount, mcc=mcc, entry_mode=entry, partial_ok=partial)
         self.compare(decision, self.model.present(kind, amount, mcc, entry, partial, until))
@@ -386,11 +395,25 @@ class Accounts(RuleBasedStateMachine):
 def test_the_rules_agree_with_the_model() -> None:
     Accounts.steps = 0
     Accounts.seen.clear()
-    machine = seed(SEED)(Accounts)
+    _run(SEED, STEPS)
+    assert Accounts.steps >= STEPS
+    if STEPS < 20_000:
+        return
+    # Hypothesis leaves some operations out of each run, so one rare outcome may be missed: a few
+    # shorter runs more must meet it, or the machine can't reach it any more.
+    for more in range(1, 5):
+        if Accounts.seen >= REACHED:
+            break
+        _run(SEED + 1_000 * more, STEPS // 5)
+    assert Accounts.seen == REACHED
+
+
+def _run(number: int, steps: int) -> None:
+    machine = seed(number)(Accounts)
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=-(-STEPS // (_STEPS_A_RUN - 15)),  # some runs end a little early
+            max_examples=-(-steps // (_STEPS_A_RUN - 15)),  # some runs end a little early
             stateful_step_count=_STEPS_A_RUN,
             deadline=None,
             database=None,
@@ -398,6 +421,3 @@ def test_the_rules_agree_with_the_model() -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
-    assert Accounts.steps >= STEPS
-    if STEPS >= 20_000:
-        assert Accounts.seen == REACHED

@@ -345,6 +345,7 @@ def test_the_answer_has_the_requests_type(mti: str, answer: str) -> None:
     ("outcome", "code"),
     [
         (Outcome.HOLD_ENDED, "12"),
+        (Outcome.UNDER_DISPUTE, "57"),
         (Outcome.ACCOUNT_FROZEN, "62"),
         (Outcome.CARD_NOT_PERMITTED, "57"),
         (Outcome.USES_EXHAUSTED, "65"),
