@@ -557,6 +557,7 @@ def test_every_operation_with_every_caller(nodes: TwoNodes, schema: dict[str, An
                 seq=1,
                 account_id=1,
                 adjustment_id=1,
+                dispute_id=1,
                 rule_id="rule-0",
                 level=0,
                 place="000",
