@@ -16,7 +16,7 @@ from nodes.reconciliation.invariants import check_invariants
 from tests.conftest import NodeDatabase
 from tests.factories.network import ISSUER, Network
 from tests.integration.authorization.test_forwarding_advices import deliver, rows
-from tests.integration.reconciliation.test_offline_invariants import _close, _upload
+from tests.integration.reconciliation.test_offline_invariants import close_batch, upload_item
 
 CONTRACT = StandIn("CNY", amount=500, day_amount=1_200, day_count=3)
 
@@ -131,7 +131,7 @@ def test_a_batch_with_it_closes_equal_before_and_after_it_is_posted(
         network.link.down = False
         if not first:
             deliver(network)
-        closed = _close(network, batch, f"0009{batch[-2:]}", 1, 400)
+        closed = close_batch(network, batch, f"0009{batch[-2:]}", 1, 400)
         assert closed.outcome is ServiceOutcome.DONE
         if first:
             deliver(network)
@@ -144,10 +144,10 @@ def test_an_upload_knows_it_by_the_terminals_number(network: Network, card: Issu
     network.link.down = False
     deliver(network)
     lost = network.request(card, 30, pin=None, batch="000023")
-    assert _close(network, "000023", "000931", 2, 430).outcome is ServiceOutcome.DIFFERS
+    assert close_batch(network, "000023", "000931", 2, 430).outcome is ServiceOutcome.DIFFERS
     for item in (asked, lost):
-        assert _upload(network, item).outcome is ServiceOutcome.DONE
-    assert _close(network, "000023", "000932", 2, 430).outcome is ServiceOutcome.DONE
+        assert upload_item(network, item).outcome is ServiceOutcome.DONE
+    assert close_batch(network, "000023", "000932", 2, 430).outcome is ServiceOutcome.DONE
     assert network.balance(card) == 2_000 - 430
 
 
