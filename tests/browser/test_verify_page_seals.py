@@ -14,9 +14,9 @@ from playwright.sync_api import Page, expect
 
 from nodes.anchoring.verifier import verify
 from nodes.crypto.patricia import trie_proof
+from sandbox.campaigns.sealed_bundles import DIRECTORY, recorded
 from tests.browser.test_verify_page import FILE, mutated
-from tests.factories.finality_vectors import PATH, recorded
-from tests.factories.sealed_bundles import DIRECTORY
+from tests.factories.finality_vectors import PATH
 
 JUDGE = """async ([cases, network]) => {
   const { Bytes, Blocks, Bundle, RootsView, SealsView } = window.countersign;
