@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nodes.anchoring.cached_roots import CachedRoots
-from nodes.anchoring.validators import NamedValidators, parse_validators
+from nodes.anchoring.validators import NamedValidators, is_listed, parse_validators
 from nodes.anchoring.verifier import SealTrust
 
 VALIDATORS_HELP = (
@@ -19,8 +19,8 @@ def named_validators(text: str) -> NamedValidators | None:
     ValidatorsMalformed, OSError."""
     if not text:
         return None
-    is_list = text.startswith("0x") or "," in text
-    return parse_validators(text if is_list else Path(text).read_text(encoding="utf-8"))
+    whole = text if is_listed(text) else Path(text).read_text(encoding="utf-8")
+    return parse_validators(whole)
 
 
 def trust_of_roots(named: NamedValidators, cached: CachedRoots) -> SealTrust:

@@ -1,4 +1,4 @@
-"""The campaign's class of flipped bits in proofs with seals: what it counts, and that it can miss."""
+"""The campaign's flipped bits in proofs with seals: what is counted, and that it can miss."""
 
 from __future__ import annotations
 
