@@ -57,7 +57,7 @@ def erase_person(
     """Erase the holder of a card from one member's database, in one transaction.
 
     `engine`: of the tables' owner. PostgreSQL keeps old row versions until VACUUM, and backups keep
-    theirs: see docs/receipts.md, Erasure.
+    theirs: see docs/evidence.md, Erasure.
     """
     with store.transaction(engine) as connection:
         # No sealing in between: it would read a row before and write its leaf after.
