@@ -23,7 +23,7 @@ Row = dict[str, Any]
 MAX_GAPS = 100_000
 KINDS = sorted(kind.value for kind in ACQUIRERS_KINDS)
 #: rules.closing.effect, in SQL. The original is looked up for what undoes one.
-_EFFECT = """CASE WHEN t.outcome <> 'approved' THEN 0
+EFFECT = """CASE WHEN t.outcome <> 'approved' THEN 0
     WHEN t.kind IN ('purchase', 'capture', 'advice') THEN t.amount
     WHEN t.kind IN ('refund', 'top_up') THEN -t.amount
     WHEN t.kind IN ('reversal', 'void') THEN coalesce((SELECT
@@ -68,7 +68,7 @@ def _packed(connection: Connection, key: DayKey, party: Party, below: int, *, sa
         cursor.execute("SET LOCAL work_mem = '256MB'")
         row = cursor.execute(
             f"SELECT string_agg(item, ''::bytea) FROM (SELECT {parts} AS item"
-            f" FROM (SELECT t.txid, t.commitment, t.salt_fin, ({_EFFECT})::bigint AS effect"
+            f" FROM (SELECT t.txid, t.commitment, t.salt_fin, ({EFFECT})::bigint AS effect"
             f" FROM transactions AS t WHERE {_OF_DAY}) AS found ORDER BY item) AS sorted",
             _day(key, party, below),
         ).fetchone()
@@ -242,7 +242,7 @@ def rows_of(connection: Connection, key: DayKey, party: Party, txids: Sequence[b
             "SELECT t.txid, t.commitment, t.amount, t.currency, t.kind, t.outcome,"
             " t.transmitted_ms, t.merchant_id, t.original_txid, t.salt_fin, t.salt_pii,"
             " t.card_token,"
-            f" t.card_token_leaf, ({_EFFECT})::bigint AS effect, t.business_date, t.pair_seq"
+            f" t.card_token_leaf, ({EFFECT})::bigint AS effect, t.business_date, t.pair_seq"
             " FROM transactions AS t WHERE t.txid = ANY(%(txids)s) AND t.side = %(side)s"
             " AND t.acquirer = %(acquirer)s AND t.issuer = %(issuer)s AND t.pair_seq > 0",
             {

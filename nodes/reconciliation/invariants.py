@@ -1,9 +1,9 @@
 """The invariants of a node's database, looked at in one snapshot (docs/invariants.md by number).
 
 Most hold by constraint, right or trigger; this check is the second pair of eyes, and finds what was
-done with those set aside. The statements are in statements.py, log_statements.py and
-offline_statements.py; what SQL can't read (the roots of the log, the snapshots of accounts) is
-looked at here and in account_states.py. Comparing
+done with those set aside. The statements are in statements.py, log_statements.py,
+offline_statements.py and others of such a name; what SQL can't read (the roots of the log, the
+snapshots of accounts) is looked at here and in account_states.py. Comparing
 with what clients saw (6, 7) is possible only as far as the database remembers the requests; the
 rest is for the client histories of the tests.
 """
@@ -26,6 +26,7 @@ from nodes.reconciliation.account_states import broken_states
 from nodes.reconciliation.form_statements import FORMS
 from nodes.reconciliation.log_statements import ANSWERS, GUARDS, LEDGER_TABLES, LOG
 from nodes.reconciliation.offline_statements import OFFLINE
+from nodes.reconciliation.settlement_statements import SETTLEMENTS
 from nodes.reconciliation.shard_statements import SHARDS
 from nodes.reconciliation.statements import MONEY, ONCE, SEQUENCES
 
@@ -34,7 +35,18 @@ _LISTED = 20
 #: Joins of millions of rows are hashed in memory.
 _WORK_MEMORY = "128MB"
 _LEAVES = "SELECT leaf FROM log_leaves WHERE log_index >= %s AND log_index < %s ORDER BY log_index"
-_STATEMENTS = (*MONEY, *ONCE, *SEQUENCES, *LOG, *ANSWERS, *GUARDS, *OFFLINE, *SHARDS, *FORMS)
+_STATEMENTS = (
+    *MONEY,
+    *ONCE,
+    *SEQUENCES,
+    *LOG,
+    *ANSWERS,
+    *GUARDS,
+    *OFFLINE,
+    *SETTLEMENTS,
+    *SHARDS,
+    *FORMS,
+)
 
 
 @dataclass(frozen=True, slots=True)

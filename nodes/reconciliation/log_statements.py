@@ -43,6 +43,7 @@ LEDGER_TABLES = (
     "chip_slips",
     "partial_approvals",
     "stand_ins",
+    "online_counters",
     "offline_alarms",
     "hotlist_entries",
 )

@@ -16,7 +16,9 @@ from sandbox.commands.network_file import read_network
 
 _TABLES = (
     *("transactions", "events", "authorization_requests", "authorization_answers"),
-    *("reversal_queue", "account_versions", "cards", "card_events", "spend_rules", "accounts"),
+    *("reversal_queue", "forward_queue", "webhook_deliveries", "account_versions", "chip_records"),
+    *("consumer_codes", "stand_ins", "online_counters", "card_offline_keys"),
+    *("cards", "card_events", "spend_rules", "accounts"),
 )
 _WHY = {
     ErasureOutcome.UNKNOWN: "nothing in these books names such a card",

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from functools import cached_property
 
 import sqlalchemy
 
@@ -57,7 +58,7 @@ def erase_person(
     """Erase the holder of a card from one member's database, in one transaction.
 
     `engine`: of the tables' owner. PostgreSQL keeps old row versions until VACUUM, and backups keep
-    theirs: see docs/receipts.md, Erasure.
+    theirs: see docs/evidence.md, Erasure.
     """
     with store.transaction(engine) as connection:
         # No sealing in between: it would read a row before and write its leaf after.
@@ -75,12 +76,18 @@ def erase_person(
         ).fetchone()
         erasure_id = record[0] if record else 0
         account = _account_of(connection, card_token)
-        salts = _from_transactions(connection, erasure_id, card_token)
+        person = _person(connection, card_token, pseudonym)
         rows = {
-            "transactions": len(salts),
+            "transactions": _from_transactions(connection, erasure_id, card_token),
             "events": _from_events(connection, member_id, erasure_id, card_token),
-            "authorization_requests": _from_requests(connection, card_token, pseudonym, salts),
-            "account_versions": _from_versions(connection, account, card_token, pseudonym),
+            "authorization_requests": _from_requests(connection, person),
+            "reversal_queue": _from_reversals(connection, person),
+            "forward_queue": _from_forwards(connection, person),
+            "webhook_deliveries": _from_webhooks(connection, person),
+            "account_versions": _from_versions(connection, account, person),
+            "chip_records": _from_chips(connection, person),
+            "consumer_codes": _from_codes(connection, person),
+            **_from_lookups(connection, person),
             "cards": _from_card(connection, card_token, pseudonym),
         }
         told = ", ".join(f"{table} {count}" for table, count in rows.items())
@@ -124,8 +131,63 @@ def _account_of(connection: Connection, token: bytes) -> int | None:
     return row[0] if row else None
 
 
-def _from_transactions(connection: Connection, erasure_id: int, token: bytes) -> dict[bytes, bytes]:
-    """Take the person out of the ledger's rows; the salts that they had, by txid."""
+@dataclass(frozen=True)
+class _Person:
+    """Who is erased, as other rows name them; not to be kept."""
+
+    token: bytes
+    pseudonym: bytes
+    #: salt_pii of their transactions by txid, and what each one follows; None: has none.
+    salts: Mapping[bytes, bytes | None]
+    originals: Mapping[bytes, bytes | None]
+    #: Masked card numbers, of as many letters as the numbers have digits.
+    masked: frozenset[str]
+
+    @property
+    def txids(self) -> list[bytes]:
+        return list(self.salts)
+
+    def swaps(self, txid: bytes | None = None) -> list[tuple[bytes, bytes]]:
+        """What is replaced by values of the same length. `txid`: in the stored messages of this
+        transaction, which may also tell of those that it follows or that follow it."""
+        salts = () if txid is None else self._families.get(self._first(txid), ())
+        return [
+            (self.token, self.pseudonym),
+            *((salt, bytes(32)) for salt in salts),
+            *((mask.encode(), b"*" * len(mask)) for mask in self.masked),
+        ]
+
+    def _first(self, txid: bytes) -> bytes:
+        """The transaction at the beginning of those that this one follows."""
+        while original := self.originals.get(txid):
+            txid = original
+        return txid
+
+    @cached_property
+    def _families(self) -> Mapping[bytes, Sequence[bytes]]:
+        """The salts of transactions that follow each other, by the first one's txid."""
+        families: dict[bytes, list[bytes]] = {}
+        for txid, salt in self.salts.items():
+            if salt:
+                families.setdefault(self._first(txid), []).append(salt)
+        return families
+
+
+def _person(connection: Connection, token: bytes, pseudonym: bytes) -> _Person:
+    rows = connection.execute(
+        "SELECT txid, salt_pii, original_txid, pan_masked FROM transactions WHERE card_token = %s",
+        (token,),
+    ).fetchall()
+    cards = connection.execute(
+        "SELECT pan_masked FROM cards WHERE card_token = %s", (token,)
+    ).fetchall()
+    masked = frozenset(row[-1] for row in (*rows, *cards) if row[-1])
+    salts = {row[0]: row[1] for row in rows}
+    return _Person(token, pseudonym, salts, {row[0]: row[2] for row in rows}, masked)
+
+
+def _from_transactions(connection: Connection, erasure_id: int, token: bytes) -> int:
+    """Take the person out of the ledger's rows."""
     rows = connection.execute(
         "SELECT transaction_id, txid, salt_pii, card_token_leaf FROM transactions"
         " WHERE card_token = %s",
@@ -139,7 +201,7 @@ def _from_transactions(connection: Connection, erasure_id: int, token: bytes) ->
         ([row[0] for row in rows], stand_ins),
     )
     _remember(connection, erasure_id, "transactions", [row[0] for row in rows])
-    return {row[1]: row[2] for row in rows if row[2]}
+    return len(rows)
 
 
 def _from_events(connection: Connection, member_id: str, erasure_id: int, token: bytes) -> int:
@@ -170,17 +232,15 @@ def _remember(connection: Connection, erasure_id: int, table: str, ids: Sequence
     )
 
 
-def _from_requests(
-    connection: Connection, token: bytes, pseudonym: bytes, salts: Mapping[bytes, bytes]
-) -> int:
+def _from_requests(connection: Connection, person: _Person) -> int:
     """Stored requests and exact answers; both keep their lengths and whatever else they say."""
     count = 0
     for key, side, day, txid, request, answer in connection.execute(
         "SELECT idempotency_key, side, business_date, txid, request, answer"
         " FROM authorization_requests WHERE txid = ANY(%s::bytea[])",
-        (list(salts),),
+        (person.txids,),
     ).fetchall():
-        swaps = [(token, pseudonym), (salts[txid], bytes(32))]
+        swaps = person.swaps(txid)
         connection.execute(
             "UPDATE authorization_requests SET request = %s, answer = %s"
             " WHERE idempotency_key = %s AND side = %s AND business_date = %s",
@@ -197,25 +257,82 @@ def _from_requests(
                 (_swapped(said, swaps), key, day),
             )
         count += 1
-    for original, request in connection.execute(
-        "SELECT original_txid, request FROM reversal_queue WHERE original_txid = ANY(%s::bytea[])",
-        (list(salts),),
-    ).fetchall():
-        swaps = [(token, pseudonym), *((salt, bytes(32)) for salt in salts.values())]
-        connection.execute(
-            "UPDATE reversal_queue SET request = %s WHERE original_txid = %s",
-            (_swapped(request, swaps), original),
-        )
     return count
 
 
-def _from_versions(
-    connection: Connection, account: int | None, token: bytes, pseudonym: bytes
-) -> int:
+def _from_reversals(connection: Connection, person: _Person) -> int:
+    return _from_queue(connection, person, "reversal_queue", "original_txid")
+
+
+def _from_forwards(connection: Connection, person: _Person) -> int:
+    return _from_queue(connection, person, "forward_queue", "txid")
+
+
+def _from_queue(connection: Connection, person: _Person, table: str, name: str) -> int:
+    """The messages that an acquirer kept to send them until they were answered."""
+    rows = connection.execute(
+        f"SELECT {name}, request FROM {table} WHERE {name} = ANY(%s::bytea[])",
+        (person.txids,),
+    ).fetchall()
+    for txid, request in rows:
+        connection.execute(
+            f"UPDATE {table} SET request = %s WHERE {name} = %s",
+            (_swapped(request, person.swaps(txid)), txid),
+        )
+    return len(rows)
+
+
+def _from_webhooks(connection: Connection, person: _Person) -> int:
+    """What merchants were told of these transactions has the masked number."""
+    rows = connection.execute(
+        "SELECT delivery_id, body FROM webhook_deliveries WHERE message_id = ANY(%s)",
+        ([f"msg_{txid.hex()}" for txid in person.txids],),
+    ).fetchall()
+    for number, body in rows:
+        connection.execute(
+            "UPDATE webhook_deliveries SET body = %s WHERE delivery_id = %s",
+            (_swapped(body, person.swaps()), number),
+        )
+    return len(rows)
+
+
+def _from_chips(connection: Connection, person: _Person) -> int:
+    """What the card's chip said keeps its counters, under the pseudonym."""
+    return connection.execute(
+        "UPDATE chip_records SET card_token = %s WHERE card_token = %s",
+        (person.pseudonym, person.token),
+    ).rowcount
+
+
+def _from_codes(connection: Connection, person: _Person) -> int:
+    return connection.execute(
+        "DELETE FROM consumer_codes WHERE card_token = %s", (person.token,)
+    ).rowcount
+
+
+def _from_lookups(connection: Connection, person: _Person) -> dict[str, int]:
+    """The acquirer's keyed hash of the number: whoever has the key and a number could look."""
+    other = secrets.token_bytes(32)
+    return {
+        "stand_ins": connection.execute(
+            "UPDATE stand_ins SET card_lookup = %s"
+            " WHERE txid = ANY(%s::bytea[]) OR asked_txid = ANY(%s::bytea[])",
+            (other, person.txids, person.txids),
+        ).rowcount,
+        "online_counters": connection.execute(
+            "UPDATE online_counters AS c SET card_lookup = %s FROM authorization_requests AS r"
+            " WHERE r.txid = ANY(%s::bytea[]) AND c.idempotency_key = r.idempotency_key"
+            " AND c.business_date = r.business_date",
+            (other, person.txids),
+        ).rowcount,
+    }
+
+
+def _from_versions(connection: Connection, account: int | None, person: _Person) -> int:
     """The account's versions name the card where a decision did."""
     if account is None:
         return 0
-    count, swaps = 0, [(token, pseudonym)]
+    count, swaps = 0, person.swaps()
     for version, line, state, detail in connection.execute(
         "SELECT version, line, state, detail FROM account_versions WHERE account_id = %s",
         (account,),

@@ -25,6 +25,11 @@ from nodes.authorization.model import (
     TerminalAnswer,
     TerminalRequest,
 )
+from nodes.authorization.operations.ending_offline import (
+    note_chip,
+    put_behind,
+    read_asked_online,
+)
 from nodes.authorization.operations.opening import Acquirer, Opening
 from nodes.authorization.operations.pending import (
     Forward,
@@ -160,6 +165,7 @@ def _read(
         state.queued = books.queued_originals(connection, txids)
     named = [(r.merchant_id, r.rrn) for r, _ in readable if r.kind in ORIGINALS_OF and r.rrn]
     state.originals = books.approved_originals(connection, named)
+    read_asked_online(connection, state, [r for r, _ in readable])
     _read_queues(connection, state, readable)
     state.acquirer.supply_numbers(connection, len(readable))
     state.expect(len(readable))
@@ -246,11 +252,12 @@ def _open_one(
     if record is not None:
         state.note_record(key, kept, record)
     if request.icc is not None:
-        state.note_chip(made.txid, request.icc)
+        note_chip(state, key, request, made.txid)
     whole = _whole(made, request, pin_block)
     if request.kind in FORWARDED:
-        state.queue_forward(key, request, kept)
-        if original is not None and original.txid in state.undone:
+        behind = put_behind(state, request) if request.kind is Kind.ADVICE else None
+        state.queue_forward(key, request, kept, behind)
+        if behind is not None or (original is not None and original.txid in state.undone):
             # What stands before it still waits for the issuer, and so does this.
             return state.take_in(key, request, kept)
     return state.forward(key, request, whole, kept)
@@ -361,7 +368,7 @@ def _open_reversal(
     if told is None:
         # The terminal waits no longer: whatever the issuer still answers is reversed.
         lost = _refusal(request, Outcome.ISSUER_UNAVAILABLE, asked.rrn)
-        state.answer_late(original_key, request, lost)
+        state.answer_late(original_key, original.business_date, lost)
     elif told.outcome is not Outcome.APPROVED:
         return state.answer(key, request, _reversed(request, asked.rrn))
     kept = reversal_of(

@@ -31,11 +31,17 @@ from nodes.authorization.operations.pending import (
     encode_pending,
     encode_told,
 )
+from nodes.authorization.rules.ended_offline import AskedOnline
 from nodes.authorization.rules.stand_in import StandIn
 from nodes.authorization.store import acquirer as books
 from nodes.authorization.store import forwards
 from nodes.authorization.store.acquirer import Connection, FoundOriginal, QueuedReversal
 from nodes.authorization.store.forwards import Alarm, KnownRecord, OfflineRow, QueuedForward
+from nodes.authorization.store.online_counters import (
+    Counted,
+    OnlineCounter,
+    append_online_counters,
+)
 from nodes.authorization.store.presented import append_chip_slips
 from nodes.authorization.store.refusals import Refusal, append_refusals, refused_request
 from nodes.authorization.store.requests import StoredRequest, insert_requests
@@ -43,7 +49,7 @@ from nodes.crypto.hsm import Hsm
 from nodes.crypto.offline_record import OfflineRecord
 from nodes.crypto.pan import PanVault
 from nodes.db.writes import Writes
-from nodes.emv.chip_data import ChipSlip, slip
+from nodes.emv.chip_data import ChipSlip
 from nodes.ledger.store import TransactionIds, open_transaction_ids
 
 #: How long after a deadline the store-and-forward queue takes a reversal over.
@@ -106,7 +112,9 @@ class Opening:
         self.stored: dict[bytes, StoredRequest] = {}
         self.terminals: dict[str, Terminal] = {}
         self.originals: dict[tuple[str, str], list[FoundOriginal]] = {}
+        #: Originals whose reversal was ever queued; and by this very batch.
         self.queued: set[bytes] = set()
+        self.queuing: set[bytes] = set()
         self.batch = OpenBatch()
         #: The last number that each terminal is given.
         self.last_seqs: dict[str, int] = {}
@@ -124,6 +132,9 @@ class Opening:
         self._alarms: list[Alarm] = []
         #: What receipts tell of chips, by txid.
         self._slips: list[tuple[bytes, ChipSlip]] = []
+        self._counters: list[OnlineCounter] = []
+        #: What was asked online under the counters that advices name.
+        self.asked_online: dict[Counted, list[tuple[StoredRequest, AskedOnline]]] = {}
         self._refused: list[Refusal] = []
 
     def stage(self, writes: Writes, answers: dict[bytes, tuple[date, bytes]]) -> None:
@@ -155,6 +166,8 @@ class Opening:
         forwards.append_alarms(writes, self._alarms)
         if self._slips:
             append_chip_slips(writes, self._slips)
+        if self._counters:
+            append_online_counters(writes, self._counters)
         if self._refused:
             append_refusals(writes, self._refused)
         number = None
@@ -204,9 +217,9 @@ class Opening:
         barred = _row(key, request, None, None, None, None)
         self._rows.append(msgspec.structs.replace(barred, fingerprint=bytes(32)))
 
-    def answer_late(self, key: bytes, request: TerminalRequest, answer: TerminalAnswer) -> None:
+    def answer_late(self, key: bytes, business_date: date, answer: TerminalAnswer) -> None:
         """Answer a request that still waits: its terminal does no longer."""
-        self._late[key] = (date_of(request.business_date), encode_told(answer))
+        self._late[key] = (business_date, encode_told(answer))
 
     def forward(
         self, key: bytes, request: TerminalRequest, whole: AuthorizationRequest, kept: Pending
@@ -231,8 +244,11 @@ class Opening:
         self._rows.append(_row(key, request, asked.txid, asked.issuer, blob, encode_told(told)))
         return told
 
-    def queue_forward(self, key: bytes, request: TerminalRequest, kept: Pending) -> None:
-        """Have the store-and-forward queue see to what has happened already."""
+    def queue_forward(
+        self, key: bytes, request: TerminalRequest, kept: Pending, behind: bytes | None = None
+    ) -> None:
+        """Have the store-and-forward queue see to what has happened already; `behind`: after the
+        reversal of that transaction."""
         vault, asked = self.acquirer.vault, kept.request
         if vault is None:
             return
@@ -247,15 +263,16 @@ class Opening:
                 date_of(request.business_date),
                 encode_pending(kept),
                 vault.seal(card_of(request), asked.txid),
-                asked.deadline_ms + _HAND_OVER_MS,
+                asked.deadline_ms + _HAND_OVER_MS if behind is None else self.now_ms,
+                behind,
             )
         )
 
-    def note_chip(self, txid: bytes, icc: bytes) -> None:
-        """What a receipt will tell of the chip of a new request."""
-        told = slip(icc)
-        if told is not None:
-            self._slips.append((txid, told))
+    def note_chip(self, txid: bytes, told: ChipSlip, counter: OnlineCounter | None) -> None:
+        """What a receipt will tell of the chip of a new request; the counter of an online one."""
+        self._slips.append((txid, told))
+        if counter is not None:
+            self._counters.append(counter)
 
     def note_record(self, key: bytes, kept: Pending, record: OfflineRecord) -> None:
         """The offline record that a new request carries."""
@@ -283,16 +300,25 @@ class Opening:
             )
         )
 
-    def queue(self, kept: Pending, original: AuthorizationRequest) -> None:
-        """Have the store-and-forward queue see to a reversal that the terminal asked for."""
+    def queue(
+        self,
+        kept: Pending,
+        original: AuthorizationRequest,
+        reason: str = "terminal",
+        from_ms: int | None = None,
+    ) -> None:
+        """Have the store-and-forward queue see to a reversal: one that the terminal asked for,
+        once this process had its time for it, or another, from a moment on."""
         made = kept.request
+        self.queued.add(original.txid)
+        self.queuing.add(original.txid)
         self._reversals.append(
             QueuedReversal(
                 original.txid,
                 made.issuer,
-                "terminal",
+                reason,
                 encode_pending(kept),
-                made.deadline_ms + _HAND_OVER_MS,
+                made.deadline_ms + _HAND_OVER_MS if from_ms is None else from_ms,
             )
         )
 

@@ -182,6 +182,31 @@ def queued_originals(connection: Connection, txids: Sequence[bytes]) -> set[byte
     return {row[0] for row in rows}
 
 
+def queued_reversals(connection: Connection, txids: Sequence[bytes]) -> dict[bytes, bool]:
+    """By original, where a reversal was ever queued: whether it still waits for its issuer."""
+    if not txids:
+        return {}
+    return dict(
+        connection.execute(
+            "SELECT original_txid, done_ms IS NULL FROM reversal_queue"
+            " WHERE original_txid = ANY(%b)",
+            (list(txids),),
+        ).fetchall()
+    )
+
+
+def followed_originals(connection: Connection, txids: Sequence[bytes]) -> set[bytes]:
+    """Those originals that something approved names which isn't a reversal."""
+    if not txids:
+        return set()
+    rows = connection.execute(
+        "SELECT DISTINCT original_txid FROM transactions WHERE original_txid = ANY(%b)"
+        " AND side = 'acquirer' AND kind <> 'reversal' AND outcome = 'approved'",
+        (list(txids),),
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
 def take_due_reversals(
     connection: Connection, now_ms: int, first_pause_ms: int, longest_pause_ms: int, limit: int
 ) -> list[QueuedReversal]:

@@ -30,6 +30,8 @@ class QueuedForward(msgspec.Struct, frozen=True):
     request: bytes
     pan_sealed: bytes | None
     next_attempt_ms: int
+    #: The transaction whose reversal goes to the issuer first.
+    behind_txid: bytes | None = None
 
     def __repr__(self) -> str:
         return f"QueuedForward({self.txid.hex()})"
@@ -72,13 +74,13 @@ class Alarm(msgspec.Struct, frozen=True):
 
 _FIELDS = (
     "txid, group_txid, issuer, terminal_id, batch, idempotency_key, business_date, request,"
-    " pan_sealed, next_attempt_ms"
+    " pan_sealed, next_attempt_ms, behind_txid"
 )
 _QUEUE = Statement(
     "queue forwards",
     f"INSERT INTO forward_queue ({_FIELDS}) SELECT * FROM unnest($1::bytea[], $2::bytea[],"
     " $3::text[], $4::text[], $5::text[], $6::bytea[], $7::date[], $8::bytea[], $9::bytea[],"
-    " $10::bigint[])",
+    " $10::bigint[], $11::bytea[])",
 )
 
 
@@ -88,7 +90,8 @@ def queue_forwards(writes: Writes, rows: Sequence[QueuedForward]) -> None:
         kinds = ("bytea", "bytea", "text", "text", "text", "bytea", "date", "bytea", "bytea")
         columns = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
         parts = [
-            array(kind, column) for kind, column in zip((*kinds, "bigint"), columns, strict=True)
+            array(kind, column)
+            for kind, column in zip((*kinds, "bigint", "bytea"), columns, strict=True)
         ]
         writes.call(_QUEUE, *parts)
 
@@ -119,6 +122,8 @@ def take_due_forwards(
         " WHERE txid IN (SELECT txid FROM forward_queue AS q WHERE done_ms IS NULL"
         "  AND next_attempt_ms <= %s AND NOT EXISTS (SELECT FROM forward_queue AS e"
         "   WHERE e.group_txid = q.group_txid AND e.done_ms IS NULL AND e.place < q.place)"
+        "  AND NOT EXISTS (SELECT FROM reversal_queue AS r WHERE r.done_ms IS NULL"
+        "   AND r.original_txid = q.behind_txid)"
         "  ORDER BY place LIMIT %s FOR UPDATE SKIP LOCKED)"
         f" RETURNING place, {_FIELDS}) SELECT {_FIELDS} FROM taken ORDER BY place",
         (now_ms, first_pause_ms, longest_pause_ms, now_ms, limit),

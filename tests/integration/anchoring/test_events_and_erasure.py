@@ -22,17 +22,23 @@ from nodes.anchoring.leaf import EventKind, decode_leaf
 from nodes.anchoring.operations.event_sealing import seal_events
 from nodes.anchoring.store import transaction
 from nodes.anchoring.verifier import Reason, verify
-from nodes.authorization.model import Outcome
+from nodes.authorization.model import Kind, Outcome, TerminalRequest
+from nodes.cards.codes import IssuedCode, issue_code
+from nodes.cards.model import CardForm, IssuedCard, Making
 from nodes.chain.directory import KeyPeriod
+from nodes.crypto.emv import TRANSPORT_KEY, open_personalization
 from nodes.db.engine import make_engine
 from nodes.reconciliation.findings import Report
+from nodes.reconciliation.invariants import check_invariants
 from nodes.reconciliation.ledger_check import check_ledger
+from sandbox.cards.chip import ChipCard, Purchase
 from sandbox.cli import make_app
 from tests.conftest import Cluster, NodeDatabase
 from tests.factories.chain import ChainFixture
 from tests.factories.evidence import LogMember, make_member
-from tests.factories.network import Network
+from tests.factories.network import BIN, EMV_KEYS, Network
 from tests.factories.tampering import unguarded
+from tests.integration.authorization.test_forwarding_advices import deliver
 
 
 @dataclass
@@ -277,6 +283,8 @@ def places_of(database: NodeDatabase, secrets_: list[bytes]) -> set[str]:
                 for secret in secrets_:
                     forms = [secret.hex(), base64.b64encode(secret).decode()]
                     forms += [form.encode().hex() for form in forms]
+                    if secret.isascii():
+                        forms.append(secret.decode())
                     if any(form in text for form in forms):
                         found.add(table)
     return found
@@ -330,6 +338,72 @@ def test_a_person_is_erased_and_the_proofs_stay(books: Books) -> None:
         assert report.erased_rows >= 1
         assert (EventKind.AUDIT.value, "AUDIT") in leaves_of(member)
         assert erase(member.database, member.member_id, token)[1]["outcome"] == "unknown"
+
+
+def test_chips_codes_and_what_was_told_of_a_person_go_too(books: Books) -> None:
+    """Nothing of the card's token, salts and masked number is left, in whatever table."""
+    card = books.network.card(100_000, making=Making(CardForm.CHIP))
+    assert card.personalization is not None
+    chip = ChipCard.personalized(
+        open_personalization(EMV_KEYS[TRANSPORT_KEY], card.personalization)
+    )
+    chip.make_offline_key()
+    pay(books, card, Kind.PURCHASE, icc=chip.first_cryptogram(Purchase(500, "156", "260921")))
+    undone = pay(
+        books, card, Kind.PURCHASE, icc=chip.first_cryptogram(Purchase(500, "156", "260921"))
+    )
+    reversal = books.network.reversal_of(undone)
+    assert books.network.one(reversal).outcome is Outcome.APPROVED
+    books.network.link.down = True  # so the advice waits in the acquirer's queue
+    pay(books, card, Kind.ADVICE, icc=chip.approve_offline(Purchase(500, "156", "260921")))
+    books.network.link.down = False
+    assert deliver(books.network) == ["advice"]
+    made = issue_code(
+        books.issuer.database.engine,
+        books.network.vault,
+        card_token=card.card_token,
+        bins=[BIN],
+        now_ms=books.network.clock.now_ms(),
+    )
+    assert isinstance(made, IssuedCode)
+    tell_merchant(books, card.card_token)
+    known = [card.card_token, card.pan_masked.encode()]
+    held: set[str] = set()
+    for member in (books.issuer, books.acquirer):
+        seal_all(member)
+        secrets_ = known + salts_of(member.database, card.card_token)
+        held |= places_of(member.database, secrets_)
+        if member is books.issuer:
+            end_card(books, card.card_token)
+        status, done = erase(member.database, member.member_id, card.card_token)
+        assert (status, done["outcome"]) == (0, "done")
+        assert places_of(member.database, secrets_) == set()
+        seal_all(member)
+        assert check(member).findings == []
+        assert check_invariants(member.database.owner_engine) == []
+    assert held >= {"chip_records", "consumer_codes", "forward_queue", "webhook_deliveries"}
+
+
+def pay(books: Books, card: IssuedCard, kind: Kind, icc: bytes) -> TerminalRequest:
+    asked = books.network.request(card, 500, kind, entry_mode="052", icc=icc)
+    assert books.network.one(asked).outcome is Outcome.APPROVED
+    return asked
+
+
+def tell_merchant(books: Books, token: bytes) -> None:
+    """What the acquirer has told a merchant's endpoint of the card's payments."""
+    with psycopg.connect(books.acquirer.database.admin_dsn) as connection:
+        connection.execute(
+            "INSERT INTO webhook_endpoints SELECT 'A234567A234567AB', merchant_id, 'https://a',"
+            " 'active', 'test', now() FROM merchants LIMIT 1"
+        )
+        connection.execute(
+            "INSERT INTO webhook_deliveries (message_id, endpoint_id, body, created_ms)"
+            " SELECT 'msg_' || encode(txid, 'hex'), 'A234567A234567AB',"
+            " convert_to(json_build_object('card', pan_masked)::text, 'UTF8'), 1"
+            " FROM transactions WHERE card_token = %s",
+            (token,),
+        )
 
 
 def test_an_unsealed_row_may_be_erased_too(books: Books) -> None:

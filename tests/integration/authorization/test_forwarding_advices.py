@@ -51,7 +51,8 @@ def deliver(network: Network, rounds: int = 12) -> list[str]:
             queued = take_forwards(connection, acquirer)
             asked = [forwarded_request(acquirer, row, deadline) for row in queued]
             answers = asyncio.run(network.link.issuer.authorize(asked))
-            assert settle_forwards(connection, acquirer, list(zip(queued, answers, strict=True)))
+            settling = list(zip(queued, answers, strict=True))
+            assert settle_forwards(connection, acquirer, settling) == len(queued)
             sent += [one.kind.value for one in asked]
             undo = take_reversals(connection, acquirer)
             wanted = [request_of(row) for row in undo]

@@ -180,6 +180,8 @@ class RootsView {
       throw new CannotCheck("This is not a file of cached roots (countersign/roots/1).");
     }
     this.roots = roots;
+    /** The anchor contract that the reader trusts, where the roots are somebody else's word. */
+    this.contract = "";
   }
 
   async chainId() {
@@ -187,7 +189,7 @@ class RootsView {
   }
 
   async anchorRegistry() {
-    return this.roots.anchor_registry.toLowerCase();
+    return (this.contract || this.roots.anchor_registry).toLowerCase();
   }
 
   async omissionRegistry() {
