@@ -31,6 +31,13 @@ def verify(
     anchor_registry: Annotated[
         str, typer.Option(help="Address of the anchor contract that you trust.")
     ] = "",
+    predecessor: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --validators: a version before the anchor contract, whose anchors count too;"
+            " give each, the newest first. Cached roots know them, and a chain node is asked."
+        ),
+    ] = None,
     network: Annotated[
         Path | None, typer.Option(help="network.json, for what isn't given.")
     ] = None,
@@ -59,6 +66,7 @@ def verify(
     try:
         described = read_network(network)
         trusted = checked_address("--anchor-registry", anchor_registry)
+        before = [checked_address("--predecessor", each).lower() for each in predecessor or []]
         cached = None if roots is None else parse_roots(roots.read_bytes())
         named = _validators(validators) if validators else None
         with file.open("rb") as stream:
@@ -68,8 +76,10 @@ def verify(
     except ValueError as error:
         _cannot(str(error))
     address = trusted or described.anchor_registry or _NO_ADDRESS
+    if not trusted and not before:
+        before = [each.lower() for each in described.anchor_predecessors]
     if named is not None and not rpc:
-        trust = _by_seals(named, cached, chain_id or named.chain_id, address)
+        trust = _by_seals(named, cached, chain_id or named.chain_id, address, before)
         verdict = judge(raw, trust)
     else:
         url = rpc or described.rpc_url
@@ -87,14 +97,19 @@ def _validators(text: str) -> NamedValidators:
 
 
 def _by_seals(
-    named: NamedValidators, cached: CachedRoots | None, chain_id: int | None, address: str
+    named: NamedValidators,
+    cached: CachedRoots | None,
+    chain_id: int | None,
+    address: str,
+    before: list[str],
 ) -> SealTrust:
     if cached is not None:
         keys = {member_id: member.note_keys for member_id, member in cached.members.items()}
-        return SealTrust(cached.chain_id, cached.anchor_registry, named.addresses, keys)
+        line = cached.predecessors
+        return SealTrust(cached.chain_id, cached.anchor_registry, named.addresses, keys, line)
     if chain_id is None:
         _cannot("the chain's id isn't told: give --chain-id, or a genesis as --validators")
-    return SealTrust(chain_id, address, named.addresses)
+    return SealTrust(chain_id, address, named.addresses, predecessors=before)
 
 
 def _by_chain(

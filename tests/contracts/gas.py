@@ -62,7 +62,7 @@ def anchor_gas(head: int, size: int) -> int:
     """What anchoring costs from `head` leaves to `size`."""
     evm = Evm()
     world = World.found(evm)
-    anchors = evm.deploy("AnchorRegistry", STRANGER.address, world.registry.address)
+    anchors = evm.deploy("AnchorRegistry", STRANGER.address, world.registry.address, bytes(20))
     sender = world.operator("aurora").address
 
     def anchor(seq: int, old: int, new: int) -> Answer:

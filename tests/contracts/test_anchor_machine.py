@@ -36,7 +36,7 @@ def log_of(member: str, fork: str = "") -> tuple[bytes, ...]:
 def founded() -> tuple[World, Contract]:
     evm = Evm()
     world = World.found(evm)
-    anchors = evm.deploy("AnchorRegistry", STRANGER.address, world.registry.address)
+    anchors = evm.deploy("AnchorRegistry", STRANGER.address, world.registry.address, bytes(20))
     return world, anchors
 
 

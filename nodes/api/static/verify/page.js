@@ -26,26 +26,28 @@
   /** Judged by the block's seals: no node, of the roots only chain, contract and keys. */
   function bySeals(named, registry) {
     if (state.roots) {
-      const { chain_id: chainId, anchor_registry: contract } = state.roots.roots;
-      return new SealsView(named.addresses, BigInt(chainId), contract, state.roots);
+      const { chain_id: chainId, anchor_registry: contract, predecessors } = state.roots.roots;
+      return new SealsView(named.addresses, BigInt(chainId), contract, state.roots, predecessors);
     }
     const told = get("chain").value.trim();
     if (!/^[0-9]{0,19}$/.test(told)) throw new CannotCheck("The chain's id is a number.");
     const chainId = told ? BigInt(told) : named.chainId;
     if (chainId === null) throw new CannotCheck("Give the chain's id, or its genesis as validators.");
-    if (!/^0x[0-9a-fA-F]{40}$/.test(registry)) {
-      throw new CannotCheck("Give the anchor contract: 0x and 40 digits.");
+    const [newest, ...before] = registry.split(/[\s,]+/);
+    if (![newest, ...before].every((address) => /^0x[0-9a-fA-F]{40}$/.test(address))) {
+      throw new CannotCheck("Give the anchor contract, and after it its predecessors: 0x and 40 digits.");
     }
-    return new SealsView(named.addresses, chainId, registry);
+    return new SealsView(named.addresses, chainId, newest, null, before);
   }
 
   function withoutSeals(url, registry, omissions) {
     if (state.roots) return state.roots;
     if (!url) throw new CannotCheck("Give a file of cached roots, or a chain node and the contract.");
-    for (const address of omissions ? [registry, omissions] : [registry]) {
+    const [newest] = registry.split(/[\s,]+/);
+    for (const address of omissions ? [newest, omissions] : [newest]) {
       if (!/^0x[0-9a-fA-F]{40}$/.test(address)) throw new CannotCheck("An address is 0x and 40 digits.");
     }
-    return new RpcView(url, registry, omissions);
+    return new RpcView(url, newest, omissions);
   }
 
   function promiseText() {
