@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from nodes.chain.anchors import AnchorRegistry
 from nodes.chain.client import ChainClient
 from nodes.chain.contracts import GOVERNANCE_QUORUM, MEMBER_REGISTRY
 from nodes.chain.deploy import create
@@ -54,8 +55,14 @@ Network = Annotated[Path | None, typer.Option(help="network.json, for what isn't
 
 
 @govern.command()
-def show(rpc: Rpc = "", member_registry: Registry = "", network: Network = None) -> None:
-    """Who governs: one address, or a quorum with its governors and its next number.
+def show(
+    rpc: Rpc = "",
+    member_registry: Registry = "",
+    anchor_registry: Anchors = "",
+    network: Network = None,
+) -> None:
+    """Who governs: one address, or a quorum with its governors and its next number. And the
+    versions of AnchorRegistry, where one is given.
 
     Exit status 0, 1 refused by the chain, 2 if it can't be asked.
     """
@@ -71,6 +78,9 @@ def show(rpc: Rpc = "", member_registry: Registry = "", network: Network = None)
                 typer.echo(f"  {name} the quorum {address}: {threshold} of {len(governors)}")
                 for governor in governors:
                     typer.echo(f"    {governor}")
+        given = checked_address("--anchor-registry", anchor_registry)
+        if given := given or read_network(network).anchor_registry:
+            _show_versions(AnchorRegistry(client, given))
 
 
 @govern.command()
@@ -168,6 +178,9 @@ def execute(
         action = parse_action(file.read_bytes())
         if int(action.member_registry, 16) != int(registry, 16):
             raise ActionRefused(f"it is for the registry {action.member_registry}")
+        if action.function == "retire":
+            old, new = action.arguments
+            check_succession(client, old, new, registry)
         signatures = [bytes.fromhex(made) for made in action.signatures.values()]
         quorum = Quorum(client, action.quorum)
         receipt = quorum.execute(_signer(key_file, keystore), action.action, signatures)
@@ -224,6 +237,19 @@ def retire(
             raise ValueError(f"the key is that of {signer.address}; {owner} governs")
         receipt = retire_for(client, signer, old, new, registry)
     typer.echo(f"{old} is retired for {new} in block {receipt.block_number}")
+
+
+def _show_versions(registry: AnchorRegistry) -> None:
+    """A contract with those before it and those after it, each the nearest first."""
+    before, after = registry.predecessors(), registry.successors()
+    typer.echo(f"AnchorRegistry {registry.address}")
+    for name, addresses in (("predecessor", before), ("successor", after)):
+        for address in addresses:
+            typer.echo(f"  {name} {address}")
+    if after:
+        typer.echo("  retired: its heads are frozen")
+    elif not registry.is_open():
+        typer.echo("  takes no anchors before its predecessor is retired for it")
 
 
 def _anchors(anchor_registry: str, network: Path | None) -> str:
