@@ -7,7 +7,7 @@ passed, every check after it was not reached.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -127,12 +127,13 @@ class ProofReport:
 
 
 def check_proof(
-    bundle: bytes, record: dict[str, Any], now: datetime
+    bundle: bytes, record: dict[str, Any], now: datetime, validators: Set[bytes] | None
 ) -> Callable[[ChainView], ProofReport]:
-    """A question for `ChainReader.ask`: judge the bundle, and compare it with the record shown."""
+    """A question for `ChainReader.ask`: judge the bundle, and compare it with the record shown.
+    `validators`: those of the settings, who have to have sealed its block if it carries seals."""
 
     def judge(view: ChainView) -> ProofReport:
-        verdict = verify(bundle, view)
+        verdict = verify(bundle, view, validators)
         return report(verdict, view.seen, record, now)
 
     return judge
@@ -226,8 +227,18 @@ def _facts(check: Check, verdict: Verdict, anchor: Anchor | None) -> tuple[tuple
         return ()
     if Reason.COMMITMENT_MISMATCH in check.reasons:
         return (("C", str(details["commitment"])),)
+    if Reason.NOT_SEALED in check.reasons:
+        return _finality(details)
     if Reason.WRONG_CHAIN in check.reasons:
         return (("Origin", str(details["origin"])),)
     if Reason.NOT_INCLUDED in check.reasons:
         return (("Entry", f"{details['index']:,} of {details['size']:,}"),)
     return ()
+
+
+def _finality(details: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    """Which finality was found, and who judged the seals or why nobody did."""
+    kind = str(details["finality"])
+    if "sealed_by" in details:
+        kind += f": sealed by {details['sealed_by']}"
+    return (("Finality", kind), ("Seals", str(details["seals"])))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from nodes import ids
+from nodes.anchoring.validators import is_listed, parse_validators
 
 #: Stands in a user's `members` for every institution of this console.
 EVERY_MEMBER = "*"
@@ -92,6 +94,9 @@ class ConsoleSettings(BaseModel):
     close_registry: str | None = None
     settlement_registry: str | None = None
     omission_registry: str | None = None
+    # The chain's validators, as `countersign verify --validators` takes them: addresses with commas
+    # between, or a file with them or the genesis. By them the seals that proofs carry are judged.
+    validators: tuple[str, ...] = ()
     # Sandbox only: the terminal simulator behind the virtual POS. Without it there is no such page.
     simulator: SimulatorEntry | None = None
     finality_depth: int = Field(default=1, ge=1)
@@ -101,6 +106,25 @@ class ConsoleSettings(BaseModel):
     session_hours: float = Field(default=12, gt=0)
     idle_minutes: float = Field(default=60, gt=0)
     lock_minutes: float = Field(default=15, gt=0)
+
+    @field_validator("validators", mode="before")
+    @classmethod
+    def _named_validators(cls, value: Any) -> Any:
+        """A text becomes the addresses that it lists, or that its file does."""
+        if not isinstance(value, str):
+            return value
+        try:
+            text = value if is_listed(value) else Path(value).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"{value}: {error.strerror}") from None
+        return tuple(f"0x{one.hex()}" for one in sorted(parse_validators(text).addresses))
+
+    @field_validator("validators")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value:
+            parse_validators(",".join(value))
+        return value
 
     @field_validator("secret")
     @classmethod
@@ -128,6 +152,12 @@ class ConsoleSettings(BaseModel):
         if len(set(keys)) != len(keys):
             raise ValueError("two people have the same node key: none could check the other")
         return self
+
+    @property
+    def sealers(self) -> frozenset[bytes] | None:
+        """Who has to have sealed the blocks of proofs that carry seals; None: nobody is named, and
+        nobody judges those seals."""
+        return parse_validators(",".join(self.validators)).addresses if self.validators else None
 
     @property
     def secure(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request
@@ -101,8 +102,9 @@ def canonical(pasted: str) -> bytes:
 async def judged(request: Request, raw: bytes) -> Json:
     """The drawing, and the verdict by the console's own look at the chain."""
     found: Json = {"drawing": draw(raw), "verdict": None, "steps": [], "anchor": None, "link": ""}
+    console = request.app.state.console
     try:
-        verdict, anchor = await request.app.state.console.chain.ask(_question(raw))
+        verdict, anchor = await console.chain.ask(_question(raw, console.settings.sealers))
     except ChainAway:
         return found
     reason = verdict.reason
@@ -117,9 +119,9 @@ async def judged(request: Request, raw: bytes) -> Json:
     return found
 
 
-def _question(raw: bytes) -> Any:
+def _question(raw: bytes, validators: Set[bytes] | None) -> Any:
     def ask(view: ChainView) -> tuple[Verdict, Anchor | None]:
-        return verify(raw, view), view.seen
+        return verify(raw, view, validators), view.seen
 
     return ask
 

@@ -194,12 +194,9 @@ async def _judged(
         verdict: Verdict | None = None
         anchored_s = None
         if raw is not None:
-            verdict = verify(raw, view)
-            if verdict.ok and of_promise(verdict, promise):
-                seq = verdict.details["seq"]
-                assert isinstance(seq, int)
-                anchor = view.anchor(promise.member_id, seq)
-                anchored_s = anchor.timestamp if anchor else None
+            verdict = verify(raw, view, console.settings.sealers)
+            if verdict.anchor and of_promise(verdict, promise):
+                anchored_s = verdict.anchor.timestamp
         return Findings(place, signed, verdict, anchored_s, claim)
 
     try:

@@ -194,7 +194,8 @@ async def verify(
     try:
         bundle = await institution.proof(txid, record["side"])
         now = to_datetime(console.clock.now_ms())
-        context["report"] = await console.chain.ask(check_proof(bundle, record, now))
+        question = check_proof(bundle, record, now, console.settings.sealers)
+        context["report"] = await console.chain.ask(question)
     except NotYet:
         context["obstacle"] = "not_yet"
     except ChainAway:

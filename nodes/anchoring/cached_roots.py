@@ -106,6 +106,8 @@ class CachedRoots:
     def encode(self) -> str:
         """The file's text."""
         document = {"type": TYPE} | asdict(self)
+        if not self.predecessors:
+            del document["predecessors"]
         return json.dumps(document, default=_hex, separators=(",", ":"), sort_keys=True) + "\n"
 
 

@@ -157,6 +157,17 @@ def check_sealers(evidence: BlockEvidence, validators: Set[bytes]) -> str:
     return said
 
 
+def seals_judged(evidence: BlockEvidence | None, validators: Set[bytes] | None) -> str:
+    """In words for people: by which validators a proof's seals are judged, or why they aren't."""
+    if evidence is None:
+        return "not judged: the proof carries none"
+    if validators is None:
+        carried = f"the proof carries {len(evidence.sealers)} for {evidence.finality}"
+        return f"not judged: no validators were given ({carried})"
+    named = ", ".join(f"0x{address.hex()}" for address in sorted(validators))
+    return f"judged by the {len(validators)} validators given: {named}"
+
+
 def _headers(evidence: BlockEvidence, place: AnchorPlace) -> list[BlockHeader]:
     """The block and those after it, each the child of the one before."""
 

@@ -16,13 +16,14 @@ import base64
 import binascii
 import hmac
 import re
+from collections.abc import Set
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from nodes.anchoring.bundle import parse_bundle
 from nodes.anchoring.leaf import decode_leaf
-from nodes.anchoring.verifier import ChainView, Reason, Verdict, verify
+from nodes.anchoring.verifier import ChainView, Reason, SealTrust, Verdict, verify
 from nodes.crypto.commitment import SharedField, field_salt
 
 _VERSION = 1
@@ -164,10 +165,20 @@ class ReceiptVerdict:
     late: bool = False
 
 
-def judge_receipt(text: str, raw: bytes | None, view: ReceiptView, now_s: int) -> ReceiptVerdict:
+def judge_receipt(
+    text: str,
+    raw: bytes | None,
+    view: ReceiptView,
+    now_s: int,
+    *,
+    seals: SealTrust | None = None,
+    validators: Set[bytes] | None = None,
+) -> ReceiptVerdict:
     """Judge a promise's text, with the proof's bytes where there is one.
 
     Look-ups of `view` may raise if the chain is out of reach. `now_s`: seconds since 1970, UTC.
+    `seals`: what judges the proof instead of `view`, of which then only the promise keys count (no
+    seal tells those). `validators`: who has to have sealed its block, beside what `view` says.
     """
     try:
         promise = parse_promise(text)
@@ -179,12 +190,12 @@ def judge_receipt(text: str, raw: bytes | None, view: ReceiptView, now_s: int) -
         overdue = now_s > promise.merge_deadline
         reason = ReceiptReason.PROMISE_OVERDUE if overdue else ReceiptReason.PROMISE_PENDING
         return ReceiptVerdict(False, reason, promise)
-    verdict = verify(raw, view)
+    verdict = verify(raw, seals or view, validators)
     if not verdict.ok:
         return ReceiptVerdict(False, verdict.reason, promise, verdict)
     if not _same(promise, raw):
         return ReceiptVerdict(False, ReceiptReason.PROMISE_MISMATCH, promise, verdict)
-    anchor = view.anchor(promise.member_id, parse_bundle(raw).evidence.seq)
+    anchor = verdict.anchor
     late = anchor is not None and anchor.timestamp > promise.merge_deadline
     return ReceiptVerdict(True, None, promise, verdict, late)
 

@@ -43,6 +43,11 @@ def parse_validators(text: str) -> NamedValidators:
     return NamedValidators(frozenset(found))
 
 
+def is_listed(text: str) -> bool:
+    """Whether what a person gave lists addresses itself; else it is the name of a file."""
+    return text.startswith("0x") or "," in text
+
+
 def _of_genesis(text: str) -> NamedValidators:
     try:
         document: Any = json.loads(text)

@@ -30,6 +30,7 @@ from nodes.anchoring.finality import (
     SealRefused,
     check_sealers,
     sealed_anchor,
+    seals_judged,
 )
 from nodes.anchoring.leaf import Leaf, LeafKind, decode_leaf, is_event
 from nodes.anchoring.note import NoteInvalid, SignedNote, parse_note, signature_holds
@@ -195,6 +196,8 @@ class Verdict:
     ok: bool
     reason: Reason | None = None
     details: dict[str, object] = field(default_factory=dict)
+    #: What it was judged by: the chain's anchor, or the one in the sealed block. Only if `ok`.
+    anchor: Anchored | None = None
 
 
 class _Refused(Exception):
@@ -213,14 +216,14 @@ def verify(
         validators = chain.validators
     try:
         bundle, leaf, note, checkpoint = _read(raw)
-        sealed = _against_chain(bundle, leaf, note, checkpoint, chain, validators)
+        anchor, sealed = _against_chain(bundle, leaf, note, checkpoint, chain, validators)
     except _Refused as refusal:
         detail = refusal.detail or refusal.reason.meaning
         return Verdict(False, refusal.reason, {"detail": detail})
     details = _details(bundle, leaf, checkpoint) | sealed
     if isinstance(chain, SealTrust) and leaf.member_id not in chain.note_keys:
         details["note_signature"] = "not checked: no key of the member's was given"
-    return Verdict(True, None, details)
+    return Verdict(True, None, details, anchor)
 
 
 def _read(raw: bytes) -> tuple[Bundle, Leaf, SignedNote, Checkpoint]:
@@ -261,8 +264,8 @@ def _against_chain(
     checkpoint: Checkpoint,
     chain: ChainView | SealTrust,
     validators: Set[bytes] | None,
-) -> dict[str, object]:
-    """What was found of the block's finality."""
+) -> tuple[Anchored, dict[str, object]]:
+    """The anchor, and what was found of its block's finality."""
     if checkpoint.origin.chain_id != chain.chain_id:
         raise _Refused(Reason.WRONG_CHAIN)
     versions = _versions(checkpoint.origin.anchor_registry, chain)
@@ -298,7 +301,7 @@ def _against_chain(
     root = root_from_inclusion(bundle.index, anchor.size, leaf_hash(bundle.leaf), bundle.path)
     if root != anchor.root:
         raise _Refused(Reason.NOT_INCLUDED)
-    return finality
+    return anchor, finality
 
 
 def _versions(stated: str, chain: ChainView | SealTrust) -> tuple[str, ...]:
@@ -316,10 +319,11 @@ def _versions(stated: str, chain: ChainView | SealTrust) -> tuple[str, ...]:
 def _sealed(
     bundle: Bundle, leaf: Leaf, versions: tuple[str, ...], validators: Set[bytes] | None
 ) -> tuple[SealedAnchor | None, dict[str, object]]:
-    """The anchor in the sealed block, where the bundle has one, and its finality."""
+    """The anchor in the sealed block, where the bundle has one; its finality, and who judged the
+    seals or why nobody did."""
     evidence = bundle.evidence
     if evidence.block is None:
-        return None, {"finality": Finality.DEV.value}
+        return None, {"finality": Finality.DEV.value, "seals": seals_judged(None, validators)}
     place = AnchorPlace(
         versions,
         leaf.member_id,
@@ -330,12 +334,14 @@ def _sealed(
     )
     try:
         anchor = sealed_anchor(evidence.block, place)
+        seals = seals_judged(evidence.block, validators)
         if validators is None:
-            return anchor, {"finality": Finality.DEV.value}
+            return anchor, {"finality": Finality.DEV.value, "seals": seals}
         said = check_sealers(evidence.block, validators)
     except SealRefused as refused:
         raise _Refused(Reason(refused.fault.value), refused.detail) from None
-    return anchor, {"finality": evidence.block.finality.value, "sealed_by": said}
+    finality = evidence.block.finality.value
+    return anchor, {"finality": finality, "sealed_by": said, "seals": seals}
 
 
 def _details(bundle: Bundle, leaf: Leaf, checkpoint: Checkpoint) -> dict[str, object]:

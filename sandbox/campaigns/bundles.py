@@ -7,7 +7,7 @@ import binascii
 import json
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from nodes.anchoring.chain_view import CachedChain
 from nodes.anchoring.leaf import decode_leaf, encode_leaf
 from nodes.anchoring.proof_queries import proof_bundle
 from nodes.anchoring.roots_reader import read_roots
-from nodes.anchoring.verifier import Reason, verify
+from nodes.anchoring.verifier import Reason, SealTrust, verify
 from nodes.crypto.commitment import Opening
 from sandbox.campaigns.ledger import MEMBERS
 from sandbox.campaigns.scene import Scene
@@ -29,6 +29,10 @@ BITS, LIES = "BUNDLE_BIT", "BUNDLE_LIE"
 TRIES_A_BUNDLE = 100
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
 _DECIMAL = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
+#: A field of `extra` by the names that lead to it (of a list: its place), and what it holds.
+FieldName = tuple[str, ...]
+Value = int | str
+OfField = Callable[[FieldName, Value, Value], set[Reason]]
 
 
 @dataclass
@@ -59,7 +63,8 @@ def tamper_bundles(scene: Scene, name: str, count: int, tallies: Tallies, part: 
     source = random.Random(f"{tallies.seed} {name} {part}")
     if name == BITS:
         for _ in range(max(1, count // TRIES_A_BUNDLE)):
-            _every_bit(source.choice(proofs.raw), proofs.view, tallies)
+            raw = source.choice(proofs.raw)
+            flip_bits(BITS, raw, range(8 * len(raw)), proofs.view, tallies)
         return
     for raw in proofs.raw:
         verdict = verify(raw, proofs.view)
@@ -76,29 +81,38 @@ def tamper_bundles(scene: Scene, name: str, count: int, tallies: Tallies, part: 
         )
 
 
-def _every_bit(raw: bytes, view: CachedChain, tallies: Tallies) -> None:
-    tally = tallies.classes.setdefault(BITS, Tally())
-    verdict = verify(raw, view)
+def flip_bits(
+    name: str,
+    raw: bytes,
+    bits: Iterable[int],
+    trust: CachedChain | SealTrust,
+    tallies: Tallies,
+    of_field: OfField | None = None,
+) -> None:
+    """Try a bundle with each of the bits flipped by itself; as it is it is a clean run."""
+    tally = tallies.classes.setdefault(name, Tally())
+    verdict = verify(raw, trust)
     tallies.clean(alarm="" if verdict.ok else f"a sound bundle is refused: {verdict.reason}")
-    for place in range(len(raw)):
-        for bit in range(8):
-            altered = bytearray(raw)
-            altered[place] ^= 1 << bit
-            verdict = verify(bytes(altered), view)
-            expected = reasons_of(raw, bytes(altered))
-            tally.add(
-                found=not verdict.ok,
-                named=verdict.reason in expected,
-                what=f"bit {bit} of byte {place}: {verdict.reason}, not {sorted(expected)}",
-            )
-    tallies.progress(BITS)
+    for number in bits:
+        place, bit = divmod(number, 8)
+        altered = bytearray(raw)
+        altered[place] ^= 1 << bit
+        verdict = verify(bytes(altered), trust)
+        expected = reasons_of(raw, bytes(altered), of_field)
+        tally.add(
+            found=not verdict.ok,
+            named=verdict.reason in expected,
+            what=f"bit {bit} of byte {place}: {verdict.reason}, not {sorted(expected)}",
+        )
+    tallies.progress(name)
 
 
 # -- what a flipped bit has to be called
 
 
-def reasons_of(raw: bytes, altered: bytes) -> set[Reason]:
-    """The reasons that fit where the two differ, told from the file's format alone."""
+def reasons_of(raw: bytes, altered: bytes, of_field: OfField | None = None) -> set[Reason]:
+    """The reasons that fit where the two differ, told from the file's format alone. `of_field`: of
+    one field of `extra` that has another value of its form; MALFORMED if it has not."""
     try:
         text = altered.decode()
     except UnicodeDecodeError:
@@ -113,7 +127,7 @@ def reasons_of(raw: bytes, altered: bytes) -> set[Reason]:
     number = next(n for n, (a, b) in enumerate(zip(before, after, strict=True)) if a != b)
     head = before.index("")
     if number < 3:
-        return _of_head(number, before[number], after[number])
+        return _of_head(number, before[number], after[number], of_field or of_plain_field)
     if number < head:
         return {Reason.NOT_INCLUDED} if _hash64(after[number]) else {Reason.MALFORMED}
     return _of_note(number - head - 1, after[number])
@@ -127,7 +141,7 @@ def _line_lost(before: Sequence[str], place: int) -> set[Reason]:
     )
 
 
-def _of_head(line: int, before: str, after: str) -> set[Reason]:
+def _of_head(line: int, before: str, after: str, of_field: OfField) -> set[Reason]:
     label = ("", "extra ", "index ")[line]
     if not label or not after.startswith(label):
         return {Reason.MALFORMED}
@@ -142,14 +156,13 @@ def _of_head(line: int, before: str, after: str) -> set[Reason]:
     if len(paths) != 2 or len(names) != 1:
         return {Reason.MALFORMED}
     [name] = names
-    after_value = dict(_paths(theirs))[name]
-    number = isinstance(after_value, int) and 0 <= after_value < 1 << 63
-    if not (number or _HASH.match(str(after_value))):
+    return of_field(name, dict(_paths(mine))[name], dict(_paths(theirs))[name])
+
+
+def of_plain_field(name: FieldName, before: Value, after: Value) -> set[Reason]:
+    """What a changed field has to be called where the chain's word judges."""
+    if not has_form(after, _HASH):
         return {Reason.MALFORMED}
-    return _of_field(name)
-
-
-def _of_field(name: tuple[str, ...]) -> set[Reason]:
     match name:
         case ("leaf", "commitment"):
             return {Reason.COMMITMENT_MISMATCH}
@@ -168,6 +181,13 @@ def _of_field(name: tuple[str, ...]) -> set[Reason]:
         case ("anchor", "tx_hash" | "block_number" | "block_hash"):
             return {Reason.ANCHOR_MISMATCH}
     return {Reason.MALFORMED}
+
+
+def has_form(value: Value, text: re.Pattern[str]) -> bool:
+    """Whether it is a number that bundles may have, or such a text."""
+    if isinstance(value, int):
+        return 0 <= value < 1 << 63
+    return bool(text.match(value))
 
 
 def _of_note(line: int, after: str) -> set[Reason]:
@@ -212,10 +232,12 @@ def _json(text: str) -> Any:
     return document if canonical.encode() == raw else None
 
 
-def _paths(document: Any, before: tuple[str, ...] = ()) -> set[tuple[tuple[str, ...], Any]]:
+def _paths(document: Any, before: FieldName = ()) -> set[tuple[FieldName, Value]]:
+    if isinstance(document, list):
+        document = {str(place): part for place, part in enumerate(document)}
     if not isinstance(document, dict):
-        return {(before, str(document) if not isinstance(document, int) else document)}
-    found: set[tuple[tuple[str, ...], Any]] = set()
+        return {(before, document if isinstance(document, int) else str(document))}
+    found: set[tuple[FieldName, Value]] = set()
     for name, value in document.items():
         found |= _paths(value, (*before, name))
     return found

@@ -7,9 +7,9 @@ import logging
 import multiprocessing
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from sandbox.campaigns import anchors, breaks, bundles, ledger, omissions
+from sandbox.campaigns import anchors, breaks, bundles, ledger, omissions, sealed_bundles
 from sandbox.campaigns.scene import Scene, Ticket, played
 from sandbox.campaigns.tally import Tallies
 from sandbox.postgres import remove_outside_data
@@ -39,22 +39,36 @@ class Job:
     part: int = 0
 
 
-def _jobs(count: int) -> list[Job]:
-    """The longest first. What signs with the same chain keys is one job."""
+def _jobs(count: int, classes: Set[str]) -> list[Job]:
+    """The longest first; those that count any of the classes. What signs with the same chain keys
+    is one job."""
     bundles_in_all = max(1, count // bundles.TRIES_A_BUNDLE)
     parts = min(_BIT_PARTS, bundles_in_all)
     chain = (anchors.FORKED, anchors.REPLAYED, anchors.IMPERSONATED, omissions.PROVEN)
     shares = [bundles_in_all // parts + (n < bundles_in_all % parts) for n in range(parts)]
-    return [
+    jobs = [
         Job(chain, count),
         *(
             Job((bundles.BITS,), bundles.TRIES_A_BUNDLE * share, part)
             for part, share in enumerate(shares)
         ),
+        Job((sealed_bundles.SEALED_BITS,), count),
         Job((breaks.CLASSES[0],), count),
         *(Job((name,), count) for name in ledger.CLASSES),
         Job((bundles.LIES,), count),
     ]
+    wanted = [
+        replace(job, names=tuple(name for name in job.names if _counted(name) & classes))
+        for job in jobs
+    ]
+    return [job for job in wanted if job.names]
+
+
+def _counted(name: str) -> Set[str]:
+    """The classes that a job's part of that name counts."""
+    if name == omissions.PROVEN:
+        return {omissions.OVERDUE, omissions.PROVEN}
+    return set(breaks.CLASSES) if name in breaks.CLASSES else {name}
 
 
 def expected_classes() -> list[str]:
@@ -62,6 +76,7 @@ def expected_classes() -> list[str]:
     return [
         *ledger.CLASSES,
         bundles.BITS,
+        sealed_bundles.SEALED_BITS,
         bundles.LIES,
         anchors.FORKED,
         anchors.REPLAYED,
@@ -72,10 +87,20 @@ def expected_classes() -> list[str]:
     ]
 
 
-def run_tamper(directory: Path, output: Path, *, count: int, seed: int, processes: int) -> int:
-    """The exit status: 0 if everything was found and named and no alarm was false, else 1."""
+def run_tamper(
+    directory: Path,
+    output: Path,
+    *,
+    count: int,
+    seed: int,
+    processes: int,
+    only: Sequence[str] = (),
+) -> int:
+    """The exit status: 0 if everything was found and named and no alarm was false, else 1. `only`:
+    classes, if not all (those of days and of omissions come together)."""
     console = Console(highlight=False)
-    console.print(f"{count} of each of {len(expected_classes())} classes, seed {seed}")
+    classes = set(only or expected_classes())
+    console.print(f"{count} of each of {len(classes)} classes, seed {seed}")
     tallies = Tallies(seed)
     columns = (
         TextColumn("{task.description}"),
@@ -89,13 +114,13 @@ def run_tamper(directory: Path, output: Path, *, count: int, seed: int, processe
             directory, lambda what: progress.update(founding, description=what), days=_DAYS
         ) as scene:
             progress.remove_task(founding)
-            _work(scene, _jobs(count), processes, tallies, progress)
+            _work(scene, _jobs(count, classes), processes, tallies, progress)
     remove_outside_data(directory / "postgres")
     shutil.rmtree(directory)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(tallies.document(), indent=1) + "\n")
-    _tell(console, tallies)
-    complete = set(expected_classes()) <= tallies.classes.keys()
+    _tell(console, tallies, classes)
+    complete = classes <= tallies.classes.keys()
     console.print(f"Written to {output}")
     return 0 if tallies.held and complete else 1
 
@@ -150,12 +175,14 @@ def _runner(name: str, part: int) -> Callable[[Scene, int, Tallies], None]:
         return lambda scene, count, tallies: bundles.tamper_bundles(
             scene, name, count, tallies, part
         )
+    if name == sealed_bundles.SEALED_BITS:
+        return lambda scene, count, tallies: sealed_bundles.tamper_sealed(count, tallies)
     if name in (anchors.FORKED, anchors.REPLAYED, anchors.IMPERSONATED):
         return lambda scene, count, tallies: anchors.tamper_anchors(scene, name, count, tallies)
     return omissions.tamper_omissions if name == omissions.PROVEN else breaks.tamper_breaks
 
 
-def _tell(console: Console, tallies: Tallies) -> None:
+def _tell(console: Console, tallies: Tallies, classes: Set[str]) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("class")
     for column in ("tried", "found", "named"):
@@ -163,7 +190,8 @@ def _tell(console: Console, tallies: Tallies) -> None:
     for name in expected_classes():
         tally = tallies.classes.get(name)
         if tally is None:
-            table.add_row(name, "[red]not tried[/]", "", "")
+            if name in classes:
+                table.add_row(name, "[red]not tried[/]", "", "")
             continue
         colour = "green" if tally.complete else "red"
         table.add_row(

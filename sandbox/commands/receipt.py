@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Set
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -23,13 +25,17 @@ from nodes.anchoring.receipt import (
     judge_receipt,
     parse_promise,
 )
+from nodes.anchoring.validators import NamedValidators
+from nodes.anchoring.verifier import SealTrust
 from nodes.chain.client import ChainClient
 from nodes.chain.errors import ChainError
+from sandbox.commands.by_seals import VALIDATORS_HELP, named_validators, trust_of_roots
 from sandbox.commands.challenging import CannotSend, answer_claim, take_to_chain
 from sandbox.commands.network_file import Described, checked_address, read_network
 from sandbox.commands.print_receipt import print_receipt
 
 _PENDING = 3
+_KEYS_TOO = " Give --roots or --rpc beside: seals don't tell promise keys."
 
 
 def receipt(
@@ -43,6 +49,7 @@ def receipt(
         Path | None, typer.Option(help="File of cached roots: nothing is asked of any chain.")
     ] = None,
     rpc: Annotated[str, typer.Option(help="URL of a chain node that you trust.")] = "",
+    validators: Annotated[str, typer.Option(help=VALIDATORS_HELP + _KEYS_TOO)] = "",
     anchor_registry: Annotated[str, typer.Option(help="The anchor contract you trust.")] = "",
     omission_registry: Annotated[str, typer.Option(help="The omission contract you trust.")] = "",
     network: Annotated[
@@ -86,6 +93,9 @@ def receipt(
     accused's time to answer is over, the same command writes OmissionProven. With --answer the
     proof of a kept promise clears the accused of such a claim: whoever has it may show it.
 
+    With --validators the proof is judged by the seals of its block. Who signs promises no seal
+    tells: that say the roots, of which then only keys, chain and contracts count, or --rpc's node.
+
     With --print it judges nothing: it writes the receipt of a transaction of the acquirer's node
     (of network.json, or --node with an operator's API key in --key-file).
     """
@@ -97,16 +107,10 @@ def receipt(
         return
     try:
         described = _described(network, rpc, anchor_registry, omission_registry)
+        trust = _trust(described, roots, named_validators(validators), bool(rpc))
         text, home = _text_of(promise)
         raw = _proof(text, proof, "" if offline else node or home)
-        view: CachedChain | TrustedChain
-        if roots is not None:
-            view = CachedChain(parse_roots(roots.read_bytes()))
-        else:
-            client = ChainClient(described.rpc_url or "http://127.0.0.1:1")
-            address = described.anchor_registry or "0x" + "0" * 40
-            view = TrustedChain(client, address, described.omission_registry)
-        verdict = judge_receipt(text, raw, view, int(time.time()))
+        verdict = trust.judge(text, raw)
     except OSError as error:
         _cannot(f"{error.filename}: {error.strerror}")
     except ChainError as error:
@@ -123,6 +127,43 @@ def receipt(
         _cannot(str(error))
     if not verdict.ok:
         raise typer.Exit(_PENDING if verdict.reason is ReceiptReason.PROMISE_PENDING else 1)
+
+
+@dataclass(frozen=True)
+class _Trust:
+    """What promise and proof are judged by."""
+
+    view: CachedChain | TrustedChain
+    #: Instead of the view's anchors.
+    seals: SealTrust | None = None
+    #: Beside the view's anchors.
+    validators: Set[bytes] | None = None
+
+    def judge(self, text: str, raw: bytes | None) -> ReceiptVerdict:
+        """By now. ChainError if the chain can't be asked."""
+        now_s = int(time.time())
+        return judge_receipt(
+            text, raw, self.view, now_s, seals=self.seals, validators=self.validators
+        )
+
+
+def _trust(
+    described: Described, roots: Path | None, named: NamedValidators | None, rpc_given: bool
+) -> _Trust:
+    """As `countersign verify` has it: with validators no node is asked that --rpc doesn't name."""
+    cached = None if roots is None else parse_roots(roots.read_bytes())
+    view: CachedChain | TrustedChain
+    if cached is not None:
+        view = CachedChain(cached)
+        if named is not None and not rpc_given:
+            return _Trust(view, seals=trust_of_roots(named, cached))
+    else:
+        if named is not None and not rpc_given:
+            raise ValueError("seals don't tell who signs promises: give --roots or --rpc, too")
+        client = ChainClient(described.rpc_url or "http://127.0.0.1:1")
+        address = described.anchor_registry or "0x" + "0" * 40
+        view = TrustedChain(client, address, described.omission_registry)
+    return _Trust(view, validators=named.addresses if named else None)
 
 
 def _described(

@@ -17,7 +17,15 @@ def tamper(
     directory: Annotated[
         Path, typer.Option("--dir", help="The network; made anew and removed.")
     ] = Path("var/tamper"),
-    output: Annotated[Path, typer.Option(help="Where the result goes.")] = Path("var/tamper.json"),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the result goes: var/tamper.json, of some classes var/tamper-part.json."
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--class", help="A class, if not all; as often as you like.")
+    ] = None,
     table: Annotated[
         bool, typer.Option("--table", help="Write the table of docs/evidence.md; try nothing.")
     ] = False,
@@ -30,9 +38,14 @@ def tamper(
     from sandbox.campaigns.tables import write_tamper_table
     from sandbox.campaigns.tamper import expected_classes, run_tamper
 
+    if unknown := sorted(set(only or ()) - set(expected_classes())):
+        raise typer.BadParameter(f"there is no class {unknown[0]}", param_hint="--class")
+    output = output or Path("var/tamper-part.json" if only else "var/tamper.json")
     if table:
         write_tamper_table(output, Path("docs/evidence.md"), expected_classes())
         return
     with said_if_unmade():
-        status = run_tamper(directory, output, count=count, seed=seed, processes=processes)
+        status = run_tamper(
+            directory, output, count=count, seed=seed, processes=processes, only=only or ()
+        )
     raise typer.Exit(status)

@@ -12,12 +12,13 @@ import typer
 from nodes.anchoring.bundle import MAX_BYTES
 from nodes.anchoring.cached_roots import CachedRoots, parse_roots
 from nodes.anchoring.chain_view import CachedChain, TrustedChain
-from nodes.anchoring.validators import NamedValidators, parse_validators
+from nodes.anchoring.validators import NamedValidators
 from nodes.anchoring.verifier import SealTrust, Verdict
 from nodes.anchoring.verifier import verify as judge
 from nodes.authorization.model import Kind, Outcome
 from nodes.chain.client import ChainClient
 from nodes.chain.errors import ChainError
+from sandbox.commands.by_seals import VALIDATORS_HELP, named_validators, trust_of_roots
 from sandbox.commands.network_file import checked_address, read_network
 
 _KINDS = {kind.word: kind.value for kind in Kind}
@@ -44,13 +45,7 @@ def verify(
     roots: Annotated[
         Path | None, typer.Option(help="File of cached roots: nothing is asked of any chain.")
     ] = None,
-    validators: Annotated[
-        str,
-        typer.Option(
-            help="The chain's validators: addresses with commas between, or a file with them or the"
-            " genesis. The proof is judged by its block's seals; no node is asked without --rpc."
-        ),
-    ] = "",
+    validators: Annotated[str, typer.Option(help=VALIDATORS_HELP)] = "",
     chain_id: Annotated[
         int | None, typer.Option(help="With --validators: the chain's id, if no genesis tells it.")
     ] = None,
@@ -68,7 +63,7 @@ def verify(
         trusted = checked_address("--anchor-registry", anchor_registry)
         before = [checked_address("--predecessor", each).lower() for each in predecessor or []]
         cached = None if roots is None else parse_roots(roots.read_bytes())
-        named = _validators(validators) if validators else None
+        named = named_validators(validators)
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
@@ -90,12 +85,6 @@ def verify(
         raise typer.Exit(1)
 
 
-def _validators(text: str) -> NamedValidators:
-    """What --validators says, itself or in the file that it names."""
-    is_list = text.startswith("0x") or "," in text
-    return parse_validators(text if is_list else Path(text).read_text(encoding="utf-8"))
-
-
 def _by_seals(
     named: NamedValidators,
     cached: CachedRoots | None,
@@ -104,9 +93,7 @@ def _by_seals(
     before: list[str],
 ) -> SealTrust:
     if cached is not None:
-        keys = {member_id: member.note_keys for member_id, member in cached.members.items()}
-        line = cached.predecessors
-        return SealTrust(cached.chain_id, cached.anchor_registry, named.addresses, keys, line)
+        return trust_of_roots(named, cached)
     if chain_id is None:
         _cannot("the chain's id isn't told: give --chain-id, or a genesis as --validators")
     return SealTrust(chain_id, address, named.addresses, predecessors=before)

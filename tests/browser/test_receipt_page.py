@@ -111,10 +111,27 @@ def test_a_receipts_code_leads_to_its_proof(member: LogMember, page: Page, watch
         expect(verdict).to_have_text("PROVEN")
         expect(page.locator("#details")).to_contain_text(record.txid.hex())
         expect(page.locator("#roots-told")).to_contain_text("word of 127.0.0.1")
+        expect(page.locator("#details")).to_contain_text("not judged: the proof carries none")
+        judge_by_own_trust(page, member.chain.anchor_registry)
     promise = made.json()["promise"]
     assert all("#" not in url for url in asked if "/v1/" in url)
     assert not any(promise[40:] in url for url in asked if "/v1/" in url)
     assert not any(record.salt_fin.hex() in url for url in asked)
+
+
+def judge_by_own_trust(page: Page, registry: str) -> None:
+    """Beside the roots that the node tells: a contract and validators of the reader's own count."""
+    verdict = page.locator("#verdict")
+    check = page.get_by_role("button", name="Check", exact=True)
+    page.get_by_label("Anchor contract").fill("0x" + "cd" * 20)
+    check.click()
+    expect(verdict).to_have_text("REFUSED UNTRUSTED_REGISTRY")
+    page.get_by_label("Anchor contract").fill(registry)
+    check.click()
+    expect(verdict).to_have_text("PROVEN")
+    page.get_by_label("Validators").fill("0x" + "11" * 20)
+    check.click()
+    expect(verdict).to_have_text("REFUSED NOT_SEALED")
 
 
 def test_only_the_receipts_holder_gets_the_proof(member: LogMember) -> None:

@@ -36,6 +36,10 @@ def test_a_code_leads_to_what_became_of_its_promise(
     found = counter.locator("#results [data-receipt]")
     expect(found).to_have_attribute("data-receipt", STATES[name])
     expect(found).to_contain_text("by the member's promise key")
+    finality = found.locator("[data-finality=DEV_FINALITY]")
+    expect(finality).to_have_count(1 if name == "kept" else 0)
+    if name == "kept":
+        expect(finality).to_contain_text("not judged: the proof carries none")
     txid = promising.promises[name].txid.hex()
     expect(found.locator(f'[title="{txid}"]')).to_be_visible()
 

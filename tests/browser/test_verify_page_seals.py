@@ -14,9 +14,10 @@ from playwright.sync_api import Page, expect
 
 from nodes.anchoring.verifier import verify
 from nodes.crypto.patricia import trie_proof
+from sandbox.campaigns.sealed_bundles import DIRECTORY, recorded
 from tests.browser.test_verify_page import FILE, mutated
-from tests.factories.finality_vectors import PATH, recorded
-from tests.factories.sealed_bundles import DIRECTORY
+from tests.factories.finality_vectors import PATH
+from tests.factories.sealed_receipts import sealed_receipt
 
 JUDGE = """async ([cases, network]) => {
   const { Bytes, Blocks, Bundle, RootsView, SealsView } = window.countersign;
@@ -144,3 +145,52 @@ def test_a_sealed_proof_is_checked_by_hand(
     check.click()
     expect(verdict).to_have_text("REFUSED SEALER_UNKNOWN")
     assert [url for url in asked if not url.startswith(("data:", "blob:"))] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "finality"),
+    [
+        ("qbft", "QBFT_FINALITY: sealed by 3 of 4 validators"),
+        ("clique", "CLIQUE_FINALITY: sealed by 3 of 4 validators, 3 blocks"),
+    ],
+)
+def test_a_receipts_proof_is_judged_by_seals(
+    verifier: Page, tmp_path: Path, name: str, finality: str
+) -> None:
+    """With roots that were read before the anchor; what the command says too."""
+    receipt = sealed_receipt(name)
+    verdict, details = verifier.locator("#verdict"), verifier.locator("#details")
+    check = verifier.get_by_role("button", name="Check", exact=True)
+    verifier.locator("#promise").fill(receipt.promise.encode())
+    verifier.get_by_label("Or paste it").fill(receipt.proof.decode())
+    verifier.get_by_label("Validators").fill(", ".join(receipt.network.validators))
+    verifier.get_by_label("Chain id").fill(str(receipt.network.chain_id))
+    verifier.get_by_label("Anchor contract").fill(receipt.network.anchor_registry)
+    check.click()
+    expect(verdict).to_have_text("CAN'T BE CHECKED")
+    expect(verifier.locator("#reason")).to_contain_text("Seals don't tell who signs promises")
+
+    (tmp_path / "roots.json").write_text(receipt.roots.encode())
+    verifier.get_by_label("File of cached roots").set_input_files(tmp_path / "roots.json")
+    expect(verifier.locator("#roots-told")).to_contain_text("roots.json")
+    check.click()
+    expect(verdict).to_have_text("PROVEN")
+    expect(details).to_contain_text(finality)
+    expect(details).to_contain_text("judged by the 4 validators given: 0x")
+    for address in receipt.network.validators:
+        expect(details).to_contain_text(address)
+
+    verifier.get_by_label("Validators").fill("0x" + "11" * 20)
+    check.click()
+    expect(verdict).to_have_text("REFUSED SEALER_UNKNOWN")
+    verifier.get_by_label("Validators").fill("")
+    check.click()
+    expect(verdict).to_have_text("REFUSED NOT_ANCHORED")
+    (tmp_path / "anchored.json").write_text(receipt.network.roots.encode())
+    verifier.get_by_label("File of cached roots").set_input_files(tmp_path / "anchored.json")
+    expect(verifier.locator("#roots-told")).to_contain_text("anchored.json")
+    verifier.locator("#promise").fill("")
+    check.click()
+    expect(verdict).to_have_text("PROVEN")
+    carried = f"the proof carries 3 for {finality.partition(':')[0]}"
+    expect(details).to_contain_text(f"not judged: no validators were given ({carried})")

@@ -1,6 +1,6 @@
 """tests/vectors/finality.json: proofs with their blocks' seals, and the one answer to each.
 
-python -m tests.factories.finality_vectors    # writes it anew, from tests/vectors/sealed/
+python -m tests.factories.finality_vectors    # writes it anew, from sandbox/campaigns/sealed/
 """
 
 from __future__ import annotations
@@ -13,48 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from nodes.anchoring.bundle import Bundle, parse_bundle
-from nodes.anchoring.cached_roots import CachedRoots, parse_roots
 from nodes.anchoring.finality import BlockEvidence, Finality
 from nodes.anchoring.verifier import SealTrust, Verdict, verify
 from nodes.crypto import rlp
+from sandbox.campaigns.sealed_bundles import NAMES, recorded
 from tests.factories.sealed_block import KEYS, sealed
-from tests.factories.sealed_bundles import DIRECTORY
 
 PATH = Path(__file__).parents[1] / "vectors" / "finality.json"
-NAMES = ("qbft", "qbft-one-down", "clique")
 _EXTRA, _SEALS = 12, 4
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A real network's bundles, of the first anchor and of the second."""
-
-    bundles: list[bytes]
-    roots: CachedRoots
-    validators: list[str]
-    chain_id: int
-    anchor_registry: str
-
-    @property
-    def addresses(self) -> frozenset[bytes]:
-        return frozenset(bytes.fromhex(text[2:]) for text in self.validators)
-
-    @property
-    def trust(self) -> SealTrust:
-        """Validators alone."""
-        return SealTrust(self.chain_id, self.anchor_registry, self.addresses)
-
-
-def recorded(name: str) -> Recorded:
-    """What tests/vectors/sealed/NAME.json holds."""
-    document = json.loads((DIRECTORY / f"{name}.json").read_text(encoding="ascii"))
-    return Recorded(
-        [base64.b64decode(text) for text in document["bundles"]],
-        parse_roots(json.dumps(document["roots"])),
-        document["validators"],
-        document["chain_id"],
-        document["anchor_registry"],
-    )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Blocks that validators of a test sealed, with a bundle's anchor in them: to try quorums and lies.
 
-The form is that of the recorded blocks (tests/vectors/sealed/), which real engines made.
+The form is that of the recorded blocks (sandbox/campaigns/sealed/), which real engines made.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python -m tests.factories.sealed_bundles NAME RPC_URL GENESIS.json [KEY [DEPTH]]
 
 deploys the contracts on the chain at RPC_URL, anchors a small log twice and writes what it then
-proves into tests/vectors/sealed/NAME.json (tests/vectors/sealed/README.md). KEY: of a deployer with
+proves into sandbox/campaigns/sealed/NAME.json (README.md there). KEY: of a deployer with
 money, where gas isn't free. DEPTH: how many blocks make a transaction final there (1).
 """
 
@@ -27,10 +27,10 @@ from nodes.chain.anchors import EMPTY_ROOT, AnchorRegistry
 from nodes.chain.signer import LocalSigner
 from nodes.crypto.commitment import Opening
 from nodes.crypto.merkle import inclusion_path, leaf_hash
+from sandbox.campaigns.sealed_bundles import DIRECTORY
 from tests.factories.chain import ChainFixture, deploy_on
 from tests.unit.anchoring.chain_view import MEMBER, SIGNER, make_entries, signed_tree
 
-DIRECTORY = Path(__file__).parents[1] / "vectors" / "sealed"
 _SEALED_US = 1_790_000_000_000_000
 #: Transactions sent together with the second anchor: its block's tries have more than one value.
 _COMPANY = 20

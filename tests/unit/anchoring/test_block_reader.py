@@ -16,8 +16,7 @@ from nodes.anchoring.block_reader import BlockReader
 from nodes.anchoring.bundle import MAX_BYTES, parse_bundle
 from nodes.anchoring.verifier import verify
 from nodes.chain.errors import ChainError, ChainRefused, ChainUnavailable
-from tests.factories.finality_vectors import recorded
-from tests.factories.sealed_bundles import DIRECTORY
+from sandbox.campaigns.sealed_bundles import DIRECTORY, recorded
 
 ANSWERS = json.loads((DIRECTORY / "qbft-rpc.json").read_text(encoding="ascii"))["answers"]
 LISTED = [{"address": "0x" + "22" * 20, "storageKeys": ["0x" + "33" * 32, "0x" + "44" * 32]}]

@@ -1,4 +1,4 @@
-"""Blocks that real validators sealed (tests/vectors/sealed/), judged with no engine and no node."""
+"""Blocks that real validators sealed (sandbox/campaigns/sealed/), judged with no engine."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from nodes.anchoring.validators import ValidatorsMalformed, parse_validators
 from nodes.anchoring.verifier import Reason, SealTrust, verify
 from nodes.chain.anchors import ANCHORED_TOPIC
 from nodes.crypto import rlp
-from tests.factories.finality_vectors import NAMES, PATH, Recorded, cases, documents, recorded
+from sandbox.campaigns.sealed_bundles import DIRECTORY, NAMES, Recorded, recorded
+from tests.factories.finality_vectors import PATH, cases, documents
 from tests.factories.sealed_block import KEYS, addresses, sealed
-from tests.factories.sealed_bundles import DIRECTORY
 from tests.unit.anchoring.chain_view import CHAIN_ID, REGISTRY
 from tests.unit.anchoring.lies import BUNDLES
 

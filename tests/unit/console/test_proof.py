@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from console.proof import CHECKS, RECORD_MISMATCH, StepState, differences, report
+from console.proof import CHECKS, RECORD_MISMATCH, StepState, check_proof, differences, report
+from nodes.anchoring.chain_view import CachedChain
 from nodes.anchoring.verifier import Reason, Verdict
 from nodes.authorization.model import Kind, Outcome
+from sandbox.campaigns.sealed_bundles import recorded
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 RECORD: dict[str, Any] = {
@@ -40,6 +42,7 @@ DETAILS: dict[str, object] = {
     "size": 9,
     "block_number": 12,
     "finality": "DEV_FINALITY",
+    "seals": "not judged: the proof carries none",
 }
 
 
@@ -62,6 +65,33 @@ def test_a_proof_of_the_record_shown_passes_every_step() -> None:
     shown = report(Verdict(True, None, DETAILS), None, RECORD, NOW)
     assert shown.ok
     assert {step.state for step in shown.steps} == {StepState.PASSED}
+
+
+@pytest.mark.parametrize(
+    ("network", "finality"),
+    [
+        ("qbft", "QBFT_FINALITY: sealed by 3 of 4 validators"),
+        ("clique", "CLIQUE_FINALITY: sealed by 3 of 4 validators, 3 blocks"),
+    ],
+)
+def test_the_finality_and_who_judged_the_seals_are_shown(network: str, finality: str) -> None:
+    """By the settings' validators, beside the chain; without them nobody judges the seals."""
+    found = recorded(network)
+    view: Any = CachedChain(found.roots)
+    view.seen = None
+
+    def facts(validators: frozenset[bytes] | None) -> tuple[tuple[str, str], ...]:
+        shown = check_proof(found.bundles[0], RECORD, NOW, validators)(view)
+        [step] = [step for step in shown.steps if step.title.startswith("What the proof carries")]
+        return step.facts or ((shown.reason or "", ""),)
+
+    judged = dict(facts(found.addresses))
+    assert judged["Finality"] == finality
+    assert all(address in judged["Seals"] for address in found.validators)
+    alone = dict(facts(None))
+    assert alone["Finality"] == "DEV_FINALITY"
+    assert alone["Seals"].startswith("not judged: no validators were given")
+    assert facts(frozenset({bytes(20)})) == (("SEALER_UNKNOWN", ""),)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,9 @@ def _person(name: str, node_keys: dict[str, str]) -> dict[str, Any]:
             {"users": [_person("a", {"zeta": "key-of-a"})]},
             "no node for the key",
         ),
+        ({"validators": "0x12"}, "'0x12' is no validator's address"),
+        ({"validators": ["0x12"]}, "'0x12' is no validator's address"),
+        ({"validators": "nowhere.json"}, "nowhere.json: No such file"),
         (
             {"users": [_person("a", {"aurora": "one"}), _person("b", {"aurora": "one"})]},
             "the same node key",
@@ -51,6 +54,15 @@ def test_a_wrong_configuration_is_refused_with_its_reason(
 ) -> None:
     with pytest.raises(ValidationError, match=says):
         ConsoleSettings.model_validate(document | changes)
+
+
+def test_validators_are_listed_or_stand_in_a_file(document: dict[str, Any], tmp_path: Path) -> None:
+    addresses = ["0x" + "11" * 20, "0x" + "22" * 20]
+    (tmp_path / "validators").write_text("\n".join(addresses))
+    for given in (addresses, ",".join(addresses), str(tmp_path / "validators")):
+        settings = ConsoleSettings.model_validate(document | {"validators": given})
+        assert settings.sealers == {bytes([17]) * 20, bytes([34]) * 20}
+    assert ConsoleSettings.model_validate(document).sealers is None
 
 
 def test_secrets_are_in_no_repr(document: dict[str, Any]) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from sandbox.campaigns.sealed_bundles import DIRECTORY, recorded
 from sandbox.cli import make_app
-from tests.factories.finality_vectors import recorded
-from tests.factories.sealed_bundles import DIRECTORY
 
 QBFT = recorded("qbft")
 ADDRESSES = ",".join(QBFT.validators)

@@ -404,7 +404,7 @@ const Bundle = (() => {
     const hash = await Merkle.leafHash(bundle.leaf);
     const root = await Merkle.rootFromInclusion(bundle.index, anchor.size, hash, bundle.path);
     if (root === null || !Bytes.equal(root, anchor.root)) throw new Refused("NOT_INCLUDED");
-    return { anchor, finality: sealed.finality, sealedBy: sealed.sealedBy, keyless };
+    return { anchor, finality: sealed.finality, sealedBy: sealed.sealedBy, validators, keyless };
   }
 
   /** Judges a file's bytes; `view` is the trusted look at the chain (views.js). Of a view with

@@ -17,36 +17,46 @@
     const [url, registry, omissions] = ["rpc", "registry", "omissions"].map((id) => get(id).value.trim());
     const text = get("validators").value.trim();
     const named = text ? Blocks.parseValidators(text) : null;
+    if (state.told) {
+      [state.roots.contract, ...state.roots.before] = registry ? contracts(registry) : [""];
+    }
     if (named && !url) return bySeals(named, registry);
     const view = withoutSeals(url, registry, omissions);
     view.validators = named && named.addresses;
     return view;
   }
 
+  function address(text) {
+    if (!/^0x[0-9a-fA-F]{40}$/.test(text)) throw new CannotCheck("An address is 0x and 40 digits.");
+    return text;
+  }
+
+  /** The anchor contract and the versions before it, the newest first. */
+  function contracts(text) {
+    return text.split(/[\s,]+/).map(address);
+  }
+
   /** Judged by the block's seals: no node, of the roots only chain, contract and keys. */
   function bySeals(named, registry) {
     if (state.roots) {
-      const { chain_id: chainId, anchor_registry: contract, predecessors } = state.roots.roots;
-      return new SealsView(named.addresses, BigInt(chainId), contract, state.roots, predecessors);
+      const { roots, contract, before } = state.roots;
+      const line = contract ? [contract, ...before] : [roots.anchor_registry, ...(roots.predecessors || [])];
+      return new SealsView(named.addresses, BigInt(roots.chain_id), line[0], state.roots, line.slice(1));
     }
     const told = get("chain").value.trim();
     if (!/^[0-9]{0,19}$/.test(told)) throw new CannotCheck("The chain's id is a number.");
     const chainId = told ? BigInt(told) : named.chainId;
     if (chainId === null) throw new CannotCheck("Give the chain's id, or its genesis as validators.");
-    const [newest, ...before] = registry.split(/[\s,]+/);
-    if (![newest, ...before].every((address) => /^0x[0-9a-fA-F]{40}$/.test(address))) {
-      throw new CannotCheck("Give the anchor contract, and after it its predecessors: 0x and 40 digits.");
-    }
+    if (!registry) throw new CannotCheck("Give the anchor contract: 0x and 40 digits.");
+    const [newest, ...before] = contracts(registry);
     return new SealsView(named.addresses, chainId, newest, null, before);
   }
 
   function withoutSeals(url, registry, omissions) {
     if (state.roots) return state.roots;
     if (!url) throw new CannotCheck("Give a file of cached roots, or a chain node and the contract.");
-    const [newest] = registry.split(/[\s,]+/);
-    for (const address of omissions ? [newest, omissions] : [newest]) {
-      if (!/^0x[0-9a-fA-F]{40}$/.test(address)) throw new CannotCheck("An address is 0x and 40 digits.");
-    }
+    const [newest] = contracts(registry);
+    if (omissions) address(omissions);
     return new RpcView(url, newest, omissions);
   }
 
@@ -149,7 +159,20 @@
     });
   }
 
-  function provenRows({ bundle, leaf, note, anchor, finality, sealedBy, keyless }) {
+  /** Who judged the seals, or why nobody did. */
+  function sealsOf({ bundle, validators }) {
+    const { block } = bundle.anchor;
+    if (!block) return "not judged: the proof carries none";
+    if (!validators) {
+      return `not judged: no validators were given (the proof carries ${block.sealers.length} for ${block.finality})`;
+    }
+    const named = [...validators].sort().map((one) => `0x${one}`).join(", ");
+    const told = state.told && !state.roots.contract ? `; the contract is the word of ${location.host}` : "";
+    return `judged by the ${validators.size} validators given: ${named}${told}`;
+  }
+
+  function provenRows(verdict) {
+    const { bundle, leaf, note, anchor, finality, sealedBy, keyless } = verdict;
     return [
       ["member", leaf.isEvent ? leaf.memberId : `${leaf.memberId} (${leaf.side})`],
       ...(leaf.isEvent ? eventRows(bundle, leaf) : transactionRows(bundle, leaf)),
@@ -158,6 +181,7 @@
       ["anchor", `${anchor.seq} in block ${anchor.blockNumber}`],
       ["transaction on chain", `0x${anchor.txHash}`],
       ["finality", sealedBy ? `${finality}: sealed by ${sealedBy}` : WORD_OF_OTHERS],
+      ["seals", sealsOf(verdict)],
       ...(keyless ? [["note's signature", "not checked: no key of the member's was given"]] : []),
     ];
   }
@@ -266,7 +290,8 @@
     state.roots = new RootsView(await response.text());
     state.told = true;
     get("roots-told").textContent =
-      `The roots are the word of ${location.host}. For a proof without its word give roots of your own.`;
+      `The roots are the word of ${location.host}. For a proof without its word give roots of your own;` +
+      " where validators are given, only the keys and the contract are its word.";
   }
 
   get("check").addEventListener("click", check);

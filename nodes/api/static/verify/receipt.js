@@ -54,6 +54,9 @@ const Receipt = (() => {
 
   async function checkSignature(promise, view) {
     const registry = await view.omissionRegistry();
+    if (!registry && view.bySeals && !view.roots) {
+      throw new CannotCheck("Seals don't tell who signs promises: give cached roots, or a chain node.");
+    }
     if (!registry) throw new CannotCheck("Give the omission contract that you trust.");
     const signer = Secp256k1.recover(
       digest(promise, await view.chainId(), registry),

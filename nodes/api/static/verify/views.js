@@ -210,6 +210,10 @@ class RootsView {
       throw new CannotCheck("This is not a file of cached roots (countersign/roots/1).");
     }
     this.roots = roots;
+    /** The anchor contract that the reader trusts, where the roots are somebody else's word, and
+     * the versions before it that the reader names. */
+    this.contract = "";
+    this.before = [];
   }
 
   async chainId() {
@@ -217,11 +221,12 @@ class RootsView {
   }
 
   async anchorRegistry() {
-    return this.roots.anchor_registry.toLowerCase();
+    return (this.contract || this.roots.anchor_registry).toLowerCase();
   }
 
   async predecessors() {
-    return (this.roots.predecessors || []).map((address) => address.toLowerCase());
+    const line = this.contract ? this.before : this.roots.predecessors || [];
+    return line.map((address) => address.toLowerCase());
   }
 
   async omissionRegistry() {
