@@ -65,7 +65,10 @@ def read_network(path: Path | None) -> Described:
             close_registry=contracts.get("CloseRegistry", {}).get("address", ""),
             member_registry=contracts.get("MemberRegistry", {}).get("address", ""),
             dsns=tuple((member["id"], member["dsn"]) for member in document["members"]),
-            anchor_predecessors=tuple(contracts["AnchorRegistry"].get("predecessors", ())),
+            anchor_predecessors=tuple(
+                str(address).lower()
+                for address in contracts["AnchorRegistry"].get("predecessors", ())
+            ),
         )
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror}") from None

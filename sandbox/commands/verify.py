@@ -72,7 +72,7 @@ def verify(
         _cannot(str(error))
     address = trusted or described.anchor_registry or _NO_ADDRESS
     if not trusted and not before:
-        before = [each.lower() for each in described.anchor_predecessors]
+        before = [*described.anchor_predecessors]
     if named is not None and not rpc:
         trust = _by_seals(named, cached, chain_id or named.chain_id, address, before)
         verdict = judge(raw, trust)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from nodes.anchoring.checkpoint import parse_checkpoint
 from nodes.anchoring.note import parse_note
 from nodes.anchoring.operations import LogFenced, bind_chain, confirm, publish
 from nodes.anchoring.operations.answering import ClaimWatch, answer_claims
+from nodes.anchoring.receipt import judge_receipt
 from nodes.anchoring.roots_reader import read_roots
 from nodes.anchoring.store import transaction
 from nodes.anchoring.verifier import Reason, verify
@@ -122,6 +124,10 @@ def test_both_eras_are_one_log_for_every_verifier(
                 verdict = verify(raw, judge)
                 assert verdict.ok, verdict
                 assert verdict.details["index"] == index
+    for index, seq in ((0, 1), (3, 1), (4, 2), (7, 3), (11, 3)):
+        covering = after.context.registry.covering(member.member_id, index)
+        assert covering is not None
+        assert covering.seq == seq
     file = tmp_path / "proof"
     for record in (records[0], records[-1]):
         file.write_bytes(bundle_of(after, record.txid))
@@ -303,3 +309,6 @@ def test_an_omission_claim_is_answered_through_the_old_address(
     claim = omissions.claim(promise.member_id, promise.txid, promise.commitment)
     assert claim is not None
     assert claim.state is ClaimState.ANSWERED
+    new, proof = after.context.registry.address, bundle_of(after, promise.txid)
+    view = TrustedChain(chain.client(), new, chain.omission_registry)
+    assert judge_receipt(promise.encode(), proof, view, int(time.time())).ok
