@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,11 @@ def _a_day(issuing: Issuing) -> None:
         assert made is AcquiringOutcome.DONE
         register_terminal(network.acquirer_db.engine, terminal_id, merchant_id)
     meal = {"name": "meal", "mccs": ["5811-5814"], "fallback": ["cash"]}
-    terms = {"purses": [meal, {"name": "cash"}], "partial_approval": True}
+    terms = {
+        "purses": [meal, {"name": "cash"}],
+        "partial_approval": True,
+        "time_zone": _zone_at_noon(now),
+    }
     issuing.post("/v1/products", {"product_id": "meal", "name": "Meal card", "terms": terms})
     single = {"uses": 3, "reloadable": False, "partial_approval": True}
     issuing.post("/v1/products", {"product_id": "gift", "name": "Gift card", "terms": single})
@@ -223,6 +228,11 @@ def _a_day(issuing: Issuing) -> None:
         "reason": "groceries charged twice",
     }
     issuing.adjustment = issuing.post("/v1/adjustments", correction, "admin")["adjustment_id"]
+
+
+def _zone_at_noon(now: datetime) -> str:
+    """A time zone where it is noon: its day doesn't end while tests look at the day's windows."""
+    return f"Etc/GMT{now.astimezone(UTC).hour - 12:+d}"
 
 
 def _meis_day(issuing: Issuing) -> None:

@@ -169,8 +169,13 @@ def _paid(issuing: Issuing) -> tuple[str, str]:
 
 
 def test_a_dispute_is_opened_given_back_in_part_and_dropped(
-    page: Page, issuing: Issuing, enter: Enter, accessible: Callable[[Page], None]
+    page: Page,
+    issuing: Issuing,
+    enter: Enter,
+    accessible: Callable[[Page], None],
+    watch: Watch,
 ) -> None:
+    watch.expected.append("422")  # the amount that is none
     with ThreadPoolExecutor(1) as thread:  # Playwright's loop runs in this one
         account, payment = thread.submit(_paid, issuing).result()
     enter(username="operator")

@@ -131,7 +131,7 @@ def test_verify_checks_the_proof_against_the_chain_step_by_step(
         page.goto(f"{network.url}/i/{member_id}/transactions/{item['txid']}")
         page.get_by_role("button", name="Verify").click()
         expect(page.locator("[data-verdict=verified]")).to_be_visible()
-        expect(page.locator(".check-passed")).to_have_count(7)
+        expect(page.locator(".check-passed")).to_have_count(8)
         batch = network.node(member_id).books.batches[item["batch_seq"] - 1]
         expect(page.locator("#verdict")).to_contain_text(f"block {batch['anchor'].block_number}")
 
@@ -164,7 +164,7 @@ def test_a_good_proof_of_something_else_is_refused(
     page.goto(f"{network.url}/i/aurora/transactions/{item['txid']}")
     page.get_by_role("button", name="Verify").click()
     expect(page.locator("#verdict .verdict-head code")).to_have_text("RECORD_MISMATCH")
-    expect(page.locator(".check-passed")).to_have_count(6)
+    expect(page.locator(".check-passed")).to_have_count(7)
 
 
 def test_an_amount_that_the_node_tells_otherwise_than_anchored_is_refused(
