@@ -65,6 +65,11 @@ class ChainView:
         #: The anchor that was looked up last, for showing it beside the verdict.
         self.seen: Anchor | None = None
 
+    @property
+    def predecessors(self) -> tuple[str, ...]:
+        """The versions before the anchor contract, in lower case, the newest first."""
+        return tuple(address.lower() for address in self.registry.predecessors())
+
     def anchor(self, member_id: str, seq: int) -> Anchor | None:
         """The member's anchor of that number, if it is final."""
         found = self.registry.anchor(member_id, seq)
@@ -144,7 +149,8 @@ class ChainReader:
         if head and size and size < head.size:
             stated = registry.covering(member_id, size - 1)
         key = member.note_key_at(stated.block_number) if stated else None
-        origin = Origin(view.chain_id, view.anchor_registry.lower(), member_id)
+        line = (view.anchor_registry.lower(), *view.predecessors)
+        origins = [Origin(view.chain_id, address, member_id) for address in line]
         growth = [
             self._size_at(view, member_id, seq) for seq in (sampled(head.seq, last) if head else ())
         ]
@@ -152,7 +158,7 @@ class ChainReader:
             member,
             head,
             [point for point in growth if point],
-            judge(told, origin, head, stated, key),
+            judge(told, origins, head, stated, key),
         )
 
     def _size_at(self, view: ChainView, member_id: str, seq: int) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -58,10 +59,16 @@ class Told:
 
 
 def judge(
-    told: Told, origin: Origin, head: Anchor | None, stated: Anchor | None, key: bytes | None
+    told: Told,
+    origins: Sequence[Origin],
+    head: Anchor | None,
+    stated: Anchor | None,
+    key: bytes | None,
 ) -> Agreement:
     """A node's word beside the chain's.
 
+    `origins`: of the log by the anchor contract and by the versions before it, any of which its
+    newest checkpoint may name.
     `head`: the chain's newest anchor of the member; `stated`: the first that holds the
     checkpoint's last leaf; `key`: the note key at that anchor's block.
     """
@@ -70,7 +77,7 @@ def judge(
     if not told.note:
         return Agreement.NOTHING if head is None else Agreement.BEHIND
     read = told.checkpoint()
-    if read is None or read[1].origin != origin or read[0].key_name != str(origin):
+    if read is None or read[1].origin not in origins or read[0].key_name != str(read[1].origin):
         return Agreement.MALFORMED
     note, checkpoint = read
     if head is None or checkpoint.size > head.size or stated is None:

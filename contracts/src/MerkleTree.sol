@@ -35,29 +35,9 @@ library MerkleTree {
             fr = proof[0];
             next = 1;
         }
-        bytes32 sr = fr;
-        // Nothing here can overflow: two numbers of 64 bits are shifted, one counts the proof.
-        unchecked {
-            for (; next < proof.length; ++next) {
-                if (sn == 0) return false;
-                bytes32 node = _at(proof, next);
-                if (fn & 1 == 1 || fn == sn) {
-                    // While nothing was joined on the right the two are one.
-                    bool same = fr == sr;
-                    fr = hashPair(node, fr);
-                    sr = same ? fr : hashPair(node, sr);
-                    while (fn & 1 == 0 && fn != 0) {
-                        fn >>= 1;
-                        sn >>= 1;
-                    }
-                } else {
-                    sr = hashPair(sr, node);
-                }
-                fn >>= 1;
-                sn >>= 1;
-            }
-        }
-        return sn == 0 && fr == root1 && sr == root2;
+        bytes32 sr;
+        (fr, sr, next) = _climb(fn, sn, fr, proof, next);
+        return next == proof.length && fr == root1 && sr == root2;
     }
 
     /// @notice Whether `path` shows that `leafHash` is leaf `index` of the tree (size, root), by
@@ -90,10 +70,78 @@ library MerkleTree {
         return sn == 0 && node == root;
     }
 
-    /// @dev An element of a proof; the caller has seen that there is one.
-    function _at(bytes32[] calldata proof, uint256 place) private pure returns (bytes32 node) {
+    /// @dev From the node `fr` of the old tree's path `fn` and the new tree's path `sn` up to both
+    ///      roots, by the nodes of `proof` from `next` on; also how many of it were read. Where
+    ///      it lacks one, the roots are of no use and one more than there is counts as read.
+    ///      By hand, since it is what an anchor's price hangs on; `hashPair` tells how.
+    function _climb(uint256 fn, uint256 sn, bytes32 fr, bytes32[] calldata proof, uint256 next)
+        private
+        view
+        returns (bytes32 oldRoot, bytes32 newRoot, uint256 read)
+    {
+        oldRoot = fr;
+        newRoot = fr;
+        read = next;
         assembly ("memory-safe") {
-            node := calldataload(add(proof.offset, shl(5, place)))
+            let scratch := mload(0x40)
+            let left := add(scratch, 0x01)
+            let right := add(scratch, 0x21)
+            let end := proof.length
+            let done := 1
+            mstore8(scratch, 0x01)
+            // Below where the two paths meet each level has its node: on the left it is joined to
+            // both, on the right to the new tree's. From there on they have the same nodes, one
+            // wherever something is on the left.
+            for {} fn {} {
+                let both := and(fn, 1)
+                if or(both, xor(fn, sn)) {
+                    if iszero(lt(read, end)) {
+                        read := add(end, 1)
+                        break
+                    }
+                    let node := calldataload(add(proof.offset, shl(5, read)))
+                    read := add(read, 1)
+                    switch both
+                    case 0 {
+                        mstore(left, newRoot)
+                        mstore(right, node)
+                        done := and(done, staticcall(gas(), 0x02, scratch, 0x41, 0x00, 0x20))
+                        newRoot := mload(0x00)
+                    }
+                    default {
+                        mstore(left, node)
+                        mstore(right, newRoot)
+                        // While nothing was joined on the right the two are one.
+                        let same := eq(oldRoot, newRoot)
+                        done := and(done, staticcall(gas(), 0x02, scratch, 0x41, 0x00, 0x20))
+                        newRoot := mload(0x00)
+                        switch same
+                        case 0 {
+                            mstore(right, oldRoot)
+                            done := and(done, staticcall(gas(), 0x02, scratch, 0x41, 0x00, 0x20))
+                            oldRoot := mload(0x00)
+                        }
+                        default { oldRoot := newRoot }
+                    }
+                }
+                fn := shr(1, fn)
+                sn := shr(1, sn)
+            }
+            // The old tree's path has ended at the left edge: the rest is on the right.
+            if lt(read, add(end, 1)) {
+                for {} sn { sn := shr(1, sn) } {
+                    if iszero(lt(read, end)) {
+                        read := add(end, 1)
+                        break
+                    }
+                    mstore(left, newRoot)
+                    mstore(right, calldataload(add(proof.offset, shl(5, read))))
+                    done := and(done, staticcall(gas(), 0x02, scratch, 0x41, 0x00, 0x20))
+                    newRoot := mload(0x00)
+                    read := add(read, 1)
+                }
+            }
+            if iszero(done) { revert(0, 0) }
         }
     }
 

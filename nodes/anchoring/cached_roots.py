@@ -1,12 +1,13 @@
 """Anchors and keys as they were once read from the chain: what proofs are judged by offline.
 
-    {"type": "countersign/roots/1", "chain_id", "anchor_registry", "omission_registry" or null,
-     "max_merge_delay_s", "block_number", "taken_s",
+    {"type": "countersign/roots/1", "chain_id", "anchor_registry", "predecessors": [addresses],
+     "omission_registry" or null, "max_merge_delay_s", "block_number", "taken_s",
      "members": {id: {"note_keys": [{"key", "first", "last" or null}],
                       "promise_keys": [{"key", "since", "until" or null}],
                       "anchors": [{"seq", "size", "root", "meta_hash", "block_number",
                                    "block_hash", "tx_hash", "timestamp"}]}}}
 
+`predecessors`: the versions before the anchor contract, the newest first; none if it isn't there.
 Hashes and keys in lower-case hex; a note key's first and last are blocks, a promise key's since and
 until seconds (UTC). Whoever uses such a file trusts whoever read it from the chain. A
 `verifier.ChainView`, pure; standard library only.
@@ -82,6 +83,7 @@ class CachedRoots:
     block_number: int
     taken_s: int
     members: Mapping[str, CachedMember]
+    predecessors: tuple[str, ...] = ()
 
     def anchor(self, member_id: str, seq: int) -> CachedAnchor | None:
         """The member's anchor of that number, if it is in the file."""
@@ -104,6 +106,8 @@ class CachedRoots:
     def encode(self) -> str:
         """The file's text."""
         document = {"type": TYPE} | asdict(self)
+        if not self.predecessors:
+            del document["predecessors"]
         return json.dumps(document, default=_hex, separators=(",", ":"), sort_keys=True) + "\n"
 
 
@@ -133,7 +137,14 @@ def parse_roots(text: str | bytes) -> CachedRoots:
         block_number=_number(top, "block_number"),
         taken_s=_number(top, "taken_s"),
         members={name: _member(name, value) for name, value in members.items()},
+        predecessors=_predecessors(top.get("predecessors", [])),
     )
+
+
+def _predecessors(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise RootsMalformed("predecessors is not a list")
+    return tuple(_address(address, "a predecessor").lower() for address in value)
 
 
 def _member(name: str, value: Any) -> CachedMember:

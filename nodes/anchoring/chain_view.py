@@ -48,6 +48,19 @@ class TrustedChain:
             self._registry = AnchorRegistry(self._client, self.anchor_registry)
         return self._registry
 
+    @property
+    def predecessors(self) -> tuple[str, ...]:
+        """The versions before the trusted contract, by its own word; the newest first."""
+        return tuple(address.lower() for address in self.registry.predecessors())
+
+    def require_present(self) -> None:
+        """ValueError if the trusted contract is retired: it tells nothing of what came later."""
+        if after := self.registry.successors():
+            raise ValueError(
+                f"the anchor contract {self.anchor_registry} is retired: since then anchors stand"
+                f" in {after[-1]}. Whether to trust that is yours to say: give its address"
+            )
+
     def anchor(self, member_id: str, seq: int) -> Anchor | None:
         """The member's anchor of that number; None if there is none that is final."""
         found = self.registry.anchor(member_id, seq)
@@ -97,6 +110,7 @@ class CachedChain:
         self._roots = roots
         self.chain_id = roots.chain_id
         self.anchor_registry = roots.anchor_registry
+        self.predecessors = roots.predecessors
         self.max_merge_delay_s = roots.max_merge_delay_s
 
     def anchor(self, member_id: str, seq: int) -> CachedAnchor | None:

@@ -95,9 +95,10 @@ class SealedAnchor:
 
 @dataclass(frozen=True, slots=True)
 class AnchorPlace:
-    """Which anchor a bundle says stands in which block."""
+    """Which anchor a bundle says stands in which block. `anchor_registries`: the versions of the
+    contract, in lower case, of which any may have taken it."""
 
-    anchor_registry: str
+    anchor_registries: tuple[str, ...]
     member_id: str
     seq: int
     block_number: int
@@ -198,11 +199,11 @@ def _anchored_data(receipt: bytes, place: AnchorPlace) -> bytes | None:
     if isinstance(parts, bytes) or len(parts) != 4 or isinstance(parts[3], bytes):
         return None
     topics = [_ANCHORED, ids.member_word(place.member_id), place.seq.to_bytes(32, "big")]
-    emitter = bytes.fromhex(place.anchor_registry[2:])
+    emitters = [bytes.fromhex(address[2:]) for address in place.anchor_registries]
     for log in parts[3]:
         if isinstance(log, bytes) or len(log) != 3:
             return None
         data = log[2]
-        if log[0] == emitter and log[1] == topics and isinstance(data, bytes):
+        if log[0] in emitters and log[1] == topics and isinstance(data, bytes):
             return data if len(data) == _ANCHORED_DATA else None
     return None

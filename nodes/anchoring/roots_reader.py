@@ -57,6 +57,7 @@ def read_roots(
         block_number=block.number,
         taken_s=block.timestamp,
         members=members,
+        predecessors=tuple(address.lower() for address in registry.predecessors()),
     )
 
 

@@ -140,6 +140,11 @@ class ChainView(Protocol):
         """The trusted contract's address."""
         ...
 
+    @property
+    def predecessors(self) -> Sequence[str]:
+        """The versions before it, in lower case, the newest first: their anchors are its own."""
+        ...
+
     def anchor(self, member_id: str, seq: int) -> Anchored | None:
         """The member's anchor of that number, if final."""
         ...
@@ -166,13 +171,15 @@ class SealTrust:
 
     `validators`: the chain's, 20-byte addresses. `note_keys`: of members whose keys are known; of
     others the note's signature isn't checked. (The member's operator anchored the note's hash, so
-    the seals vouch for the note as they do for the root.)
+    the seals vouch for the note as they do for the root.) `predecessors`: the versions before the
+    anchor contract, in lower case, the newest first: no seal tells them.
     """
 
     chain_id: int
     anchor_registry: str
     validators: Set[bytes]
     note_keys: Mapping[str, Sequence[HeldNoteKey]] = field(default_factory=dict)
+    predecessors: Sequence[str] = ()
 
     def note_key(self, member_id: str, block_number: int) -> bytes | None:
         """The member's note key valid at that block; of two the newer."""
@@ -261,10 +268,9 @@ def _against_chain(
     """The anchor, and what was found of its block's finality."""
     if checkpoint.origin.chain_id != chain.chain_id:
         raise _Refused(Reason.WRONG_CHAIN)
-    if checkpoint.origin.anchor_registry != chain.anchor_registry.lower():
-        raise _Refused(Reason.UNTRUSTED_REGISTRY)
+    versions = _versions(checkpoint.origin.anchor_registry, chain)
     evidence = bundle.evidence
-    sealed, finality = _sealed(bundle, leaf, checkpoint, validators)
+    sealed, finality = _sealed(bundle, leaf, versions, validators)
     anchor: Anchored | None
     if isinstance(chain, SealTrust):
         if sealed is None:
@@ -298,8 +304,20 @@ def _against_chain(
     return anchor, finality
 
 
+def _versions(stated: str, chain: ChainView | SealTrust) -> tuple[str, ...]:
+    """The contracts that may have taken an anchor whose checkpoint states this one: it, and the
+    trusted ones after it, since what was signed before a move may be anchored after it."""
+    trusted = chain.anchor_registry.lower()
+    if stated == trusted:
+        return (trusted,)
+    line = (trusted, *chain.predecessors)
+    if stated not in line:
+        raise _Refused(Reason.UNTRUSTED_REGISTRY)
+    return line[: line.index(stated) + 1]
+
+
 def _sealed(
-    bundle: Bundle, leaf: Leaf, checkpoint: Checkpoint, validators: Set[bytes] | None
+    bundle: Bundle, leaf: Leaf, versions: tuple[str, ...], validators: Set[bytes] | None
 ) -> tuple[SealedAnchor | None, dict[str, object]]:
     """The anchor in the sealed block, where the bundle has one; its finality, and who judged the
     seals or why nobody did."""
@@ -307,7 +325,7 @@ def _sealed(
     if evidence.block is None:
         return None, {"finality": Finality.DEV.value, "seals": seals_judged(None, validators)}
     place = AnchorPlace(
-        checkpoint.origin.anchor_registry,
+        versions,
         leaf.member_id,
         evidence.seq,
         evidence.block_number,

@@ -6,6 +6,7 @@ decoded event is there, see `decode_anchored`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from eth_utils.address import to_checksum_address
 
 from nodes.chain.client import ChainClient, Log, Receipt
 from nodes.chain.contracts import ANCHOR_REGISTRY
+from nodes.chain.errors import ChainReverted, WrongChain
 from nodes.crypto.merkle import EMPTY_ROOT
 from nodes.ids import member_from_word, member_word
 
@@ -27,6 +29,8 @@ ZERO_WORD = bytes(32)
 # and about 2,500 gas (calldata and two hashes) a node of the proof, doubled.
 _BASE_GAS = 300_000
 _GAS_PER_NODE = 5_000
+# A bound for contracts that lead on for ever; a network has a handful of versions.
+_MOST_VERSIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +79,40 @@ class AnchorRegistry:
         self.address = to_checksum_address(address)
         self._client = client
         self._contract = client.contract(ANCHOR_REGISTRY, address)
+        self._before: tuple[str, ...] | None = None
 
     def member_registry(self) -> str:
         """The address of the MemberRegistry that this contract obeys."""
         return to_checksum_address(self._client.read(self._contract.functions.members()))
 
+    def predecessors(self) -> tuple[str, ...]:
+        """The versions before this contract, the newest first: what they hold counts here."""
+        if self._before is None:
+            self._before = tuple(_walk(self._client, "predecessor", self.address))
+        return self._before
+
+    def successors(self) -> tuple[str, ...]:
+        """The versions after this contract, the next first. If there is one, its own heads are
+        frozen. Its views ask these for what came later, for contracts that hold its address; here
+        they are not followed: whoever trusts a contract chooses another one by themselves."""
+        return tuple(_walk(self._client, "successor", self.address))
+
+    def is_open(self) -> bool:
+        """Whether it is the first version, or the one that its predecessor was retired for. No
+        other takes anchors."""
+        before = self.predecessors()
+        return not before or next(_walk(self._client, "successor", before[0]), "") == self.address
+
     def head(self, member_id: str) -> AnchorHead | None:
-        """A member's newest anchor; None before the first."""
+        """A member's newest anchor, of a retired contract that in its newest successor; None
+        before the first."""
         function = self._contract.functions.head(member_word(member_id))
         seq, size, root, _ = self._client.read(function)
         return AnchorHead(seq, size, bytes(root)) if seq else None
 
     def anchor(self, member_id: str, seq: int) -> Anchor | None:
-        """A member's anchor by its number, from 1; None if there is none (yet)."""
+        """A member's anchor by its number, from 1, in this version or one before; None if there is
+        none (yet)."""
         word = member_word(member_id)
         if not 1 <= seq < 1 << 64:
             return None
@@ -95,7 +120,11 @@ class AnchorRegistry:
         if not size:
             return None
         topics = [ANCHORED_TOPIC, word, seq.to_bytes(32, "big")]
-        events = map(_anchored, self._client.logs(self.address, number, number, topics))
+        events = (
+            _anchored(log)
+            for address in self._versions()
+            for log in self._client.logs(address, number, number, topics)
+        )
         event = next((e for e in events if (e.size, e.root) == (size, bytes(root))), None)
         if event is None:
             return None
@@ -124,12 +153,15 @@ class AnchorRegistry:
     def anchors_since(
         self, from_block: int, to_block: int | None = None, member_id: str | None = None
     ) -> Iterator[Anchored]:
-        """All members' (or one's) anchors from a block on, in the chain's order."""
+        """All members' (or one's) anchors from a block on, in the chain's order, of this version
+        and those before it: there is none in one before the heads of its predecessor are frozen."""
         last = self._client.block_number() if to_block is None else to_block
         topics: list[bytes | None] = [ANCHORED_TOPIC]
         if member_id is not None:
             topics.append(member_word(member_id))
-        return map(_anchored, self._client.logs(self.address, from_block, last, topics))
+        versions = [*reversed(self.predecessors()), self.address]
+        logs = (self._client.logs(address, from_block, last, topics) for address in versions)
+        return map(_anchored, itertools.chain.from_iterable(logs))
 
     def build_anchor_tx(
         self,
@@ -178,13 +210,36 @@ class AnchorRegistry:
         return bool(self._client.read(function))
 
     def decode_anchored(self, receipt: Receipt) -> Anchored | None:
-        """The anchor that a transaction made here; None if it made none."""
+        """The anchor that a transaction made, here or in a version before; None if it made none."""
         if not receipt.ok:
             return None
         for log in receipt.logs:
-            if log.address == self.address and log.topics[:1] == (ANCHORED_TOPIC,):
+            if log.topics[:1] == (ANCHORED_TOPIC,) and log.address in self._versions():
                 return _anchored(log)
         return None
+
+    def _versions(self) -> Iterator[str]:
+        """This contract and those before it, which are asked for only when it comes to that."""
+        yield self.address
+        yield from self.predecessors()
+
+
+def _walk(client: ChainClient, step: str, address: str) -> Iterator[str]:
+    """The contracts to which `step` leads, one after the other.
+
+    None from what has no such function: an address that holds something else, or an
+    AnchorRegistry of a time when versions didn't know each other.
+    """
+    for _ in range(_MOST_VERSIONS):
+        try:
+            function = client.contract(ANCHOR_REGISTRY, address).functions[step]
+            found = to_checksum_address(client.read(function()))
+        except (ChainReverted, WrongChain):
+            return
+        if not int(found, 16):
+            return
+        yield found
+        address = found
 
 
 def _anchored(log: Log) -> Anchored:

@@ -11,6 +11,7 @@ from eth_abi.abi import encode
 from eth_hash.auto import keccak
 from eth_utils.address import to_canonical_address, to_checksum_address
 
+from nodes.chain.anchors import AnchorRegistry
 from nodes.chain.client import ChainClient, Receipt
 from nodes.chain.contracts import (
     ANCHOR_REGISTRY,
@@ -27,7 +28,8 @@ from nodes.ids import member_word
 
 # Estimates are made on the newest state; what a transaction meets may cost a little more.
 _GAS_MARGIN = 1.25
-
+#: What stands for no contract; an AnchorRegistry's predecessor if it is the first version.
+NO_ADDRESS = "0x" + "0" * 40
 
 _DAY = 86_400
 
@@ -116,7 +118,11 @@ def _created_by(address: bytes, nonce: int) -> str:
 
 
 def check_deployment(client: ChainClient, addresses: Addresses) -> None:
-    """WrongChain unless the addresses hold the committed contracts, each pointing to the others."""
+    """WrongChain unless the addresses hold the committed contracts, each pointing to the others.
+
+    Where AnchorRegistry was moved, others may point to a version before the present one: that asks
+    its successor.
+    """
     steps = _steps(addresses, addresses.member_registry, Terms())
     for name, address, _, _ in steps:
         if not artifact(name).matches(client.code(address)):
@@ -131,7 +137,10 @@ def check_deployment(client: ChainClient, addresses: Addresses) -> None:
         for address in (step[1] for step in steps if step[0] == name):
             contract = client.contract(name, address)
             found = to_checksum_address(client.read(contract.functions[function]()))
-            if found != to_checksum_address(obeyed or ""):
+            wanted: list[str] = [to_checksum_address(obeyed or "")]
+            if function == "anchors":
+                wanted += AnchorRegistry(client, wanted[0]).predecessors()
+            if found not in wanted:
                 raise WrongChain(f"the {name} obeys other {function} than this network's")
 
 
@@ -150,7 +159,7 @@ def _steps(
     windows = [terms.answer_s, terms.claim_s, terms.max_merge_delay_s]
     steps: list[tuple[str, str | None, list[str], list[Any]]] = [
         (MEMBER_REGISTRY, members, ["address"], [owner]),
-        (ANCHOR_REGISTRY, anchors, ["address"], [members]),
+        (ANCHOR_REGISTRY, anchors, ["address", "address"], [members, NO_ADDRESS]),
         (
             CLOSE_REGISTRY,
             closes,

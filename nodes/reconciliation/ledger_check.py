@@ -8,6 +8,7 @@ and isn't anchored yet is held against the signed checkpoints of its own log.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Protocol
 
 import sqlalchemy
@@ -58,18 +59,20 @@ def check_ledger(
     note_keys: Sequence[KeyPeriod],
     progress: Progress = lambda done, total: None,
     message_keys: MessageKeys | None = None,
+    predecessors: Sequence[str] = (),
 ) -> Report:
     """Check a member's whole database; raises the errors of nodes.chain.errors.
 
     `note_keys`: the member's, by the chain, oldest first. `progress(done, total)` counts log
     entries. `message_keys`: issuers' keys by the chain; without them what issuers have signed
-    of their answers isn't looked at.
+    of their answers isn't looked at. `predecessors`: the versions before the origin's anchor
+    contract, in lower case; checkpoints may name any of them.
     """
     # The chain first: what is anchored later than this look is not missed in the database.
     anchors = read_anchors(source, origin.member_id)
     with transaction(engine, "REPEATABLE READ") as connection:
         connection.execute("SET TRANSACTION READ ONLY")
-        report = check_tables(connection, origin, anchors, note_keys, progress)
+        report = check_tables(connection, origin, anchors, note_keys, progress, predecessors)
         if message_keys is not None:
             check_answers(connection, message_keys, report)
         return report
@@ -90,9 +93,10 @@ def check_tables(
     anchors: Mapping[int, Anchored],
     note_keys: Sequence[KeyPeriod],
     progress: Progress = lambda done, total: None,
+    predecessors: Sequence[str] = (),
 ) -> Report:
     """Check what a connection's transaction sees, against anchors that were read before it."""
-    return _LedgerCheck(connection, origin, anchors, note_keys, progress).run()
+    return _LedgerCheck(connection, origin, anchors, note_keys, progress, predecessors).run()
 
 
 def _signed_by(note: SignedNote, keys: Sequence[KeyPeriod], block: int | None) -> KeyPeriod | None:
@@ -126,9 +130,12 @@ class _LedgerCheck:
         anchors: Mapping[int, Anchored],
         note_keys: Sequence[KeyPeriod],
         progress: Progress,
+        predecessors: Sequence[str],
     ) -> None:
         self._connection = connection
         self._origin = origin
+        self._contracts = (origin.anchor_registry, *predecessors)
+        self._origins = [replace(origin, anchor_registry=each) for each in self._contracts]
         self._anchors = anchors
         self._note_keys = note_keys
         # The block from which on the key of the newest sound checkpoint was valid.
@@ -296,8 +303,8 @@ class _LedgerCheck:
         else:
             holds = (
                 (checkpoint.size, checkpoint.root) == (size, root)
-                and checkpoint.origin == self._origin
-                and note.key_name == str(self._origin)
+                and checkpoint.origin in self._origins
+                and note.key_name == str(checkpoint.origin)
             )
             if holds:
                 block = anchor.block_number if anchor else None
@@ -415,9 +422,10 @@ class _LedgerCheck:
             return
         wanted = {
             "chain_id": self._origin.chain_id,
-            "anchor_registry": self._origin.anchor_registry,
             "member_id": self._origin.member_id,
         }
-        for column, value in wanted.items():
-            if bound[column] != value:
-                self._report.add("chain_binding", {"only_row": True}, Change.ALTERED, column)
+        altered = [column for column, value in wanted.items() if bound[column] != value]
+        if bound["anchor_registry"] not in self._contracts:
+            altered.append("anchor_registry")
+        for column in altered:
+            self._report.add("chain_binding", {"only_row": True}, Change.ALTERED, column)

@@ -107,6 +107,7 @@ def _check(
 ) -> tuple[AuditReport, int, int]:
     client = ChainClient(trusted.rpc_url)
     view = TrustedChain(client, trusted.anchor_registry, trusted.omission_registry)
+    view.require_present()
     # The chain's closes first: what is confirmed after this look isn't missed in the books.
     closes = _closes(CloseRegistry(client, trusted.close_registry), *members)
     block = client.block()

@@ -26,4 +26,5 @@ def named_validators(text: str) -> NamedValidators | None:
 def trust_of_roots(named: NamedValidators, cached: CachedRoots) -> SealTrust:
     """Validators, with chain, contract and note keys from cached roots; no anchor of theirs."""
     keys = {member_id: member.note_keys for member_id, member in cached.members.items()}
-    return SealTrust(cached.chain_id, cached.anchor_registry, named.addresses, keys)
+    line = cached.predecessors
+    return SealTrust(cached.chain_id, cached.anchor_registry, named.addresses, keys, line)

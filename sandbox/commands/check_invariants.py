@@ -61,6 +61,7 @@ def _check(member: str, dsn: str, chain: Described, max_unsealed: float | None) 
     anchors = None
     if member and chain.rpc_url and chain.anchor_registry:
         view = TrustedChain(ChainClient(chain.rpc_url), chain.anchor_registry)
+        view.require_present()
         anchors = read_anchors(view.registry, member)
     engine = make_engine(dsn, application_name="countersign check-invariants")
     try:

@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from nodes.chain.anchors import AnchorRegistry
 from nodes.chain.client import ChainClient
 from nodes.chain.contracts import GOVERNANCE_QUORUM, MEMBER_REGISTRY
 from nodes.chain.deploy import create
@@ -20,14 +21,17 @@ from nodes.chain.deploy import govern as send_as_owner
 from nodes.chain.errors import ChainError, ChainReverted
 from nodes.chain.governance import Quorum
 from nodes.chain.signer import LocalSigner
+from nodes.chain.succession import check_succession, deploy_successor
+from nodes.chain.succession import retire as retire_for
 from nodes.crypto.keystore import Keystore, KeystoreError
 from sandbox.commands.govern_actions import (
     FUNCTIONS,
     ActionRefused,
+    call_of,
     parse_action,
     prepare_action,
 )
-from sandbox.commands.network_file import read_network
+from sandbox.commands.network_file import checked_address, read_network
 
 govern = typer.Typer(
     name="govern",
@@ -44,12 +48,21 @@ KeystoreDir = Annotated[
 ]
 Rpc = Annotated[str, typer.Option(help="URL of a chain node that you trust.")]
 Registry = Annotated[str, typer.Option(help="The MemberRegistry that you trust.")]
+Anchors = Annotated[
+    str, typer.Option(help="The AnchorRegistry that now takes the members' anchors.")
+]
 Network = Annotated[Path | None, typer.Option(help="network.json, for what isn't given.")]
 
 
 @govern.command()
-def show(rpc: Rpc = "", member_registry: Registry = "", network: Network = None) -> None:
-    """Who governs: one address, or a quorum with its governors and its next number.
+def show(
+    rpc: Rpc = "",
+    member_registry: Registry = "",
+    anchor_registry: Anchors = "",
+    network: Network = None,
+) -> None:
+    """Who governs: one address, or a quorum with its governors and its next number. And the
+    versions of AnchorRegistry, where one is given.
 
     Exit status 0, 1 refused by the chain, 2 if it can't be asked.
     """
@@ -65,6 +78,9 @@ def show(rpc: Rpc = "", member_registry: Registry = "", network: Network = None)
                 typer.echo(f"  {name} the quorum {address}: {threshold} of {len(governors)}")
                 for governor in governors:
                     typer.echo(f"    {governor}")
+        given = checked_address("--anchor-registry", anchor_registry)
+        if given := given or read_network(network).anchor_registry:
+            _show_versions(AnchorRegistry(client, given))
 
 
 @govern.command()
@@ -116,6 +132,10 @@ def propose(
     with _said():
         client, registry = _chain(rpc, member_registry, network)
         quorum = Quorum(client, _quorum_of(client, registry))
+        if function == "retire":
+            call_of(function, arguments or [])
+            old, new = arguments or []
+            check_succession(client, old, new, registry)
         action = prepare_action(client, quorum, registry, function, arguments or [])
         out.write_text(action.encode(), encoding="ascii")
     typer.echo(f"{out}: {action.says}")
@@ -158,10 +178,86 @@ def execute(
         action = parse_action(file.read_bytes())
         if int(action.member_registry, 16) != int(registry, 16):
             raise ActionRefused(f"it is for the registry {action.member_registry}")
+        if action.function == "retire":
+            old, new = action.arguments
+            check_succession(client, old, new, registry)
         signatures = [bytes.fromhex(made) for made in action.signatures.values()]
         quorum = Quorum(client, action.quorum)
         receipt = quorum.execute(_signer(key_file, keystore), action.action, signatures)
     typer.echo(f"{action.says}\ndone in block {receipt.block_number}")
+
+
+@govern.command("deploy-successor")
+def deploy_next(
+    key_file: KeyFile = None,
+    keystore: KeystoreDir = None,
+    rpc: Rpc = "",
+    member_registry: Registry = "",
+    anchor_registry: Anchors = "",
+    network: Network = None,
+) -> None:
+    """Deploy the next version of AnchorRegistry; any address that the chain admits may.
+
+    It takes no anchor before governance has retired the present one for it. Exit status 0, 1
+    refused by the chain, 2 with what is wrong.
+    """
+    with _said():
+        client, registry = _chain(rpc, member_registry, network)
+        old = _anchors(anchor_registry, network)
+        address = deploy_successor(client, _signer(key_file, keystore), old, registry)
+    typer.echo(f"AnchorRegistry {address}, successor of {old}: waits for `retire`")
+
+
+@govern.command()
+def retire(
+    successor: Annotated[str, typer.Argument(help="The successor, as deploy-successor told it.")],
+    key_file: KeyFile = None,
+    keystore: KeystoreDir = None,
+    rpc: Rpc = "",
+    member_registry: Registry = "",
+    anchor_registry: Anchors = "",
+    network: Network = None,
+) -> None:
+    """Retire the present AnchorRegistry for its successor, for good; the key is the one owner's.
+
+    From then on its heads are frozen, and each member's log goes on at the successor. Where a
+    quorum governs: `propose retire OLD NEW`. Exit status 0, 1 refused by the chain, 2 with what is
+    wrong.
+    """
+    with _said():
+        client, registry = _chain(rpc, member_registry, network)
+        old = _anchors(anchor_registry, network)
+        new = checked_address("SUCCESSOR", successor)
+        if not new:
+            raise ValueError("SUCCESSOR is empty")
+        owner, signer = _owner(client, registry, "owner"), _signer(key_file, keystore)
+        if client.code(owner):
+            raise ValueError(f"the quorum {owner} governs: govern propose retire {old} {new}")
+        if signer.address != owner:
+            raise ValueError(f"the key is that of {signer.address}; {owner} governs")
+        receipt = retire_for(client, signer, old, new, registry)
+    typer.echo(f"{old} is retired for {new} in block {receipt.block_number}")
+
+
+def _show_versions(registry: AnchorRegistry) -> None:
+    """A contract with those before it and those after it, each the nearest first."""
+    before, after = registry.predecessors(), registry.successors()
+    typer.echo(f"AnchorRegistry {registry.address}")
+    for name, addresses in (("predecessor", before), ("successor", after)):
+        for address in addresses:
+            typer.echo(f"  {name} {address}")
+    if after:
+        typer.echo("  retired: its heads are frozen")
+    elif not registry.is_open():
+        typer.echo("  takes no anchors before its predecessor is retired for it")
+
+
+def _anchors(anchor_registry: str, network: Path | None) -> str:
+    address = checked_address("--anchor-registry", anchor_registry)
+    address = address or read_network(network).anchor_registry
+    if not address:
+        raise ValueError("give --anchor-registry, or a network.json")
+    return address
 
 
 def _chain(rpc: str, member_registry: str, network: Path | None) -> tuple[ChainClient, str]:

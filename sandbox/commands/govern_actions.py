@@ -69,7 +69,8 @@ def _addresses(text: str) -> list[str]:
 
 
 Converter = Callable[[str], Any]
-#: Function -> of which contract ("registry" or "quorum"), each argument's name, type, converter.
+#: Function -> of which contract ("registry", "quorum", or "named": that at the first argument,
+#: which is none of the call's), each argument's name, type, converter.
 FUNCTIONS: dict[str, tuple[str, tuple[tuple[str, str, Converter], ...]]] = {
     "rotateKey": (
         "registry",
@@ -81,6 +82,7 @@ FUNCTIONS: dict[str, tuple[str, tuple[tuple[str, str, Converter], ...]]] = {
     "setApiUrl": ("registry", (("MEMBER", "bytes32", member_word), ("URL", "string", str))),
     "transferOwnership": ("registry", (("ADDRESS", "address", _address),)),
     "acceptOwnership": ("registry", ()),
+    "retire": ("named", (("OLD", "", _address), ("NEW", "address", _address))),
     "setGovernors": (
         "quorum",
         (("ADDRESS,ADDRESS,...", "address[]", _addresses), ("THRESHOLD", "uint32", int)),
@@ -92,12 +94,14 @@ def call_of(function: str, arguments: list[str]) -> bytes:
     """The call's bytes (the ABI's selector and arguments). ValueError says what is wrong."""
     if function not in FUNCTIONS:
         raise ValueError(f"{function!r} is no action: there are {', '.join(FUNCTIONS)}")
-    parts = FUNCTIONS[function][1]
+    target, parts = FUNCTIONS[function]
     if len(parts) != len(arguments):
         wanted = " ".join(name for name, _, _ in parts) or "no arguments"
         raise ValueError(f"{function} takes {wanted}")
-    types = [kind for _, kind, _ in parts]
     values = [convert(text) for (_, _, convert), text in zip(parts, arguments, strict=True)]
+    types = [kind for _, kind, _ in parts]
+    if target == "named":
+        types, values = types[1:], values[1:]
     return bytes(keccak(text=f"{function}({','.join(types)})")[:4]) + encode(types, values)
 
 
@@ -117,9 +121,15 @@ class ActionFile:
     @property
     def action(self) -> Action:
         """What is signed and sent."""
-        of_quorum = FUNCTIONS[self.function][0] == "quorum"
-        target = self.quorum if of_quorum else self.member_registry
-        return Action(target, call_of(self.function, self.arguments), self.nonce, self.deadline)
+        data = call_of(self.function, self.arguments)
+        match FUNCTIONS[self.function][0]:
+            case "quorum":
+                target = self.quorum
+            case "named":
+                target = _address(self.arguments[0])
+            case _:
+                target = self.member_registry
+        return Action(target, data, self.nonce, self.deadline)
 
     @property
     def says(self) -> str:

@@ -25,6 +25,8 @@ class Described:
     close_registry: str = ""
     member_registry: str = ""
     dsns: tuple[tuple[str, str], ...] = ()
+    #: The versions before the anchor contract, the newest first; for what is judged with no chain.
+    anchor_predecessors: tuple[str, ...] = ()
 
     def dsn(self, member_id: str) -> str:
         """A member's database, empty if it isn't described."""
@@ -63,6 +65,10 @@ def read_network(path: Path | None) -> Described:
             close_registry=contracts.get("CloseRegistry", {}).get("address", ""),
             member_registry=contracts.get("MemberRegistry", {}).get("address", ""),
             dsns=tuple((member["id"], member["dsn"]) for member in document["members"]),
+            anchor_predecessors=tuple(
+                str(address).lower()
+                for address in contracts["AnchorRegistry"].get("predecessors", ())
+            ),
         )
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror}") from None

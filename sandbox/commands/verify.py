@@ -32,6 +32,13 @@ def verify(
     anchor_registry: Annotated[
         str, typer.Option(help="Address of the anchor contract that you trust.")
     ] = "",
+    predecessor: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --validators: a version before the anchor contract, whose anchors count too;"
+            " give each, the newest first. Cached roots know them, and a chain node is asked."
+        ),
+    ] = None,
     network: Annotated[
         Path | None, typer.Option(help="network.json, for what isn't given.")
     ] = None,
@@ -54,6 +61,7 @@ def verify(
     try:
         described = read_network(network)
         trusted = checked_address("--anchor-registry", anchor_registry)
+        before = [checked_address("--predecessor", each).lower() for each in predecessor or []]
         cached = None if roots is None else parse_roots(roots.read_bytes())
         named = named_validators(validators)
         with file.open("rb") as stream:
@@ -63,8 +71,10 @@ def verify(
     except ValueError as error:
         _cannot(str(error))
     address = trusted or described.anchor_registry or _NO_ADDRESS
+    if not trusted and not before:
+        before = [*described.anchor_predecessors]
     if named is not None and not rpc:
-        trust = _by_seals(named, cached, chain_id or named.chain_id, address)
+        trust = _by_seals(named, cached, chain_id or named.chain_id, address, before)
         verdict = judge(raw, trust)
     else:
         url = rpc or described.rpc_url
@@ -76,13 +86,17 @@ def verify(
 
 
 def _by_seals(
-    named: NamedValidators, cached: CachedRoots | None, chain_id: int | None, address: str
+    named: NamedValidators,
+    cached: CachedRoots | None,
+    chain_id: int | None,
+    address: str,
+    before: list[str],
 ) -> SealTrust:
     if cached is not None:
         return trust_of_roots(named, cached)
     if chain_id is None:
         _cannot("the chain's id isn't told: give --chain-id, or a genesis as --validators")
-    return SealTrust(chain_id, address, named.addresses)
+    return SealTrust(chain_id, address, named.addresses, predecessors=before)
 
 
 def _by_chain(

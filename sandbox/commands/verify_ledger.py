@@ -61,6 +61,7 @@ def verify_ledger(
 def _check(member: str, database: str, url: str, address: str, *, show: bool) -> Report:
     client = ChainClient(url)
     view = TrustedChain(client, address)
+    view.require_present()
     note_keys = view.note_keys(member)
     if not note_keys:
         raise ValueError(f"the chain's registry has no member {member!r} with a note key")
@@ -83,6 +84,7 @@ def _check(member: str, database: str, url: str, address: str, *, show: bool) ->
                 note_keys,
                 lambda done, total: bar.update(task, completed=done, total=total),
                 view.message_keys,
+                view.predecessors,
             )
     finally:
         engine.dispose()

@@ -17,7 +17,7 @@ from tests.contracts.closing import KEY, OPENING, TOTALS
 from tests.contracts.closing import founded as closing_founded
 from tests.contracts.council import GOVERNORS, rename
 from tests.contracts.council import founded as council_founded
-from tests.contracts.machine import Answer, Evm
+from tests.contracts.machine import Answer, Contract, Evm
 from tests.contracts.settling import DISPUTE_S, JUDGES, SIGN_S
 from tests.contracts.world import GOVERNANCE, STRANGER, World, address_of, word
 
@@ -62,7 +62,7 @@ def anchor_gas(head: int, size: int) -> int:
     """What anchoring costs from `head` leaves to `size`."""
     evm = Evm()
     world = World.found(evm)
-    anchors = evm.deploy("AnchorRegistry", STRANGER.address, world.registry.address)
+    anchors = evm.deploy("AnchorRegistry", STRANGER.address, world.registry.address, bytes(20))
     sender = world.operator("aurora").address
 
     def anchor(seq: int, old: int, new: int) -> Answer:
@@ -93,6 +93,26 @@ def anchors() -> Iterator[Row]:
     nodes = len(proof_of_equal(worst, worst + BATCH))
     label = f"anchor, {BATCH:,} onto {worst:,}, the longest proof up to {LARGEST_LOG:,} ({nodes})"
     yield "AnchorRegistry", label, anchor_gas(worst, worst + BATCH)
+
+
+def versions() -> Iterator[Row]:
+    evm = Evm()
+    world = World.found(evm)
+    members, sender = world.registry.address, world.operator("aurora").address
+    first = evm.deploy("AnchorRegistry", STRANGER.address, members, bytes(20))
+
+    def anchor(at: Contract, seq: int, old: int, new: int) -> Answer:
+        evm.pass_time(10, 3)
+        proof = proof_of_equal(old, new) if old else []
+        roots = (root_of_equal(old), root_of_equal(new))
+        return at.must(sender, "anchor", seq, new, *roots, proof, evm.block_hash(2), word("meta"))
+
+    anchor(first, 1, 0, BATCH)
+    second = evm.deploy("AnchorRegistry", STRANGER.address, members, first.address)
+    retired = first.must(GOVERNANCE.address, "retire", second.address)
+    yield "AnchorRegistry", "retire", retired.gas
+    label = "first anchor at a successor, once a member (proof of 9)"
+    yield "AnchorRegistry", label, anchor(second, 2, BATCH, 2 * BATCH).gas
 
 
 def members() -> Iterator[Row]:
@@ -195,7 +215,7 @@ def deployments() -> Iterator[Row]:
         return contract.address, (name, "deployment", evm.deploy_gas)
 
     registry, first = row("MemberRegistry", GOVERNANCE.address)
-    anchor, second = row("AnchorRegistry", registry)
+    anchor, second = row("AnchorRegistry", registry, bytes(20))
     close, third = row("CloseRegistry", registry, 60, 60)
     _, fourth = row("SettlementRegistry", close, anchor, 60, [], 0)
     _, fifth = row("OmissionRegistry", anchor, 60, 60, 60)
@@ -205,6 +225,7 @@ def deployments() -> Iterator[Row]:
 
 SECTIONS: tuple[Callable[[], Iterator[Row]], ...] = (
     anchors,
+    versions,
     members,
     closes,
     settlements,

@@ -40,7 +40,7 @@ class Omitting:
     def found(cls, chain_id: int = 31_337) -> Omitting:
         evm = Evm(chain_id)
         world = World.found(evm)
-        anchors = evm.deploy("AnchorRegistry", STRANGER.address, world.registry.address)
+        anchors = evm.deploy("AnchorRegistry", STRANGER.address, world.registry.address, bytes(20))
         windows = (ANSWER_S, CLAIM_S, MERGE_S)
         registry = evm.deploy("OmissionRegistry", STRANGER.address, anchors.address, *windows)
         logs = {

@@ -65,7 +65,7 @@ class Settling:
     def found(cls, chain_id: int = 31_337) -> Settling:
         closing = Closing.found(chain_id)
         evm, world = closing.evm, closing.world
-        anchors = evm.deploy("AnchorRegistry", STRANGER.address, world.registry.address)
+        anchors = evm.deploy("AnchorRegistry", STRANGER.address, world.registry.address, bytes(20))
         registry = evm.deploy(
             "SettlementRegistry",
             STRANGER.address,

@@ -9,7 +9,7 @@ import pytest
 from eth_abi.abi import encode
 
 from nodes.chain.contracts import ANCHOR_REGISTRY, artifact
-from nodes.chain.deploy import revoke_member, rotate_key, send
+from nodes.chain.deploy import NO_ADDRESS, revoke_member, rotate_key, send
 from nodes.chain.errors import ChainRefused, ChainReverted
 from nodes.chain.signer import LocalSigner
 from nodes.crypto.merkle import EMPTY_ROOT
@@ -271,7 +271,7 @@ def test_members_do_not_disturb_each_other(contracts: Contracts) -> None:
 
 
 def test_a_registry_needs_a_member_registry(contracts: Contracts) -> None:
-    data = artifact(ANCHOR_REGISTRY).bytecode + encode(["address"], ["0x" + "00" * 20])
+    data = artifact(ANCHOR_REGISTRY).bytecode + encode(["address", "address"], [NO_ADDRESS] * 2)
     with pytest.raises(ChainReverted, match="ZeroRegistry"):
         send(contracts.client, contracts.chain.deployer, {"data": "0x" + data.hex()})
 

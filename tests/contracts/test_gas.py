@@ -44,6 +44,7 @@ def test_every_method_of_every_contract_is_in_the_table(measured: list[Row]) -> 
 
 
 def test_an_anchor_of_a_thousand_costs_at_most_120_gas_a_transaction(measured: list[Row]) -> None:
+    """But for each member's first at a successor, which is one in the life of a version."""
     costs = [gas for _, call, gas in measured if call.startswith("anchor")]
     assert max(costs) / BATCH <= GAS_A_TRANSACTION
 

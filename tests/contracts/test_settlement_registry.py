@@ -195,7 +195,7 @@ def _built(desk: Settling, *arguments: object) -> Answer:
 
 def _differing(desk: Settling) -> Answer:
     other = desk.evm.deploy("MemberRegistry", STRANGER.address, STRANGER.address)
-    anchors = desk.evm.deploy("AnchorRegistry", STRANGER.address, other.address)
+    anchors = desk.evm.deploy("AnchorRegistry", STRANGER.address, other.address, bytes(20))
     return _built(desk, desk.closing.closes.address, anchors.address, 1, [], 0)
 
 

@@ -42,7 +42,7 @@ def anchored(size: int, root: bytes) -> Omitting:
     """A chain on which aurora has anchored one tree, of that size and root."""
     evm = Evm(31_337)
     world = World.found(evm)
-    anchors = evm.deploy("AnchorRegistry", STRANGER.address, world.registry.address)
+    anchors = evm.deploy("AnchorRegistry", STRANGER.address, world.registry.address, bytes(20))
     windows = (ANSWER_S, CLAIM_S, MERGE_S)
     registry = evm.deploy("OmissionRegistry", STRANGER.address, anchors.address, *windows)
     found = Omitting(world, anchors, registry, {})

@@ -21,7 +21,14 @@ from nodes.anchoring.cached_roots import (
 from nodes.anchoring.finality import SealFault
 from nodes.anchoring.note import NoteSigner
 from nodes.anchoring.verifier import Reason, verify
-from tests.unit.anchoring.chain_view import MEMBER, SIGNER, View, make_event_log, make_log
+from tests.unit.anchoring.chain_view import (
+    MEMBER,
+    REGISTRY,
+    SIGNER,
+    View,
+    make_event_log,
+    make_log,
+)
 from tests.unit.anchoring.lies import (
     BUNDLES,
     CASES,
@@ -58,7 +65,16 @@ def roots_of(view: View) -> CachedRoots:
                 if owner == member_id
             ),
         )
-    return CachedRoots(view.chain_id, view.anchor_registry, None, 604_800, 100, 0, members)
+    return CachedRoots(
+        view.chain_id,
+        view.anchor_registry,
+        None,
+        604_800,
+        100,
+        0,
+        members,
+        predecessors=view.predecessors,
+    )
 
 
 def _extra(raw: bytes, old: bytes, new: bytes) -> bytes:
@@ -147,6 +163,12 @@ def documents() -> dict[str, Any]:
         "no anchors": replace(VIEW, anchors={}),
         "another chain": replace(VIEW, chain_id=1),
         "another contract": replace(VIEW, anchor_registry="0x" + "cd" * 20),
+        "its successor": replace(
+            VIEW, anchor_registry="0x" + "cd" * 20, predecessors=("0x" + "ef" * 20, REGISTRY)
+        ),
+        "another's successor": replace(
+            VIEW, anchor_registry="0x" + "cd" * 20, predecessors=("0x" + "ef" * 20,)
+        ),
         "another root": replace(VIEW, anchors={(MEMBER, 1): other_root}),
         "key retired before": replace(VIEW, keys={MEMBER: (SIGNER.public_key, 1, 8)}),
         "key of somebody else": replace(VIEW, keys={MEMBER: (stranger, 1, 100)}),
@@ -168,7 +190,10 @@ def documents() -> dict[str, Any]:
         (f"{reason.value} {number}", "usual", altered(change))
         for number, (reason, change) in enumerate(CASES)
     ]
-    for name in ("no anchors", "another chain", "another contract", "another root"):
+    for name in (
+        *("no anchors", "another chain", "another contract", "another root"),
+        *("its successor", "another's successor"),
+    ):
         cases.append((name, name, BUNDLES[0]))
     for name in ("key retired before", "key of somebody else"):
         cases.append((name, name, BUNDLES[0]))

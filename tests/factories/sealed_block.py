@@ -42,10 +42,12 @@ def sealed(
     *,
     round_number: int = 0,
     company: int = 3,
+    emitter: str = "",
 ) -> Bundle:
     """The bundle with a block that its anchor stands in. QBFT: each key seals it; clique: each one
-    of the blocks from it on. `company`: how many transactions the block has."""
-    receipts = [_receipt(bundle, with_event=n == _PLACE) for n in range(company)]
+    of the blocks from it on. `company`: how many transactions it has. `emitter`: the contract
+    whose event it is, by default the one that the checkpoint names."""
+    receipts = [_receipt(bundle, emitter, with_event=n == _PLACE) for n in range(company)]
     sent = [rlp.encode([b"transaction", rlp.number(n)]) for n in range(company)]
     transactions_root, of_transaction = trie_proof(sent, _PLACE)
     receipts_root, of_receipt = trie_proof(receipts, _PLACE)
@@ -79,7 +81,7 @@ def sealed(
     return replace(bundle, evidence=evidence)
 
 
-def _receipt(bundle: Bundle, *, with_event: bool) -> bytes:
+def _receipt(bundle: Bundle, emitter: str, *, with_event: bool) -> bytes:
     checkpoint = parse_checkpoint(parse_note(bundle.note).text)
     evidence, origin = bundle.evidence, checkpoint.origin
     topics = [
@@ -89,7 +91,7 @@ def _receipt(bundle: Bundle, *, with_event: bool) -> bytes:
     ]
     meta = meta_hash(bundle.note, evidence.sealed_us, evidence.totals_hash)
     data = checkpoint.size.to_bytes(32, "big") + _EMPTY + checkpoint.root + meta
-    log = [bytes.fromhex(origin.anchor_registry[2:]), topics, data]
+    log = [bytes.fromhex((emitter or origin.anchor_registry)[2:]), topics, data]
     return rlp.encode([b"\x01", rlp.number(21_000), bytes(256), [log] if with_event else []])
 
 

@@ -36,7 +36,9 @@ class LogFenced(Exception):
     `reason`: CHAIN_AHEAD (this database is older than the chain: it was restored), LOG_FORKED (the
     chain has another root under the same number), OTHER_CHAIN (not the chain of this database),
     EVENT_MISSING (a transaction succeeded without the anchor's event), NOTE_KEY_NOT_VALID (the
-    chain has another note key for the member: only sealing waits, what is sealed is published).
+    chain has another note key for the member: only sealing waits, what is sealed is published),
+    REGISTRY_RETIRED (the anchor contract has a successor: only publishing waits, until the node is
+    told of it), REGISTRY_NOT_OPEN (the contract takes none before its predecessor is retired).
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -57,20 +59,32 @@ class AnchorContext:
 
 
 def bind_chain(context: AnchorContext, member_registry: str) -> None:
-    """Remember the chain at the first start; at a later one LogFenced if it is another."""
+    """Remember the chain at the first start; at a later one LogFenced if it is another.
+
+    The anchor contract may be a successor of the one that is remembered, by its own word on the
+    chain: then the log goes on there.
+    """
     client, identity = context.client, context.identity
+    if not client.code(identity.anchor_registry):
+        raise LogFenced("OTHER_CHAIN", "there is no anchor contract at that address")
+    before = [address.lower() for address in context.registry.predecessors()]
+    if before and not context.registry.is_open():
+        raise LogFenced("REGISTRY_NOT_OPEN", f"the anchor contract {before[0]} is not retired")
+    with store.transaction(context.engine) as connection:
+        known = queries.chain_binding(connection)
+    contract = identity.anchor_registry.lower()
+    if known is not None and known["anchor_registry"] in before:
+        contract = str(known["anchor_registry"])
     seen = {
         "chain_id": client.chain_id(),
         "genesis_hash": client.genesis_hash(),
         "member_registry": member_registry.lower(),
-        "anchor_registry": identity.anchor_registry.lower(),
-        "code_hash": client.code_hash(identity.anchor_registry),
+        "anchor_registry": contract,
+        "code_hash": client.code_hash(contract),
         "member_id": identity.member_id,
     }
     if seen["chain_id"] != identity.chain_id:
         raise LogFenced("OTHER_CHAIN", f"the chain's id is {seen['chain_id']}")
-    if not client.code(identity.anchor_registry):
-        raise LogFenced("OTHER_CHAIN", "there is no anchor contract at that address")
     with store.transaction(context.engine) as connection:
         store.bind_chain(connection, **seen)  # type: ignore[arg-type]
         bound = queries.chain_binding(connection)
@@ -115,7 +129,11 @@ def publish(context: AnchorContext, *, max_in_flight: int = MAX_IN_FLIGHT) -> in
     """Bring sealed batches on their way; how many transactions were broadcast.
 
     0 also if another process does so at this moment. Raises ChainUnavailable and LogFenced.
+    What was signed for a contract that was retired meanwhile has reverted there, and is signed
+    anew for its successor like any other that was refused.
     """
+    if after := context.registry.successors():
+        raise LogFenced("REGISTRY_RETIRED", f"anchor_registry has to be {after[-1]} from now on")
     head = check_head(context)
     head_seq = head.seq if head else 0
     with store.transaction(context.engine) as connection:

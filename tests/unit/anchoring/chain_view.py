@@ -48,6 +48,7 @@ class View:
     anchor_registry: str = REGISTRY
     anchors: dict[tuple[str, int], OnChain] = field(default_factory=dict)
     keys: dict[str, tuple[bytes, int, int]] = field(default_factory=dict)  # key, first, last
+    predecessors: tuple[str, ...] = ()
 
     def anchor(self, member_id: str, seq: int) -> OnChain | None:
         return self.anchors.get((member_id, seq))

@@ -310,3 +310,33 @@ def test_the_recorded_files_say_where_they_come_from() -> None:
         assert path.name in said
         assert document["engine"] in said
     assert isinstance(recorded("qbft"), Recorded)
+
+
+class TestAMovedContract:
+    """What is sealed is judged by the contract that is named, and by those before it only if they
+    are named, too: no seal tells them."""
+
+    NEWEST, BETWEEN, STRANGER = ("0x" + byte * 20 for byte in ("cd", "ef", "11"))
+
+    def judged(self, emitter: str, *predecessors: str, contract: str = "") -> Reason | None:
+        made = sealed(parse_bundle(BUNDLES[0]), KEYS[:3], emitter=emitter).encode()
+        given = replace(
+            trust(4), anchor_registry=contract or self.NEWEST, predecessors=predecessors
+        )
+        return verify(made, given).reason
+
+    def test_an_old_anchor_needs_the_old_address(self) -> None:
+        assert self.judged(REGISTRY) is Reason.UNTRUSTED_REGISTRY
+        assert self.judged(REGISTRY, self.BETWEEN) is Reason.UNTRUSTED_REGISTRY
+        assert self.judged(REGISTRY, REGISTRY) is None
+        assert self.judged(REGISTRY, self.BETWEEN, REGISTRY) is None
+
+    def test_what_was_signed_before_the_move_may_be_anchored_after_it(self) -> None:
+        for emitter in (self.NEWEST, self.BETWEEN):
+            assert self.judged(emitter, self.BETWEEN, REGISTRY) is None
+
+    def test_no_other_contracts_event_counts(self) -> None:
+        assert self.judged(self.STRANGER, REGISTRY) is Reason.EVENT_NOT_IN_RECEIPT
+        # Nor a predecessor's for a checkpoint that names its successor.
+        older = self.judged(self.BETWEEN, self.BETWEEN, contract=REGISTRY)
+        assert older is Reason.EVENT_NOT_IN_RECEIPT

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -36,6 +37,9 @@ def test_cached_roots_are_read_back_as_written() -> None:
     roots = roots_of(VIEW)
     assert parse_roots(roots.encode()) == roots
     assert verify(BUNDLES[0], parse_roots(roots.encode())).ok
+    assert "predecessors" not in json.loads(roots.encode())
+    moved = replace(roots, predecessors=("0x" + "ef" * 20, "0x" + "ee" * 20))
+    assert parse_roots(moved.encode()) == moved
 
 
 @pytest.mark.parametrize(
@@ -45,6 +49,8 @@ def test_cached_roots_are_read_back_as_written() -> None:
         ({"chain_id": "1"}, "chain_id"),
         ({"chain_id": 2**53}, "chain_id"),
         ({"anchor_registry": "0x12"}, "anchor_registry"),
+        ({"predecessors": "0x"}, "predecessors is not a list"),
+        ({"predecessors": ["0x12"]}, "a predecessor is not an address"),
         ({"members": []}, "members"),
         ({"members": {"aurora": {}}}, "note_keys"),
         ({"members": {"aurora": {"note_keys": [{"key": "00", "first": 1, "last": None}]}}}, "key"),

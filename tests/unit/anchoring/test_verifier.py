@@ -113,6 +113,17 @@ def test_the_callers_trust_decides_not_the_bundle() -> None:
     assert verify(BUNDLES[0], replace(VIEW, anchor_registry=REGISTRY.upper().replace("X", "x"))).ok
 
 
+def test_a_contract_speaks_for_the_versions_before_it() -> None:
+    """A checkpoint that was made out before a move names a version before the trusted one."""
+    newest = replace(VIEW, anchor_registry="0x" + "cd" * 20)
+    assert verify(BUNDLES[0], replace(newest, predecessors=("0x" + "ef" * 20, REGISTRY))).ok
+    stranger = replace(newest, predecessors=("0x" + "ef" * 20,))
+    assert verify(BUNDLES[0], stranger).reason is Reason.UNTRUSTED_REGISTRY
+    # A version is no word for the one after it.
+    older = replace(VIEW, anchor_registry="0x" + "cd" * 20, predecessors=())
+    assert verify(BUNDLES[0], older).reason is Reason.UNTRUSTED_REGISTRY
+
+
 def test_of_two_lies_the_upper_is_named() -> None:
     order = list(Reason)
     for position, (reason, change) in enumerate(CASES):

@@ -24,15 +24,15 @@ def note(size: int, root: bytes, origin: Origin = ORIGIN, signer: NoteSigner = S
 
 def test_the_newest_anchor_signed_by_the_members_key_agrees() -> None:
     told = note(40, HEAD.root)
-    assert judge(told, ORIGIN, HEAD, HEAD, SIGNER.public_key) is Agreement.EQUAL
+    assert judge(told, [ORIGIN], HEAD, HEAD, SIGNER.public_key) is Agreement.EQUAL
 
 
 def test_an_older_anchor_is_behind_only_with_its_own_root() -> None:
     key = SIGNER.public_key
-    assert judge(note(30, OLDER.root), ORIGIN, HEAD, OLDER, key) is Agreement.BEHIND
-    assert judge(note(30, b"x" * 32), ORIGIN, HEAD, OLDER, key) is Agreement.DIFFERENT
+    assert judge(note(30, OLDER.root), [ORIGIN], HEAD, OLDER, key) is Agreement.BEHIND
+    assert judge(note(30, b"x" * 32), [ORIGIN], HEAD, OLDER, key) is Agreement.DIFFERENT
     # A size between two anchors was never anchored.
-    assert judge(note(29, OLDER.root), ORIGIN, HEAD, OLDER, key) is Agreement.DIFFERENT
+    assert judge(note(29, OLDER.root), [ORIGIN], HEAD, OLDER, key) is Agreement.DIFFERENT
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,14 @@ def test_an_older_anchor_is_behind_only_with_its_own_root() -> None:
 def test_everything_else_has_its_name(
     told: Told, head: Anchor | None, key: bytes | None, found: Agreement
 ) -> None:
-    assert judge(told, ORIGIN, head, head, key) is found
+    assert judge(told, [ORIGIN], head, head, key) is found
+
+
+def test_a_checkpoint_of_a_version_before_the_move_is_of_this_log() -> None:
+    newer = replace(ORIGIN, anchor_registry="0x" + "cd" * 20)
+    told, key = note(40, HEAD.root), SIGNER.public_key
+    assert judge(told, [newer, ORIGIN], HEAD, HEAD, key) is Agreement.EQUAL
+    assert judge(told, [newer], HEAD, HEAD, key) is Agreement.MALFORMED
 
 
 def test_growth_is_read_at_few_anchors_which_stay_the_same_as_the_log_grows() -> None:

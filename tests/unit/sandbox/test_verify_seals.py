@@ -94,3 +94,38 @@ def test_what_names_no_validators_is_told(files: Path, validators: str, said: st
     found = run(files, "--validators", given, *contract(), "--chain-id", "1")
     assert found.exit_code == 2
     assert said in found.stderr
+
+
+class TestAfterAMove:
+    """No seal tells which versions came before the trusted contract."""
+
+    NEW = "0x" + "cd" * 20
+
+    def test_the_predecessor_is_named(self, files: Path) -> None:
+        given = ("--validators", str(files / "genesis.json"), *contract(self.NEW))
+        refused = run(files, *given)
+        assert refused.stdout.startswith("REFUSED UNTRUSTED_REGISTRY:")
+        other = run(files, *given, "--predecessor", "0x" + "ef" * 20)
+        assert other.stdout.startswith("REFUSED UNTRUSTED_REGISTRY:")
+        proven = run(files, *given, "--predecessor", QBFT.anchor_registry)
+        assert proven.exit_code == 0, proven.output
+        wrong = run(files, *given, "--predecessor", "0x12")
+        assert (wrong.exit_code, "--predecessor '0x12' is no" in wrong.stderr) == (2, True)
+
+    def test_the_network_file_may_name_it(self, files: Path) -> None:
+        anchors = {"address": self.NEW, "predecessors": ["0x" + "ef" * 20, QBFT.anchor_registry]}
+        described = {"rpc": "", "contracts": {"AnchorRegistry": anchors}}
+        network = files / "network.json"
+        network.write_text(json.dumps({"chain": described, "members": []}))
+        given = ("--validators", str(files / "genesis.json"), "--network", str(network))
+        assert run(files, *given).exit_code == 0
+        # Another contract than the file's has no predecessors of the file's.
+        mine = run(files, *given, *contract("0x" + "22" * 20))
+        assert mine.stdout.startswith("REFUSED UNTRUSTED_REGISTRY:")
+
+    def test_cached_roots_know_it(self, files: Path) -> None:
+        roots = json.loads((files / "roots.json").read_text())
+        moved = roots | {"anchor_registry": self.NEW, "predecessors": [QBFT.anchor_registry]}
+        (files / "moved.json").write_text(json.dumps(moved))
+        for given in (("--validators", ADDRESSES), ()):
+            assert run(files, *given, "--roots", str(files / "moved.json")).exit_code == 0

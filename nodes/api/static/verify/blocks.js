@@ -210,14 +210,14 @@ const Blocks = (() => {
   }
 
   /** The data of the Anchored event in a receipt (a type's byte may stand before it). */
-  function anchoredData(receipt, registry, memberId, seq) {
+  function anchoredData(receipt, registries, memberId, seq) {
     const parts = Rlp.decode(receipt[0] < 0x80 ? receipt.slice(1) : receipt);
     if (!Array.isArray(parts) || parts.length !== 4 || !Array.isArray(parts[3])) return null;
     const topics = [ANCHORED, RpcView.memberWord(memberId), RpcView.word(seq)];
     for (const log of parts[3]) {
       if (!Array.isArray(log) || log.length !== 3) return null;
       const [emitter, named, data] = log;
-      if (Array.isArray(emitter) || "0x" + Bytes.hex(emitter) !== registry) continue;
+      if (Array.isArray(emitter) || !registries.includes("0x" + Bytes.hex(emitter))) continue;
       if (!Array.isArray(named) || named.length !== 3 || named.some(Array.isArray)) continue;
       if (!named.every((topic, place) => Bytes.hex(topic) === topics[place])) continue;
       if (!Array.isArray(data)) return data.length === 128 ? data : null;
@@ -226,7 +226,7 @@ const Blocks = (() => {
   }
 
   /** The anchor that a bundle's block holds, if header, proofs and seals belong together. */
-  function sealedAnchor(bundle, leaf, note) {
+  function sealedAnchor(bundle, leaf, registries) {
     const { anchor } = bundle;
     const { block } = anchor;
     const headers = headersOf(block, anchor);
@@ -236,7 +236,7 @@ const Blocks = (() => {
     }
     const receipt = Trie.valueAt(headers[0].receipts, block.place, block.receipt);
     if (!receipt) throw new Refused("RECEIPT_NOT_IN_BLOCK");
-    const data = anchoredData(receipt, note.registry, leaf.memberId, anchor.seq);
+    const data = anchoredData(receipt, registries, leaf.memberId, anchor.seq);
     if (!data) throw new Refused("EVENT_NOT_IN_RECEIPT");
     const found = headers.flatMap((header) => header.sealers);
     if (found.length !== block.sealers.length || found.some((one, k) => one !== block.sealers[k])) {
@@ -268,10 +268,10 @@ const Blocks = (() => {
   }
 
   /** The anchor in the sealed block, where the bundle has one, and the finality that was found. */
-  function judge(bundle, leaf, note, validators) {
+  function judge(bundle, leaf, registries, validators) {
     const { block } = bundle.anchor;
     if (!block) return { anchor: null, finality: "DEV_FINALITY", sealedBy: "" };
-    const anchor = sealedAnchor(bundle, leaf, note);
+    const anchor = sealedAnchor(bundle, leaf, registries);
     if (!validators) return { anchor, finality: "DEV_FINALITY", sealedBy: "" };
     return { anchor, finality: block.finality, sealedBy: checkSealers(block, validators) };
   }

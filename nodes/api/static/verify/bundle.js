@@ -365,11 +365,21 @@ const Bundle = (() => {
     return Hashes.sha256(Bytes.concat(label, note, Bytes.of(sealedUs, 32), totalsHash));
   }
 
+  /** The contracts that may have taken an anchor whose checkpoint states this one: it, and the
+   * trusted ones after it, since what was signed before a move may be anchored after it. */
+  async function versions(stated, view) {
+    const trusted = await view.anchorRegistry();
+    if (stated === trusted) return [trusted];
+    const line = [trusted, ...(await view.predecessors())];
+    if (!line.includes(stated)) throw new Refused("UNTRUSTED_REGISTRY");
+    return line.slice(0, line.indexOf(stated) + 1);
+  }
+
   /** `validators`: who has to have sealed the block (a Set), or null. */
   async function againstChain(bundle, leaf, note, view, validators) {
     if (note.chainId !== (await view.chainId())) throw new Refused("WRONG_CHAIN");
-    if (note.registry !== (await view.anchorRegistry())) throw new Refused("UNTRUSTED_REGISTRY");
-    const sealed = Blocks.judge(bundle, leaf, note, validators);
+    const registries = await versions(note.registry, view);
+    const sealed = Blocks.judge(bundle, leaf, registries, validators);
     if (view.bySeals && !sealed.anchor) throw new Refused("NOT_SEALED");
     const anchor = view.bySeals
       ? sealed.anchor

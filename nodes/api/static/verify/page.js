@@ -17,7 +17,9 @@
     const [url, registry, omissions] = ["rpc", "registry", "omissions"].map((id) => get(id).value.trim());
     const text = get("validators").value.trim();
     const named = text ? Blocks.parseValidators(text) : null;
-    if (state.told) state.roots.contract = registry ? address(registry) : "";
+    if (state.told) {
+      [state.roots.contract, ...state.roots.before] = registry ? contracts(registry) : [""];
+    }
     if (named && !url) return bySeals(named, registry);
     const view = withoutSeals(url, registry, omissions);
     view.validators = named && named.addresses;
@@ -29,28 +31,33 @@
     return text;
   }
 
+  /** The anchor contract and the versions before it, the newest first. */
+  function contracts(text) {
+    return text.split(/[\s,]+/).map(address);
+  }
+
   /** Judged by the block's seals: no node, of the roots only chain, contract and keys. */
   function bySeals(named, registry) {
     if (state.roots) {
-      const { roots, contract } = state.roots;
-      const trusted = contract || roots.anchor_registry;
-      return new SealsView(named.addresses, BigInt(roots.chain_id), trusted, state.roots);
+      const { roots, contract, before } = state.roots;
+      const line = contract ? [contract, ...before] : [roots.anchor_registry, ...(roots.predecessors || [])];
+      return new SealsView(named.addresses, BigInt(roots.chain_id), line[0], state.roots, line.slice(1));
     }
     const told = get("chain").value.trim();
     if (!/^[0-9]{0,19}$/.test(told)) throw new CannotCheck("The chain's id is a number.");
     const chainId = told ? BigInt(told) : named.chainId;
     if (chainId === null) throw new CannotCheck("Give the chain's id, or its genesis as validators.");
-    if (!/^0x[0-9a-fA-F]{40}$/.test(registry)) {
-      throw new CannotCheck("Give the anchor contract: 0x and 40 digits.");
-    }
-    return new SealsView(named.addresses, chainId, registry);
+    if (!registry) throw new CannotCheck("Give the anchor contract: 0x and 40 digits.");
+    const [newest, ...before] = contracts(registry);
+    return new SealsView(named.addresses, chainId, newest, null, before);
   }
 
   function withoutSeals(url, registry, omissions) {
     if (state.roots) return state.roots;
     if (!url) throw new CannotCheck("Give a file of cached roots, or a chain node and the contract.");
-    for (const given of omissions ? [registry, omissions] : [registry]) address(given);
-    return new RpcView(url, registry, omissions);
+    const [newest] = contracts(registry);
+    if (omissions) address(omissions);
+    return new RpcView(url, newest, omissions);
   }
 
   function promiseText() {

@@ -48,7 +48,9 @@ class RpcView {
   async call(to, selector, ...words) {
     const result = await this.request("eth_call", [{ to, data: selector + words.join("") }, "latest"]);
     const bytes = typeof result === "string" && Bytes.fromHex(result);
-    if (!bytes || !bytes.length) throw new CannotCheck(`There is no such contract at ${to}.`);
+    if (!bytes || !bytes.length) {
+      throw Object.assign(new CannotCheck(`There is no such contract at ${to}.`), { data: "" });
+    }
     return Array.from({ length: bytes.length / 32 }, (_, k) => bytes.slice(32 * k, 32 * k + 32));
   }
 
@@ -58,6 +60,26 @@ class RpcView {
 
   async anchorRegistry() {
     return this.registry;
+  }
+
+  /** The versions before the anchor contract, by its own word, the newest first. */
+  async predecessors() {
+    if (this.before) return this.before;
+    const found = [];
+    for (let at = this.registry; found.length < 64; ) {
+      let word;
+      try {
+        [word] = await this.call(at, "0xb719d032");
+      } catch (error) {
+        if (error.data === undefined) throw error; // the chain is away
+        break; // it has no such function
+      }
+      if (Bytes.number(word) === 0n) break;
+      at = "0x" + Bytes.hex(word.slice(12));
+      found.push(at);
+    }
+    this.before = found;
+    return found;
   }
 
   async omissionRegistry() {
@@ -77,12 +99,14 @@ class RpcView {
     const size = Bytes.number(entry[0]);
     if (size === 0n) return null;
     const height = "0x" + Bytes.number(entry[2]).toString(16);
-    const logs = await this.request("eth_getLogs", [
+    const logsOf = (address) => this.request("eth_getLogs", [
       {
-        address: this.registry, fromBlock: height, toBlock: height,
+        address, fromBlock: height, toBlock: height,
         topics: ["0xf8ab709a15390919aa936d416c91e86c173ccf3a54041aa52be7362e755cdf50", "0x" + member, "0x" + number],
       },
     ]);
+    let logs = await logsOf(this.registry);
+    if (!logs.length) logs = (await Promise.all((await this.predecessors()).map(logsOf))).flat();
     for (const log of logs) {
       const data = Bytes.fromHex(log.data);
       const words = [0, 1, 2, 3].map((k) => data.slice(32 * k, 32 * k + 32));
@@ -129,17 +153,23 @@ class RpcView {
 }
 
 class SealsView {
-  /** The addresses of a chain's validators (a Set) and of its contract; `roots` may know keys. */
-  constructor(validators, chainId, registry, roots = null) {
+  /** The addresses of a chain's validators (a Set) and of its contract; `roots` may know keys.
+   * `before`: the versions before that contract, the newest first. */
+  constructor(validators, chainId, registry, roots = null, before = []) {
     this.bySeals = true;
     this.validators = validators;
     this.id = chainId;
     this.registry = registry.toLowerCase();
     this.roots = roots;
+    this.before = before.map((address) => address.toLowerCase());
   }
 
   async chainId() {
     return this.id;
+  }
+
+  async predecessors() {
+    return this.before;
   }
 
   async anchorRegistry() {
@@ -180,8 +210,10 @@ class RootsView {
       throw new CannotCheck("This is not a file of cached roots (countersign/roots/1).");
     }
     this.roots = roots;
-    /** The anchor contract that the reader trusts, where the roots are somebody else's word. */
+    /** The anchor contract that the reader trusts, where the roots are somebody else's word, and
+     * the versions before it that the reader names. */
     this.contract = "";
+    this.before = [];
   }
 
   async chainId() {
@@ -190,6 +222,11 @@ class RootsView {
 
   async anchorRegistry() {
     return (this.contract || this.roots.anchor_registry).toLowerCase();
+  }
+
+  async predecessors() {
+    const line = this.contract ? this.before : this.roots.predecessors || [];
+    return line.map((address) => address.toLowerCase());
   }
 
   async omissionRegistry() {
