@@ -206,6 +206,9 @@ def test_a_dispute_is_opened_given_back_in_part_and_dropped(
     expect(rows).to_contain_text("15.00")
     page.get_by_label("Why it is dropped").fill("the rest was warm")
     page.get_by_role("button", name="Drop").click()
-    expect(page.locator("#disputes")).to_have_count(0)
+    ended = page.locator("#disputes tr[data-dispute-state=dropped]")
+    expect(ended).to_contain_text("the rest was warm")
+    expect(page.get_by_role("button", name="Drop")).to_have_count(0)
+    accessible(page)
     state = issuing.get(f"/v1/accounts/{account.rsplit('/', 1)[1]}")["card_account"]
     assert (state["balance"], state["disputed"]) == (7_000, [])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import psycopg
 import pytest
 
 from nodes.authorization.model import Kind, Outcome, TerminalAnswer
@@ -25,7 +27,7 @@ from nodes.cards.model import IssuedCard
 from nodes.clock import to_datetime
 from nodes.reconciliation.invariants import check_invariants
 from tests.conftest import NodeDatabase
-from tests.factories.network import ISSUER, Network
+from tests.factories.network import ACQUIRER, ISSUER, Network
 from tests.factories.offline import OfflineCard, new_chain
 from tests.integration.authorization.test_offline import available
 
@@ -239,6 +241,59 @@ def test_what_a_reversal_gave_back_is_disputed_no_more(bought: Bought) -> None:
     assert other.give_back(100) is AdjustmentOutcome.DONE
     assert other.available == 600, "the first purchase's 400 are gone, the second's are back"
     assert other.close(opened.dispute_id or 0) is DisputeOutcome.DISPUTE_CLOSED
+
+
+def ends(network: Network) -> list[Any]:
+    with psycopg.connect(network.issuer_db.dsn) as connection:
+        return connection.execute(
+            "SELECT ended_as, closed_by, closing_reason FROM disputes ORDER BY dispute_id"
+        ).fetchall()
+
+
+def test_a_reversal_ends_the_dispute_of_its_payment_and_says_so(bought: Bought) -> None:
+    """In the reversal's own commit: nobody finds it open with nothing left."""
+    network = bought.network
+    asked = network.request(bought.card, 200)
+    answer = network.one(asked)
+    other = Bought(network, bought.card, answer.rrn, answer.txid or b"")
+    opened = [one.dispute() for one in (bought, other)]
+    assert network.one(network.reversal_of(asked)).outcome is Outcome.APPROVED
+    assert ends(network) == [
+        (None, None, None), ("reversed", ACQUIRER, "reversed by the terminal"),
+    ]  # fmt: skip
+    assert other.close(opened[1].dispute_id or 0) is DisputeOutcome.DISPUTE_CLOSED
+    assert other.dispute().outcome is DisputeOutcome.ALREADY_REVERSED
+    assert bought.give_back(400) is AdjustmentOutcome.DONE
+    assert ends(network)[0][0] == "given_back"
+
+
+def test_a_part_that_is_reversed_leaves_the_dispute_of_the_rest_open(bought: Bought) -> None:
+    network = bought.network
+    asked = network.request(bought.card, 200)
+    answer = network.one(asked)
+    other = Bought(network, bought.card, answer.rrn, answer.txid or b"")
+    opened = other.dispute()
+    assert network.one(network.reversal_of(asked, amount=150)).outcome is Outcome.APPROVED
+    assert ends(network) == [(None, None, None)]
+    assert other.close(opened.dispute_id or 0) is DisputeOutcome.DONE
+    assert ends(network) == [("dropped", "mei", "withdrawn")]
+
+
+def test_a_dispute_that_is_open_over_nothing_is_found(bought: Bought) -> None:
+    assert bought.dispute().outcome is DisputeOutcome.DONE
+    with psycopg.connect(bought.network.issuer_db.owner_dsn) as connection:
+        connection.execute(
+            "INSERT INTO disputes (txid, account_id, amount, currency, reason, opened_by,"
+            " opened_at) SELECT sha256('x'), account_id, 1, currency, 'x', 'x', now()"
+            " FROM disputes"
+        )
+    owner = bought.network.issuer_db.owner_engine
+    assert [found.invariant for found in check_invariants(owner)] == [2]
+    with psycopg.connect(bought.network.issuer_db.owner_dsn) as connection:
+        connection.execute(
+            "UPDATE disputes SET closed_by = 'x', closed_at = now(), closing_reason = 'x',"
+            " ended_as = 'dropped' WHERE txid = sha256('x')"
+        )
 
 
 def test_only_what_was_paid_is_disputed(bought: Bought) -> None:
