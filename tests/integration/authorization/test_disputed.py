@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -25,6 +27,7 @@ from nodes.authorization.operations.disputing import (
 from nodes.authorization.operations.own import LoadOutcome, load_card
 from nodes.cards.model import IssuedCard
 from nodes.clock import to_datetime
+from nodes.db import migrations
 from nodes.reconciliation.invariants import check_invariants
 from tests.conftest import NodeDatabase
 from tests.factories.network import ACQUIRER, ISSUER, Network
@@ -303,3 +306,35 @@ def test_only_what_was_paid_is_disputed(bought: Bought) -> None:
     refused = Bought(bought.network, bought.card, declined.rrn, declined.txid or b"")
     assert refused.dispute().outcome is DisputeOutcome.PAYMENT_UNKNOWN
     assert bought.dispute(401).outcome is DisputeOutcome.OVER_ORIGINAL_AMOUNT
+
+
+def test_the_migration_closes_what_a_reversal_had_ended_before_it(bought: Bought) -> None:
+    """Until 0017 such a dispute stayed open; how others ended, their closing reason says."""
+    network = bought.network
+    asked, other = network.request(bought.card, 200), network.request(bought.card, 100)
+    disputed = [bought]
+    for request in (asked, other):
+        answer = network.one(request)
+        disputed.append(Bought(network, bought.card, answer.rrn, answer.txid or b""))
+    opened = [one.dispute() for one in disputed]
+    assert bought.give_back(400) is AdjustmentOutcome.DONE
+    assert network.one(network.reversal_of(asked)).outcome is Outcome.APPROVED
+    assert disputed[2].close(opened[2].dispute_id or 0) is DisputeOutcome.DONE
+    after = [row[0] for row in ends(network)]
+    assert after == ["given_back", "reversed", "dropped"]
+    script = (Path(migrations.__file__).parent / "versions" / "0017_orders.sql").read_text(
+        encoding="utf-8"
+    )
+    changes = re.findall(r"^UPDATE disputes.*?;", script, re.DOTALL | re.MULTILINE)
+    assert len(changes) == 2
+    with psycopg.connect(network.issuer_db.owner_dsn) as connection:
+        connection.execute("ALTER TABLE disputes DROP CONSTRAINT disputes_ended_as")
+        connection.execute(
+            "UPDATE disputes SET ended_as = NULL, closed_by = CASE WHEN ended_as <> 'reversed'"
+            " THEN closed_by END, closed_at = CASE WHEN ended_as <> 'reversed' THEN closed_at END,"
+            " closing_reason = CASE WHEN ended_as <> 'reversed' THEN closing_reason END"
+        )
+        for change in changes:
+            connection.execute(change)
+    assert [row[0] for row in ends(network)] == after
+    assert ends(network)[1] == ("reversed", ACQUIRER, "reversed by the terminal")
