@@ -115,17 +115,15 @@ async def account(
         }
         if is_for(request, "results"):
             return render(request, "account.html", context, block="results")
-        context["held_by"], context["product"] = await asyncio.gather(
+        context["held_by"], context["product"], disputes = await asyncio.gather(
             _transactions_of(institution, state["holds"][:_NAMED_HOLDS]),
             _product(institution, state["product_id"]),
+            institution.disputes({"account_id": account_id}),
         )
+        # What is to be decided first, then what ended, the newest of each first.
+        context["disputes"] = sorted(disputes["items"], key=lambda one: one["state"] != "open")
         context["pin_tries"] = PIN_TRIES
         context["acts"] = institution.lets_act(user.username)
-        context["disputes"] = (
-            (await institution.disputes({"account_id": account_id, "open": True}))["items"]
-            if any(one["paid"] for one in state["disputed"])
-            else []
-        )
         context["owed_disputed"] = [one for one in state["disputed"] if not one["paid"]]
     return render(request, "account.html", context)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from functools import lru_cache
 from typing import Any
 
@@ -116,6 +117,43 @@ _ANSWERS: dict[type, str] = {
     OrderAnswer: "The order.",
     PinKeyAnswer: "The key.",
 }
+_TXID = "9b1f" * 16
+#: Answers as they come; texts that stand for bytes are base64.
+_TOLD: dict[type, dict[str, Any]] = {
+    PaymentAnswer: {
+        "approved": True,
+        "outcome": "approved",
+        "code": "00",
+        "amount": 2_500,
+        "currency": "CNY",
+        "rrn": "000000000042",
+        "approval_code": "712637",
+        "txid": _TXID,
+    },
+    OrderAnswer: {
+        "order_id": "MZXW6YTBOI5DKMRQ",
+        "state": "open",
+        "amount": 1_250,
+        "currency": "CNY",
+        "reference": "Table 7",
+        "expires_at": "2026-11-23T02:30:00Z",
+        "qr": "000201010212...6304A13C",
+        "page": "https://pay.example/o/MZXW6YTBOI5DKMRQ",
+    },
+    PinKeyAnswer: {
+        "session": "6a6fd4e400112233445566778899aabbccddeeff00112233",
+        "expires_at": "2026-11-23T02:30:00Z",
+        "key": base64.b64encode(bytes(112)).decode(),
+        "check_value": "3a29d87b",
+        "signature": base64.b64encode(bytes(64)).decode(),
+    },
+}
+_PROBLEM_TOLD = {
+    "type": "urn:countersign:problem:idempotency-key-reused",
+    "title": "Conflict",
+    "status": 409,
+    "detail": "the key was used for another request",
+}
 _PROBLEM = {
     "type": "object",
     "description": "RFC 9457. `at` names the place in the request that is wrong.",
@@ -127,6 +165,7 @@ _PROBLEM = {
         "detail": {"type": "string"},
         "at": {"type": "string"},
     },
+    "example": _PROBLEM_TOLD,
 }
 
 
@@ -213,7 +252,8 @@ def _operation(
 
 def _content(description: str, of: type) -> dict[str, Any]:
     schema = {"$ref": _REF.format(name=of.__name__)}
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+    content = {"schema": schema, "example": _TOLD[of]}
+    return {"description": description, "content": {"application/json": content}}
 
 
 def _refusals() -> dict[str, Any]:

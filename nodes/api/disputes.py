@@ -137,7 +137,9 @@ def _items(connection: Connection, rows: list[queries.Row]) -> list[DisputeItem]
     left = {one.txid: one.amount for state in states.values() for one in state.disputed if one.paid}
     return [
         DisputeItem(
-            **(dict(row) | {"txid": row["txid"].hex()}),
+            **{name: value for name, value in row.items() if name not in ("txid", "ended_as")},
+            txid=row["txid"].hex(),
+            state=row["ended_as"] or "open",
             disputed=left.get(row["txid"], 0) if row["closed_at"] is None else 0,
         )
         for row in rows

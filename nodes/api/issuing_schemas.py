@@ -198,7 +198,9 @@ class DisputeClosing(Sent):
 
 
 class DisputeItem(BaseModel):
-    """A dispute of a payment. `disputed`: how much of `amount` is not decided yet."""
+    """A dispute of a payment. `disputed`: how much of `amount` is not decided yet. `state`: open,
+    or how it ended: dropped by people, given back by the issuer, or reversed by the payment's
+    terminal (then `closed_by` is its acquirer)."""
 
     dispute_id: int
     txid: Hex32
@@ -212,6 +214,7 @@ class DisputeItem(BaseModel):
     closed_by: str | None
     closed_at: datetime | None
     closing_reason: str | None
+    state: Literal["open", "dropped", "given_back", "reversed"]
 
 
 class AdjustmentItem(BaseModel):

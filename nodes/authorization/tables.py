@@ -70,6 +70,7 @@ disputes = Table(
     Column("closed_by", Text),
     Column("closed_at", DateTime(timezone=True)),
     Column("closing_reason", Text),
+    Column("ended_as", Text),
 )
 
 adjustments = Table(

@@ -36,6 +36,7 @@ _LAST = (
     " WHERE line = 0 GROUP BY 1) AS newest JOIN account_versions AS v"
     " USING (account_id, version) WHERE v.line = 0"
 )
+_OPEN = "a dispute is open as long as something of its payment is disputed"
 _DISPUTES = "SELECT txid, account_id, amount FROM disputes WHERE closed_at IS NULL"
 _POSTED = (
     "SELECT a.currency, sum(p.amount)::bigint FROM accounts AS a JOIN postings AS p"
@@ -63,6 +64,7 @@ def _last_versions(connection: Connection) -> Iterator[tuple[int, str, str]]:
     disputed = {
         txid: (account_id, amount) for txid, account_id, amount in connection.execute(_DISPUTES)
     }
+    waiting = set(disputed)
     for account_id, version, balance, held, state, lines in _rows(connection, "last", _LAST):
         where = f"account {account_id}, version {version}"
         account = _read(state)
@@ -75,6 +77,7 @@ def _last_versions(connection: Connection) -> Iterator[tuple[int, str, str]]:
             yield 19, _RESERVED, f"{where}: less than nothing"
         if not _disputes_fit(account, disputed):
             yield 2, _DISPUTED, where
+        waiting -= {one.txid for one in account.disputed if one.paid}
         columns = {number: (purse, kept) for number, purse, kept in lines}
         columns[account_id] = (balance, held)
         for purse in account.purses:
@@ -84,6 +87,8 @@ def _last_versions(connection: Connection) -> Iterator[tuple[int, str, str]]:
             yield 10, _KEPT, f"{where}: it is of another"
         if not _holds_sum(account):
             yield 10, _HELD, where
+    for txid in sorted(waiting):
+        yield 2, _OPEN, f"account {disputed[txid][0]}, payment {txid.hex()}"
     posted = dict(connection.execute(_POSTED, ("offline_reserved",)).fetchall())
     for currency in sorted({*reserved, *posted}):
         if reserved[currency] != posted.get(currency, 0):

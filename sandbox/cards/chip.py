@@ -172,6 +172,20 @@ class ChipCard:
     def approve_offline(self, purchase: Purchase) -> bytes:
         """DE55 of a payment that the card approves by itself: TC. CardRefuses beyond its limits."""
         self._key()
+        self._spend_offline(purchase)
+        self._next()
+        return self._certificate(purchase)
+
+    def approve_unanswered(self, purchase: Purchase) -> bytes:
+        """The same for a payment that was asked for online, where no answer came: the second
+        cryptogram, under the first one's counter. CardRefuses beyond its limits."""
+        if not self._arqc:
+            raise CardRefuses("nothing was asked online")
+        self._spend_offline(purchase)
+        self._arqc = b""
+        return self._certificate(purchase)
+
+    def _spend_offline(self, purchase: Purchase) -> None:
         spent = self.offline
         if purchase.amount > self.limits.payment:
             raise CardRefuses("too much without its issuer")
@@ -179,8 +193,9 @@ class ChipCard:
             spent.amount + purchase.amount > self.limits.amount
         ):
             raise CardRefuses("its offline limit is reached: it must be online first")
-        self._next()
         self.offline = OfflineSpending(spent.amount + purchase.amount, spent.count + 1)
+
+    def _certificate(self, purchase: Purchase) -> bytes:
         values = self._values(purchase, secrets.token_bytes(4)) | {"9F10": _ISSUER_DATA_OFFLINE}
         covered = b"".join([values[tag] for tag in COVERED])
         made = application_cryptogram(self._cryptogram_key, self.profile, self.atc, covered)

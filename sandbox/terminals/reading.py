@@ -47,8 +47,10 @@ _OWN: Mapping[Do, frozenset[str]] = {
 _NEEDED: Mapping[Do, frozenset[str]] = {do: _OWN[do] for do in (Do.WAIT, Do.COPY, Do.PAY_ORDER)}
 _FAULTS: Mapping[Do, frozenset[Fault]] = {
     **dict.fromkeys(
-        (Do.PAY, Do.AUTHORIZE, Do.REFUND, Do.COMPLETE, Do.VOID, Do.TOP_UP), frozenset(Fault)
+        (Do.AUTHORIZE, Do.REFUND, Do.COMPLETE, Do.VOID, Do.TOP_UP),
+        frozenset(Fault) - {Fault.END_OFFLINE},
     ),
+    Do.PAY: frozenset(Fault),
     Do.UPLOAD: frozenset({Fault.LOSE_ANSWER, Fault.SEND_TWICE}),
 }
 

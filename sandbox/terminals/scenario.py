@@ -34,6 +34,9 @@ class Fault(StrEnum):
     """What goes wrong on the way of one request."""
 
     LOSE_ANSWER = "lose_answer"  # the terminal hears nothing, and reverses until that is answered
+    # The terminal hears nothing, the chip approves by itself, and its advice is faster than the
+    # reversal.
+    END_OFFLINE = "end_offline"
     SEND_TWICE = "send_twice"  # the same bytes again, after the answer
     SEND_LATE = "send_late"  # the reversal is faster than its request
     BAD_MAC = "bad_mac"

@@ -211,8 +211,8 @@ class Till:
             made.message, made.request = message, pos.seal(message)
         finally:
             pos.bad_mac = pos.no_mac = False
-        if fault is Fault.LOSE_ANSWER:
-            await self._lose(made)
+        if fault in (Fault.LOSE_ANSWER, Fault.END_OFFLINE):
+            await self._lose(made, fault)
             return
         if fault is Fault.SEND_LATE:
             made.reversed_by = await pos.exchange(pos.reversal_of(made.request))
@@ -229,13 +229,26 @@ class Till:
             made.same_answer = again.response == made.reply.response
         self._tell_chip(made)
 
-    async def _lose(self, made: Exchange) -> None:
-        """The request gets through, its answer doesn't: reverse until that is acknowledged."""
+    async def _lose(self, made: Exchange, fault: Fault) -> None:
+        """The request gets through, its answer doesn't: reverse until that is acknowledged. Where
+        card and terminal end it offline, the advice of that comes first."""
         pos = self.terminal
         await pos.send(made.request)
         await asyncio.sleep(_TAKEN_IN_S)
         await pos.connect()
         frame = pos.seal(pos.reversal_of(made.request))
+        if fault is Fault.END_OFFLINE:
+            made.message = self._advice_of(made)
+            made.request = pos.seal(made.message)
+            made.reply = await self._until_answered(made, made.request)
+            await self._until_answered(made, frame)
+            return
+        made.reversed_by = await self._until_answered(made, frame)
+        self._tell_chip(made)
+
+    async def _until_answered(self, made: Exchange, frame: bytes) -> Reply | None:
+        """Repeat a reversal or an advice until its 00; None if that doesn't come."""
+        pos = self.terminal
         for _ in range(_REVERSALS):
             try:
                 reply = await pos.send_frame(frame)
@@ -244,10 +257,31 @@ class Till:
             else:
                 made.replies.append(reply)
                 if reply.code == "00":
-                    made.reversed_by = reply
-                    break
+                    return reply
             await asyncio.sleep(_PAUSE_S)
-        self._tell_chip(made)
+        return None
+
+    def _advice_of(self, made: Exchange) -> Message:
+        """The 0220 of a payment that the chip has approved after no answer came."""
+        card = made.card
+        if card is None or card.chip is None or made.icc is None:
+            raise NotThere("only a chip ends a payment offline")
+        cvm = "pin" if made.with_pin else "signature" if made.signed else "none"
+        day = local_day(datetime.now(UTC))
+        asked = Purchase(made.amount, numeric_code(card.currency), day, cvm)
+        try:
+            made.icc = card.chip.approve_unanswered(asked)
+        except CardRefuses as refusal:
+            raise NotThere(f"the card refuses: {refusal}") from None
+        return self.terminal.request(
+            "0220",
+            PURCHASE,
+            _read(card),
+            made.amount,
+            mode=MODES[made.by],
+            track=card.chip.track2,
+            chip=(card.chip.psn, made.icc),
+        )
 
     def _tell_chip(self, made: Exchange) -> None:
         if made.icc is None or made.card is None or made.card.chip is None:

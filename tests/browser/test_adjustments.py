@@ -118,7 +118,7 @@ def test_a_rejected_one_posts_nothing(page: Page, issuing: Issuing, enter: Enter
 def test_a_proposal_that_can_not_be_meant_is_explained_at_its_fields(
     page: Page, watch: Watch, issuing: Issuing, enter: Enter
 ) -> None:
-    watch.expected.append("422")
+    watch.expected.append("422")  # the amount that is none
     enter(path="/adjustments/new?account=999999999", username="operator")
     page.get_by_label("Amount").fill("lots")
     page.get_by_role("button", name="Propose").click()
@@ -169,11 +169,7 @@ def _paid(issuing: Issuing) -> tuple[str, str]:
 
 
 def test_a_dispute_is_opened_given_back_in_part_and_dropped(
-    page: Page,
-    issuing: Issuing,
-    enter: Enter,
-    accessible: Callable[[Page], None],
-    watch: Watch,
+    page: Page, watch: Watch, issuing: Issuing, enter: Enter, accessible: Callable[[Page], None]
 ) -> None:
     watch.expected.append("422")  # the amount that is none
     with ThreadPoolExecutor(1) as thread:  # Playwright's loop runs in this one
@@ -211,6 +207,9 @@ def test_a_dispute_is_opened_given_back_in_part_and_dropped(
     expect(rows).to_contain_text("15.00")
     page.get_by_label("Why it is dropped").fill("the rest was warm")
     page.get_by_role("button", name="Drop").click()
-    expect(page.locator("#disputes")).to_have_count(0)
+    ended = page.locator("#disputes tr[data-dispute-state=dropped]")
+    expect(ended).to_contain_text("the rest was warm")
+    expect(page.get_by_role("button", name="Drop")).to_have_count(0)
+    accessible(page)
     state = issuing.get(f"/v1/accounts/{account.rsplit('/', 1)[1]}")["card_account"]
     assert (state["balance"], state["disputed"]) == (7_000, [])

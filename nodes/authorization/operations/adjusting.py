@@ -257,6 +257,7 @@ def _post(
         disputes.close_dispute_of(
             connection,
             found.disputed,
+            ended_as=rules.Ended.GIVEN_BACK,
             closed_by=checked_by,
             closed_at=clock.to_datetime(at_ms),
             reason=f"adjustment {found.adjustment_id}",

@@ -25,9 +25,6 @@ from nodes.authorization.state import Reason
 from nodes.authorization.store import accounts, disputes
 from nodes.authorization.store.accounts import Connection, NewVersion
 
-#: What the books write of a dispute that ended because nothing of it was left.
-GIVEN_BACK = "given back by the merchant"
-
 
 class DisputeOutcome(StrEnum):
     """How opening or closing a dispute ends, in order of precedence."""
@@ -113,10 +110,6 @@ def _open(
         outcome = _REFUSALS.get(decision.outcome, DisputeOutcome.PAYMENT_UNKNOWN)
         return DisputeResult(outcome, reason=reason_of(decision))
     accounts.append_versions(connection, [NewVersion(before, after, None, at_ms, decision.detail)])
-    # One that a reversal has ended, and nobody has closed.
-    disputes.close_dispute_of(
-        connection, txid, closed_by=opened_by, closed_at=now, reason=GIVEN_BACK
-    )
     number = disputes.insert_dispute(
         connection,
         txid=txid,
@@ -155,7 +148,12 @@ def close_dispute(
             version = NewVersion(before, decision.account, None, at_ms, decision.detail)
             accounts.append_versions(connection, [version])
         disputes.close_dispute_of(
-            connection, found.txid, closed_by=closed_by, closed_at=now, reason=reason
+            connection,
+            found.txid,
+            ended_as=rules.Ended.DROPPED,
+            closed_by=closed_by,
+            closed_at=now,
+            reason=reason,
         )
         return DisputeOutcome.DONE
 

@@ -110,7 +110,7 @@ def settle_reversals(
         doubt = doubtful(pending, answer)
         if doubt is not None:
             log.error("issuer's answer refused", txid=pending.request.txid.hex(), reason=doubt)
-        else:
+        elif not is_passing(answer):
             good.append((pending, answer))
     return _record(connection, acquirer, good, Recording.settle_reversal)
 

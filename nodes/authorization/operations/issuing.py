@@ -16,7 +16,7 @@ from nodes.authorization.operations.asking import Asked
 from nodes.authorization.operations.deciding import Decided, Row
 from nodes.authorization.rules.offline import MAX_PAYMENT
 from nodes.authorization.state import Progress
-from nodes.authorization.store import accounts, forwards, requests
+from nodes.authorization.store import accounts, disputes, forwards, requests
 from nodes.authorization.store.accounts import Connection, NewVersion, Pair
 from nodes.authorization.store.presented import ChipRecord, append_chip_records
 from nodes.authorization.store.requests import StoredRequest
@@ -138,6 +138,10 @@ def stage_batch(
             )
             place_of = (after.account_id, after.version)
             progress += [(*place_of, txid, state) for txid, state in decision.progress.items()]
+            over = rules.ended_disputes(row.before, after)
+            if over:
+                # Only a reversal comes here: refunds and voids are refused while it is disputed.
+                disputes.end_reversed(writes, over, request.acquirer, answer.decided_ms)
         one.stored = stored_answer(one.asked, answer)
         stored.append(one.stored)
         if row.bar is not None:

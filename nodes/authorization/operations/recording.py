@@ -233,6 +233,10 @@ class Recording:
         if doubt is not None:
             self.reverse(pending, doubt)
             return _told(request, Outcome.SYSTEM_ERROR)
+        if is_passing(answer):
+            # Nothing is decided, and a repeat that is under way may yet be: so it is reversed.
+            self.reverse(pending, "issuer undecided")
+            return _told(request, answer.outcome)
         self.record(pending, answer)
         late = self.now_ms > request.deadline_ms and not forwarded
         if answer.outcome is Outcome.APPROVED and late:
@@ -254,7 +258,7 @@ class Recording:
     def _close_reversal(
         self, pending: Pending, answer: AuthorizationAnswer | None
     ) -> TerminalAnswer:
-        if answer is None:
+        if answer is None or is_passing(answer):
             # The queue goes on until the issuer has acknowledged it.
             return acknowledged(pending.request)
         self.settle_reversal(pending, answer)

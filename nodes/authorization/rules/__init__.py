@@ -22,9 +22,11 @@ from nodes.authorization.model import (
 from nodes.authorization.rules.backtest import BacktestResult, Declined, Past, backtest
 from nodes.authorization.rules.chip import doubt_about_advice
 from nodes.authorization.rules.disputes import (
+    Ended,
     decide_dispute,
     decide_disputed,
     decide_dropped,
+    ended_disputes,
 )
 from nodes.authorization.rules.draft import refused
 from nodes.authorization.rules.follow_ups import decide_refund, decide_reversal, decide_void
@@ -60,6 +62,7 @@ from nodes.authorization.state import Decision, Facts
 __all__ = [
     "BacktestResult",
     "Declined",
+    "Ended",
     "Past",
     "backtest",
     "channel_of",
@@ -77,6 +80,7 @@ __all__ = [
     "decide_standing",
     "decide_transfer",
     "doubt_about_advice",
+    "ended_disputes",
     "explain",
     "first_snapshot",
     "is_clone",

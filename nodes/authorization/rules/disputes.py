@@ -8,6 +8,8 @@ bears counts as refunded, in both: merchants can't refund it any more.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import msgspec
 
 from nodes import money
@@ -15,7 +17,31 @@ from nodes.authorization.model import Outcome
 from nodes.authorization.rules.draft import Draft, Parts, approved, refused
 from nodes.authorization.rules.naming import TAKING, draft_of, named_original
 from nodes.authorization.rules.purses import split
-from nodes.authorization.state import Decision, Detail, Facts, Original, Progress, Side
+from nodes.authorization.state import (
+    Account,
+    Decision,
+    Detail,
+    Facts,
+    Original,
+    Progress,
+    Side,
+)
+
+
+class Ended(StrEnum):
+    """How a holder's dispute of a payment ends."""
+
+    DROPPED = "dropped"
+    GIVEN_BACK = "given_back"
+    REVERSED = "reversed"
+
+
+def ended_disputes(before: Account, after: Account) -> list[bytes]:
+    """The payments that holders disputed before a decision, and of which nothing is left now."""
+    if not before.disputed:
+        return []
+    left = {one.txid for one in after.disputed}
+    return [one.txid for one in before.disputed if one.paid and one.txid not in left]
 
 
 def decide_dispute(amount: int | None, facts: Facts) -> Decision:

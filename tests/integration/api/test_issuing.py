@@ -13,7 +13,7 @@ import pytest
 from nodes.api.client import NodeClient
 from nodes.authorization.model import Kind, Outcome, TerminalAnswer
 from nodes.cards.model import IssuedCard
-from tests.factories.network import MERCHANT
+from tests.factories.network import ACQUIRER, MERCHANT
 from tests.integration.api.running import KEYS, TwoNodes, run
 from tests.integration.api.test_authorization import problem_of, through_gateway
 
@@ -464,6 +464,7 @@ def test_a_disputed_payment_is_not_refunded_and_the_account_shows_it(nodes: TwoN
     opened = made(post(nodes, "/v1/disputes", body, key="dispute-1"))
     assert made(post(nodes, "/v1/disputes", body, key="dispute-1")) == opened
     assert (opened["amount"], opened["disputed"], opened["closed_at"]) == (150, 150, None)
+    assert opened["state"] == "open"
     account = get(nodes, f"/v1/accounts/{card.account_id}")["card_account"]
     assert account["disputed"] == [{"txid": body["txid"], "amount": 150, "paid": True}]
     assert account["receivable"] == 0
@@ -476,6 +477,7 @@ def test_a_disputed_payment_is_not_refunded_and_the_account_shows_it(nodes: TwoN
     path = f"/v1/disputes/{opened['dispute_id']}"
     closed = made(post(nodes, f"{path}/close", {"reason": "withdrawn"}), 200)
     assert (closed["disputed"], closed["closing_reason"]) == (0, "withdrawn")
+    assert closed["state"] == "dropped"
     assert get(nodes, path) == closed
     problem_of(post(nodes, f"{path}/close", {"reason": "withdrawn"}), 409)
     problem_of(post(nodes, "/v1/disputes/999999999/close", {"reason": "x"}), 404)
@@ -486,3 +488,18 @@ def test_a_disputed_payment_is_not_refunded_and_the_account_shows_it(nodes: TwoN
             "SELECT action FROM events WHERE action LIKE 'dispute.%' ORDER BY event_id"
         ).fetchall()
     assert actions[-2:] == [("dispute.added",), ("dispute.changed",)]
+
+
+def test_a_dispute_that_a_reversal_ends_is_listed_as_reversed(nodes: TwoNodes) -> None:
+    network = nodes.network
+    card = network.card(1_000)
+    asked = network.request(card, 400)
+    paid = network.one(asked)
+    assert paid.txid is not None
+    body = {"txid": paid.txid.hex(), "reason": "goods never came"}
+    opened = made(post(nodes, "/v1/disputes", body))
+    assert network.one(network.reversal_of(asked)).outcome is Outcome.APPROVED
+    [listed] = get(nodes, "/v1/disputes", account_id=card.account_id, open=False)["items"]
+    assert listed["dispute_id"] == opened["dispute_id"]
+    assert (listed["state"], listed["closed_by"], listed["disputed"]) == ("reversed", ACQUIRER, 0)
+    assert get(nodes, "/v1/disputes", account_id=card.account_id, open=True)["items"] == []

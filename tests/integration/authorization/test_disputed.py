@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from nodes.authorization.model import Kind, Outcome, TerminalAnswer
@@ -23,9 +27,10 @@ from nodes.authorization.operations.disputing import (
 from nodes.authorization.operations.own import LoadOutcome, load_card
 from nodes.cards.model import IssuedCard
 from nodes.clock import to_datetime
+from nodes.db import migrations
 from nodes.reconciliation.invariants import check_invariants
 from tests.conftest import NodeDatabase
-from tests.factories.network import ISSUER, Network
+from tests.factories.network import ACQUIRER, ISSUER, Network
 from tests.factories.offline import OfflineCard, new_chain
 from tests.integration.authorization.test_offline import available
 
@@ -241,6 +246,59 @@ def test_what_a_reversal_gave_back_is_disputed_no_more(bought: Bought) -> None:
     assert other.close(opened.dispute_id or 0) is DisputeOutcome.DISPUTE_CLOSED
 
 
+def ends(network: Network) -> list[Any]:
+    with psycopg.connect(network.issuer_db.dsn) as connection:
+        return connection.execute(
+            "SELECT ended_as, closed_by, closing_reason FROM disputes ORDER BY dispute_id"
+        ).fetchall()
+
+
+def test_a_reversal_ends_the_dispute_of_its_payment_and_says_so(bought: Bought) -> None:
+    """In the reversal's own commit: nobody finds it open with nothing left."""
+    network = bought.network
+    asked = network.request(bought.card, 200)
+    answer = network.one(asked)
+    other = Bought(network, bought.card, answer.rrn, answer.txid or b"")
+    opened = [one.dispute() for one in (bought, other)]
+    assert network.one(network.reversal_of(asked)).outcome is Outcome.APPROVED
+    assert ends(network) == [
+        (None, None, None), ("reversed", ACQUIRER, "reversed by the terminal"),
+    ]  # fmt: skip
+    assert other.close(opened[1].dispute_id or 0) is DisputeOutcome.DISPUTE_CLOSED
+    assert other.dispute().outcome is DisputeOutcome.ALREADY_REVERSED
+    assert bought.give_back(400) is AdjustmentOutcome.DONE
+    assert ends(network)[0][0] == "given_back"
+
+
+def test_a_part_that_is_reversed_leaves_the_dispute_of_the_rest_open(bought: Bought) -> None:
+    network = bought.network
+    asked = network.request(bought.card, 200)
+    answer = network.one(asked)
+    other = Bought(network, bought.card, answer.rrn, answer.txid or b"")
+    opened = other.dispute()
+    assert network.one(network.reversal_of(asked, amount=150)).outcome is Outcome.APPROVED
+    assert ends(network) == [(None, None, None)]
+    assert other.close(opened.dispute_id or 0) is DisputeOutcome.DONE
+    assert ends(network) == [("dropped", "mei", "withdrawn")]
+
+
+def test_a_dispute_that_is_open_over_nothing_is_found(bought: Bought) -> None:
+    assert bought.dispute().outcome is DisputeOutcome.DONE
+    with psycopg.connect(bought.network.issuer_db.owner_dsn) as connection:
+        connection.execute(
+            "INSERT INTO disputes (txid, account_id, amount, currency, reason, opened_by,"
+            " opened_at) SELECT sha256('x'), account_id, 1, currency, 'x', 'x', now()"
+            " FROM disputes"
+        )
+    owner = bought.network.issuer_db.owner_engine
+    assert [found.invariant for found in check_invariants(owner)] == [2]
+    with psycopg.connect(bought.network.issuer_db.owner_dsn) as connection:
+        connection.execute(
+            "UPDATE disputes SET closed_by = 'x', closed_at = now(), closing_reason = 'x',"
+            " ended_as = 'dropped' WHERE txid = sha256('x')"
+        )
+
+
 def test_only_what_was_paid_is_disputed(bought: Bought) -> None:
     unknown = Bought(bought.network, bought.card, "", bytes(32))
     assert unknown.dispute().outcome is DisputeOutcome.PAYMENT_UNKNOWN
@@ -248,3 +306,35 @@ def test_only_what_was_paid_is_disputed(bought: Bought) -> None:
     refused = Bought(bought.network, bought.card, declined.rrn, declined.txid or b"")
     assert refused.dispute().outcome is DisputeOutcome.PAYMENT_UNKNOWN
     assert bought.dispute(401).outcome is DisputeOutcome.OVER_ORIGINAL_AMOUNT
+
+
+def test_the_migration_closes_what_a_reversal_had_ended_before_it(bought: Bought) -> None:
+    """Until 0017 such a dispute stayed open; how others ended, their closing reason says."""
+    network = bought.network
+    asked, other = network.request(bought.card, 200), network.request(bought.card, 100)
+    disputed = [bought]
+    for request in (asked, other):
+        answer = network.one(request)
+        disputed.append(Bought(network, bought.card, answer.rrn, answer.txid or b""))
+    opened = [one.dispute() for one in disputed]
+    assert bought.give_back(400) is AdjustmentOutcome.DONE
+    assert network.one(network.reversal_of(asked)).outcome is Outcome.APPROVED
+    assert disputed[2].close(opened[2].dispute_id or 0) is DisputeOutcome.DONE
+    after = [row[0] for row in ends(network)]
+    assert after == ["given_back", "reversed", "dropped"]
+    script = (Path(migrations.__file__).parent / "versions" / "0017_orders.sql").read_text(
+        encoding="utf-8"
+    )
+    changes = re.findall(r"^UPDATE disputes.*?;", script, re.DOTALL | re.MULTILINE)
+    assert len(changes) == 2
+    with psycopg.connect(network.issuer_db.owner_dsn) as connection:
+        connection.execute("ALTER TABLE disputes DROP CONSTRAINT disputes_ended_as")
+        connection.execute(
+            "UPDATE disputes SET ended_as = NULL, closed_by = CASE WHEN ended_as <> 'reversed'"
+            " THEN closed_by END, closed_at = CASE WHEN ended_as <> 'reversed' THEN closed_at END,"
+            " closing_reason = CASE WHEN ended_as <> 'reversed' THEN closing_reason END"
+        )
+        for change in changes:
+            connection.execute(change)
+    assert [row[0] for row in ends(network)] == after
+    assert ends(network)[1] == ("reversed", ACQUIRER, "reversed by the terminal")

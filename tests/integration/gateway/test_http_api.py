@@ -525,6 +525,12 @@ def test_the_openapi_document_has_examples_that_are_taken(nodes: TwoNodes) -> No
     made = openapi.document("https://pay.example")
     assert set(made["paths"]) >= {"/v1/payments", "/v1/orders", "/v1/orders/{order_id}"}
     for operations in made["paths"].values():
+        for operation in operations.values():
+            [told] = [one for code, one in operation["responses"].items() if code < "300"]
+            answer = told["content"]["application/json"]
+            of = getattr(bodies, answer["schema"]["$ref"].rpartition("/")[2])
+            # All of it is known to the answer's struct, and in its form.
+            assert msgspec.to_builtins(msgspec.convert(answer["example"], of)) == answer["example"]
         if "post" not in operations:
             continue
         content = operations["post"]["requestBody"]["content"]["application/json"]

@@ -82,8 +82,11 @@ def test_a_reversal_is_taken_and_ends_as_much_of_the_dispute(books: Books) -> No
     dispute(books, bought)
     assert books.ask(Kind.REVERSAL, 100, bought).outcome is Outcome.APPROVED
     assert books.account.disputed == (Disputed(bought, 300, paid=True),)
+    half = books.account
     assert books.ask(Kind.REVERSAL, 300, bought).outcome is Outcome.APPROVED
     assert books.account.disputed == ()
+    assert rules.ended_disputes(half, half) == []
+    assert rules.ended_disputes(half, books.account) == [bought]
     assert (books.account.available, books.account.receivable) == (1_000, 0)
     assert dispute(books, bought).outcome is Outcome.ALREADY_REVERSED
 

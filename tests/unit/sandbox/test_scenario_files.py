@@ -59,6 +59,12 @@ HEAD = "cards:\n  ann: {form: chip}\nsteps:\n"
             "steps[0].expect.colour",
             "unknown",
         ),
+        (
+            HEAD + "  - authorize: {card: ann, amount: 1}\n    fault: end_offline",
+            5,
+            "steps[0].fault",
+            "lose_answer",
+        ),
         ("cards: {a: {form: plain, offline: 1}}\nsteps: [echo]", 1, "cards.a.offline", "chip"),
         (HEAD + "  - refund", 4, "steps[0]", "bare step is one of close_batch, download, echo"),
         (HEAD + "  - copy: {card: ann}", 4, "steps[0].copy.to", "missing"),
