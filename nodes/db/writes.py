@@ -2,7 +2,8 @@
 
 Rows of a table go as one array of a composite type (`<table>_row`), in PostgreSQL's binary formats
 (array_recv, record_recv): as cheap as COPY, which can't be part of a pipeline (libpq, Pipeline
-Mode). A commit is the implicit transaction that the pipeline's Sync ends: all of it or nothing.
+Mode). A row that is alone goes as its values. A commit is the implicit transaction that the
+pipeline's Sync ends: all of it or nothing.
 """
 
 from __future__ import annotations

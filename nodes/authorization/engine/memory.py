@@ -24,8 +24,8 @@ from nodes.authorization.store.requests import StoredRequest
 
 log = structlog.get_logger(__name__)
 
-#: Terminals aren't used any more so many seconds after they were read: merchants' names may change.
-#: That they are in use is checked by each commit.
+#: Terminals aren't used any more so many seconds after they were read: merchants' names may change,
+#: and a terminal's merchant (docs/fleet.md, 75 s). That they are in use is checked by each commit.
 _REFRESH_S = 60.0
 #: They are read again beside the path so many seconds after, so that no payment waits for that,
 _REFRESH_EARLY_S = 40.0
@@ -42,7 +42,7 @@ class AcquirerMemory:
     def __init__(self) -> None:
         self.terminals: dict[str, Terminal] = {}
         self.recent: OrderedDict[bytes, StoredRequest] = OrderedDict()
-        #: When the longest known one was read (time.monotonic).
+        #: None of them was read before this moment (time.monotonic).
         self._refreshed = time.monotonic()
         self._refreshing: asyncio.Task[None] | None = None
 

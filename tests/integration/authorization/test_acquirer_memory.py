@@ -10,11 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from nodes.acquiring.operations import register_terminal
 from nodes.authorization.engine import AcquirerMemory, memory
 from nodes.authorization.model import Kind, Outcome
 from nodes.authorization.operations import accepting
 from tests.conftest import NodeDatabase
-from tests.factories.network import TERMINAL, Network
+from tests.factories.network import MERCHANT, TERMINAL, Network
 
 
 @pytest.fixture
@@ -118,7 +119,9 @@ def names(network: Network) -> list[str]:
 def test_terminals_are_read_again_beside_payments_that_do_not_wait_for_it(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    card, kept = network.card(10_000), memory_of(network)
+    card, kept, other = network.card(10_000), memory_of(network), "T0000002"
+    register_terminal(network.acquirer_db.engine, other, MERCHANT)
+    monkeypatch.setattr(memory, "_PAGE", 1)
     may_read = threading.Event()
     real = memory.read_terminals
 
@@ -127,6 +130,7 @@ def test_terminals_are_read_again_beside_payments_that_do_not_wait_for_it(
         return real(connection, terminal_ids)
 
     async def scene() -> None:
+        await network.acquirer.accept([network.request(card, 100, terminal_id=other)])
         await network.acquirer.accept([network.request(card, 100)])
         change(network, "UPDATE merchants SET name = 'Renamed'")
         monkeypatch.setattr(memory, "read_terminals", slow)
@@ -137,11 +141,12 @@ def test_terminals_are_read_again_beside_payments_that_do_not_wait_for_it(
         assert not kept._refreshing.done()
         may_read.set()
         await kept._refreshing
-        await network.acquirer.accept([network.request(card, 100)])
+        for name in (TERMINAL, other):
+            await network.acquirer.accept([network.request(card, 100, terminal_id=name)])
 
     asyncio.run(asyncio.wait_for(scene(), 15))
-    assert names(network) == ["Harbor Stores"] * 3 + ["Renamed"]
-    assert seqs(network) == [1, 2, 3, 4], "numbers given out meanwhile stay given out"
+    assert names(network) == ["Harbor Stores"] * 4 + ["Renamed"] * 2
+    assert seqs(network) == [1, 1, 2, 3, 4, 2], "numbers given out meanwhile stay given out"
 
 
 def test_a_payment_waits_for_its_terminal_if_that_was_read_too_long_ago(
