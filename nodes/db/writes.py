@@ -272,7 +272,7 @@ class Prepared:
         self.row_types: dict[str, int] = dict(rows)
         self.names: dict[str, bytes] = {}
 
-    def encoded(self, parameters: Sequence[Parameter]) -> list[bytes]:
+    def encoded(self, parameters: Sequence[Parameter]) -> list[bytes | None]:
         """The parameters as they are sent."""
         return [
             _ARRAY(1, 0, self.row_types[p.type_name], p.rows, 1) + p.body
