@@ -2,7 +2,8 @@
 
 Rows of a table go as one array of a composite type (`<table>_row`), in PostgreSQL's binary formats
 (array_recv, record_recv): as cheap as COPY, which can't be part of a pipeline (libpq, Pipeline
-Mode). A commit is the implicit transaction that the pipeline's Sync ends: all of it or nothing.
+Mode). A row that is alone goes as its values. A commit is the implicit transaction that the
+pipeline's Sync ends: all of it or nothing.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class _Rows(NamedTuple):
     body: bytes
 
 
-Parameter = bytes | _Rows
+Parameter = bytes | None | _Rows
 
 
 class Writes:
@@ -71,9 +72,14 @@ class Writes:
         self, table: str, types: Mapping[str, str], columns: Sequence[Sequence[Any]]
     ) -> None:
         """Add rows, given as columns in the order of `types` (those of the type `<table>_row`)."""
-        if columns and columns[0]:
-            rows = _Rows(f"{table}_row", len(columns[0]), _records(types.values(), columns))
-            self.call(_insert(table, types), rows)
+        if not columns or not columns[0]:
+            return
+        if len(columns[0]) == 1:
+            # Alone a row is cheaper as its values: nothing to unpack, no function to call.
+            self.call(_insert_one(table, types), *_values(types.values(), columns))
+            return
+        rows = _Rows(f"{table}_row", len(columns[0]), _records(types.values(), columns))
+        self.call(_insert(table, types), rows)
 
 
 def append_columns(
@@ -101,6 +107,16 @@ def append_rows(
 
 
 _INSERTS: dict[str, Statement] = {}
+_INSERTS_OF_ONE: dict[str, Statement] = {}
+
+
+def _insert_one(table: str, types: Mapping[str, str]) -> Statement:
+    known = _INSERTS_OF_ONE.get(table)
+    if known is None:
+        values = ", ".join(f"${number}::{kind}" for number, kind in enumerate(types.values(), 1))
+        sql = f"INSERT INTO {table} ({', '.join(types)}) VALUES ({values})"
+        known = _INSERTS_OF_ONE[table] = Statement(f"append one {table}", sql)
+    return known
 
 
 def _insert(table: str, types: Mapping[str, str]) -> Statement:
@@ -140,20 +156,12 @@ def array(kind: str, values: Sequence[Any]) -> bytes:
 
 def _records(types: Iterable[str], columns: Sequence[Sequence[Any]]) -> bytes:
     count = len(columns[0])
-    if count == 1:
-        cells = [
-            _NULLS[kind] if values[0] is None else _CELLS[kind](values[0])
-            for kind, values in zip(types, columns, strict=True)
-        ]
-        row = _INT(len(cells)) + b"".join(cells)
-        return _length(row) + row
     pieces: list[list[bytes]] = []
     # Half of a batch's columns are the same in all rows: those are encoded once.
     same = _INT(len(columns))
     for kind, values in zip(types, columns, strict=True):
         if values.count(values[0]) == count:
-            first = values[0]
-            same += _NULLS[kind] if first is None else _CELLS[kind](first)
+            same += _sized(kind, None if values[0] is None else _VALUES[kind](values[0]))
         else:
             if same:
                 pieces.append([same] * count)
@@ -163,6 +171,14 @@ def _records(types: Iterable[str], columns: Sequence[Sequence[Any]]) -> bytes:
         pieces.append([same] * count)
     rows = list(map(b"".join, zip(*pieces, strict=True)))
     return b"".join(chain.from_iterable(zip(map(_length, rows), rows, strict=True)))
+
+
+def _values(types: Iterable[str], columns: Sequence[Sequence[Any]]) -> list[bytes | None]:
+    """The parameters of a row that is alone."""
+    return [
+        None if column[0] is None else _VALUES[kind](column[0])
+        for kind, column in zip(types, columns, strict=True)
+    ]
 
 
 def _length(value: bytes) -> bytes:
@@ -182,8 +198,10 @@ def _sized(kind: str, value: bytes | None) -> bytes:
     if value is None:
         return _NULLS[kind]
     size = len(value)
-    head = _PREFIXES[kind][size] if size < 1024 else struct.pack(">Ii", _OIDS[kind], size)
-    return head + value
+    prefixes = _PREFIXES.get(kind)
+    if prefixes is not None and size < 1024:
+        return prefixes[size] + value
+    return struct.pack(">Ii", _OIDS[kind], size) + value
 
 
 def _text(values: Sequence[str | None]) -> list[bytes]:
@@ -228,14 +246,14 @@ _ENCODERS: Mapping[str, Callable[[Sequence[Any]], list[bytes]]] = {
 }
 
 
-#: The same for one value, which isn't NULL.
-_CELLS: Mapping[str, Callable[[Any], bytes]] = {
-    "bytea": lambda value: _sized("bytea", value),
-    "text": lambda value: _sized("text", value.encode()),
-    "bigint": lambda value: _INT8(20, 8, value),
-    "smallint": lambda value: _INT2(21, 2, value),
-    "boolean": lambda value: _BOOL(16, 1, value),
-    "date": lambda value: _INT4(1082, 4, value.toordinal() - _EPOCH),
+#: One value that isn't NULL, without what stands before it in a record.
+_VALUES: Mapping[str, Callable[[Any], bytes]] = {
+    "bytea": bytes,
+    "text": str.encode,
+    "bigint": struct.Struct(">q").pack,
+    "smallint": struct.Struct(">h").pack,
+    "boolean": struct.Struct(">?").pack,
+    "date": lambda value: _INT(value.toordinal() - _EPOCH),
 }
 
 
@@ -254,7 +272,7 @@ class Prepared:
         self.row_types: dict[str, int] = dict(rows)
         self.names: dict[str, bytes] = {}
 
-    def encoded(self, parameters: Sequence[Parameter]) -> list[bytes]:
+    def encoded(self, parameters: Sequence[Parameter]) -> list[bytes | None]:
         """The parameters as they are sent."""
         return [
             _ARRAY(1, 0, self.row_types[p.type_name], p.rows, 1) + p.body

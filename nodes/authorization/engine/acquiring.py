@@ -169,6 +169,7 @@ class AcquiringEngine:
             calls = self._requests.take()
             self._requests.under_way += 1
             requests = [request for call in calls for request in call.items]
+            self._memory.refresh_early(self._reader)
             if self._open_link.ready() and not self._memory.lacks(self._acquirer, requests):
                 self._begin_opening(calls, requests)
             else:
@@ -181,7 +182,7 @@ class AcquiringEngine:
     ) -> None:
         try:
             await self._open_link.open()
-            await self._reader.run(lambda c: self._memory.load(c, self._acquirer, requests))
+            await self._memory.load(self._reader, self._acquirer, requests)
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear of it
             self._requests.under_way -= 1
             _fail(calls, error)

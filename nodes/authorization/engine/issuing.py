@@ -95,6 +95,8 @@ class IssuingEngine:
         self._link = Link(lambda: connect(dsn, "issuing commits"), "issuing commits")
         # Reads for the next batch don't wait for the commit of the last one.
         self._reader = Worker(dsn, "issuing reads")
+        #: Terms and rules are being read beside the decisions.
+        self._refreshing: asyncio.Task[None] | None = None
         self._writer = Worker(dsn, "issuing")
 
     async def submit(self, requests: Sequence[AuthorizationRequest]) -> list[AuthorizationAnswer]:
@@ -227,7 +229,8 @@ class IssuingEngine:
         work: Work | None = None
         try:
             if memory.lacks(acquirer, requests):
-                await self._reader.run(lambda c: memory.load(c, acquirer, requests))
+                await memory.load(self._reader, acquirer, requests)
+            memory.refresh_early(self._reader)
             opening = open_from_memory(acquirer, requests, memory.terminals, memory.recent)
             forwards = [result for result in opening.results if isinstance(result, Forward)]
             asked = [prepare(forward.request, self._issuer.vault) for forward in forwards]
@@ -326,6 +329,8 @@ class IssuingEngine:
         stored: dict[bytes, StoredRequest] = {}
         originals: dict[bytes, KnownOriginal] = {}
         lacking = thorough or self._supply.lacks(work.asked)
+        if not lacking and self._supply.is_early_due():
+            self._refresh()
         if lacking or (not self._careful and self._numbers.lacks(work.asked)):
 
             def read(
@@ -339,6 +344,16 @@ class IssuingEngine:
         work.decided = decide_batch(
             self._issuer, self._book, work.asked, originals, stored, in_flight
         )
+
+    def _refresh(self) -> None:
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.get_running_loop().create_task(self._read_products())
+
+    async def _read_products(self) -> None:
+        try:
+            self._supply.note(await self._reader.run(self._supply.read_products))
+        except Exception as error:  # noqa: BLE001 - who needs them later reads them, and is told
+            log.warning("terms not read", error=type(error).__name__)
 
     def _begin(self, work: Work) -> Work:
         def write(connection: Connection) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from nodes import clock
+from nodes.authorization.controls import Rule, Terms
 from nodes.authorization.model import LOOKING_UP, AuthorizationAnswer, Kind
 from nodes.authorization.operations.asking import Asked, original_key_of
 from nodes.authorization.operations.deciding import Book, Issuer, counters_of
@@ -20,24 +21,52 @@ from nodes.crypto.offline_record import RecordMalformed, decode_record
 from nodes.ledger.model import AccountKey
 from nodes.ledger.store import find_or_open_accounts
 
-#: Product terms and rules are read again after so many seconds.
+#: Product terms and rules aren't used any more so many seconds after they were read,
 _REFRESH_S = 1.0
+#: and read again beside the decisions so many seconds after.
+_REFRESH_EARLY_S = 0.7
 #: So many cards and accounts are kept in memory; beyond, all is forgotten and read anew.
 _KEPT = 100_000
 
 
+class Products(msgspec.Struct, frozen=True):
+    """Terms and rules of all products. Moments of time.monotonic()."""
+
+    began: float
+    #: When they aren't to be used any more.
+    due: float
+    terms_and_rules: dict[str, tuple[Terms, tuple[Rule, ...]]]
+
+
 class BookReader:
-    """Keeps one book supplied. One call at a time: it belongs to whoever decides."""
+    """Keeps one book supplied. One call at a time: it belongs to whoever decides.
+
+    But `read_products` may run beside it: what it gives is handed to `note`.
+    """
 
     def __init__(self, issuer: Issuer, book: Book) -> None:
         self._issuer = issuer
         self.book = book
-        #: When terms and rules are to be read again (time.monotonic).
-        self._due = 0.0
+        #: When the terms and rules of the book were read, and are to be read again
+        #: (time.monotonic).
+        self._began, self._due = 0.0, 0.0
+        self._noted: Products | None = None
+
+    def is_early_due(self) -> bool:
+        """Whether terms and rules had better be read now, beside the decisions, so that none of
+        them has to wait for that."""
+        return time.monotonic() > min(self._began + _REFRESH_EARLY_S, self._due)
+
+    def note(self, products: Products) -> None:
+        """Have the next decisions use these."""
+        self._noted = products
 
     def lacks(self, asked: Sequence[Asked]) -> bool:
         """Whether the database must be read before these can be decided."""
         book = self.book
+        noted, self._noted = self._noted, None
+        if noted is not None and noted.began > self._began:
+            self._use(noted)
         if time.monotonic() > self._due or names_others(asked):
             return True
         for one in asked:
@@ -58,7 +87,7 @@ class BookReader:
         if len(book.holders) > _KEPT or len(book.cards) > _KEPT:
             book.forget()
         if time.monotonic() > self._due:
-            self._read_products(connection)
+            self._use(self.read_products(connection))
         stored: dict[bytes, StoredRequest] = {}
         follow_ups = [one for one in asked if one.request.kind in LOOKING_UP]
         looked_up = asked if thorough else follow_ups
@@ -94,15 +123,20 @@ class BookReader:
         self.open_sides(connection, {(o.request.acquirer, o.request.currency) for o in asked})
         return stored, originals
 
-    def _read_products(self, connection: Connection) -> None:
+    def read_products(self, connection: Connection) -> Products:
         """Terms and rules, until they are to be read again: when other terms come into force, or
         after a while, as somebody may have changed them."""
-        book, now_ms = self.book, self._issuer.clock.now_ms()
-        for product_id, (terms, own) in accounts.products(connection, now_ms).items():
-            book.terms[product_id], book.product_rules[product_id] = terms, own
+        began, now_ms = time.monotonic(), self._issuer.clock.now_ms()
+        found = accounts.products(connection, now_ms)
         change_ms = next_change_ms(connection, now_ms)
         left_s = _REFRESH_S if change_ms is None else (change_ms - now_ms) / 1000
-        self._due = time.monotonic() + min(_REFRESH_S, left_s)
+        return Products(began, began + min(_REFRESH_S, left_s), found)
+
+    def _use(self, products: Products) -> None:
+        book = self.book
+        for product_id, (terms, own) in products.terms_and_rules.items():
+            book.terms[product_id], book.product_rules[product_id] = terms, own
+        self._began, self._due = products.began, products.due
 
     def _originals(
         self, connection: Connection, txids: Sequence[bytes]

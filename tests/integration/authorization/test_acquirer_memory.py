@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
 
+from nodes.acquiring.operations import register_terminal
+from nodes.authorization.engine import AcquirerMemory, memory
 from nodes.authorization.model import Kind, Outcome
 from nodes.authorization.operations import accepting
 from tests.conftest import NodeDatabase
-from tests.factories.network import TERMINAL, Network
+from tests.factories.network import MERCHANT, TERMINAL, Network
 
 
 @pytest.fixture
@@ -95,3 +100,61 @@ def test_a_repeat_whose_answer_memory_has_lost_gets_the_stored_one(network: Netw
     acquiring._memory.recent.clear()
     assert network.one(first) == told
     assert network.balance(card) == 9_900
+
+
+def memory_of(network: Network) -> AcquirerMemory:
+    acquiring = network.acquirer._acquiring
+    assert acquiring is not None
+    return acquiring._memory
+
+
+def names(network: Network) -> list[str]:
+    with psycopg.connect(network.acquirer_db.owner_dsn) as connection:
+        rows = connection.execute(
+            "SELECT merchant_name FROM transactions WHERE side = 'acquirer' ORDER BY transaction_id"
+        ).fetchall()
+    return [row[0] for row in rows]
+
+
+def test_terminals_are_read_again_beside_payments_that_do_not_wait_for_it(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, kept, other = network.card(10_000), memory_of(network), "T0000002"
+    register_terminal(network.acquirer_db.engine, other, MERCHANT)
+    monkeypatch.setattr(memory, "_PAGE", 1)
+    may_read = threading.Event()
+    real = memory.read_terminals
+
+    def slow(connection: Any, terminal_ids: Any) -> Any:
+        assert may_read.wait(20)
+        return real(connection, terminal_ids)
+
+    async def scene() -> None:
+        await network.acquirer.accept([network.request(card, 100, terminal_id=other)])
+        await network.acquirer.accept([network.request(card, 100)])
+        change(network, "UPDATE merchants SET name = 'Renamed'")
+        monkeypatch.setattr(memory, "read_terminals", slow)
+        kept._refreshed -= memory._REFRESH_EARLY_S + 1
+        for _ in range(2):
+            await network.acquirer.accept([network.request(card, 100)])
+        assert kept._refreshing is not None
+        assert not kept._refreshing.done()
+        may_read.set()
+        await kept._refreshing
+        for name in (TERMINAL, other):
+            await network.acquirer.accept([network.request(card, 100, terminal_id=name)])
+
+    asyncio.run(asyncio.wait_for(scene(), 15))
+    assert names(network) == ["Harbor Stores"] * 4 + ["Renamed"] * 2
+    assert seqs(network) == [1, 1, 2, 3, 4, 2], "numbers given out meanwhile stay given out"
+
+
+def test_a_payment_waits_for_its_terminal_if_that_was_read_too_long_ago(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = network.card(10_000)
+    network.one(network.request(card, 100))
+    change(network, "UPDATE merchants SET name = 'Renamed'")
+    memory_of(network)._refreshed -= memory._REFRESH_S + 1
+    network.one(network.request(card, 100))
+    assert names(network) == ["Harbor Stores", "Renamed"]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 
+from nodes.authorization.controls import Limit, Measure, Rule, Window
 from nodes.authorization.model import Kind, Outcome
+from nodes.authorization.operations.controlling import SPREAD_MS, Scope, create_rule
 from nodes.authorization.operations.own import load_card
 from nodes.authorization.store import accounts
 from nodes.clock import to_datetime
@@ -56,3 +60,51 @@ def test_a_load_by_others_makes_only_its_own_account_read_anew(
 
     asyncio.run(scene())
     assert read == [cards[0].account_id]
+
+
+@pytest.mark.parametrize("age_s", [0.8, 1.1])
+def test_rules_are_read_again_beside_decisions_and_wait_only_if_they_are_too_old(
+    house: IssuingHouse, monkeypatch: pytest.MonkeyPatch, age_s: float
+) -> None:
+    card = house.card(1_000)
+    early, may_read = age_s < 1.0, threading.Event()
+    real = accounts.products
+
+    def slow(connection: Any, now_ms: int) -> Any:
+        if early:
+            assert may_read.wait(20)
+        return real(connection, now_ms)
+
+    async def scene() -> list[Outcome]:
+        engine = house.engine()
+
+        async def buy() -> Outcome:
+            return (await engine.submit([house.request(Kind.PURCHASE, 100, card)]))[0].outcome
+
+        bought = [await buy()]
+        limit = Limit(Window.TRANSACTION, Measure.AMOUNT, 50)
+        create_rule(
+            house.database.engine,
+            Scope.PRODUCT,
+            "standard",
+            Rule("", "at most 50", limit=limit),
+            created_by="key:ops",
+            now=to_datetime(house.clock.now_ms()),
+        )
+        house.clock.advance(SPREAD_MS)
+        monkeypatch.setattr(accounts, "products", slow)
+        supply = engine._supply
+        # As if they had been read so long ago, and nothing had taken any time since.
+        supply._began = time.monotonic() - age_s
+        supply._due = supply._began + (60.0 if early else 1.0)
+        bought.append(await buy())
+        if early:
+            assert engine._refreshing is not None
+            assert not engine._refreshing.done()
+            may_read.set()
+            await engine._refreshing
+            bought.append(await buy())
+        return bought
+
+    bought = asyncio.run(asyncio.wait_for(scene(), 15))
+    assert bought == [Outcome.APPROVED] * (len(bought) - 1) + [Outcome.AMOUNT_LIMIT]

@@ -72,6 +72,24 @@ def test_rows_of_every_type_come_back_as_they_were_by_copy_and_by_array(dsn: str
     assert stored(dsn) == sorted(ROWS, key=lambda row: row[0])
 
 
+@pytest.mark.parametrize("by_link", [True, False])
+def test_a_row_of_every_type_comes_back_as_it_was_when_it_is_alone(dsn: str, by_link: bool) -> None:
+    async def run() -> None:
+        link = Link(lambda: connect(dsn), "test")
+        for row in ROWS:
+            writes = Writes()
+            append_rows(writes, "things", TYPES, [row])
+            if by_link:
+                await link.commit(writes)
+            else:
+                with connect(dsn) as connection:
+                    execute(connection, writes)
+        link.close()
+
+    asyncio.run(run())
+    assert stored(dsn) == sorted(ROWS, key=lambda row: row[0])
+
+
 def test_no_rows_are_no_statement() -> None:
     writes = Writes()
     append_rows(writes, "things", TYPES, [])
