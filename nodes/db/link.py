@@ -73,16 +73,18 @@ class Link:
         self._under_way.append(commit)
         link = connection.pgconn
         try:
-            for statement, parameters in writes.statements:
-                name = known.names.get(statement.name)
-                if name is None:
+            for statement, _ in writes.statements:
+                # Before all else: behind one that fails, nothing is prepared, and the next commit,
+                # which may be sent by then, would call what isn't there.
+                if statement.name not in known.names:
                     self._prepared += 1
                     name = f"{statement.name} {self._prepared}".encode()
                     known.names[statement.name] = name
                     commit.names.append(statement.name)
                     link.send_prepare(name, statement.sql.encode())
+            for statement, parameters in writes.statements:
                 sent = known.encoded(parameters)
-                link.send_query_prepared(name, sent, [1] * len(sent), 1)
+                link.send_query_prepared(known.names[statement.name], sent, [1] * len(sent), 1)
             link.pipeline_sync()
             if link.flush():
                 loop.add_writer(self._socket, self._flush)
@@ -152,7 +154,7 @@ class Link:
         if status == pq.ExecStatus.PIPELINE_SYNC:
             self._under_way.popleft()
             if commit.error is not None and self._known is not None:
-                # What was to be prepared after the statement that failed, isn't.
+                # One that couldn't be prepared isn't there.
                 for name in commit.names:
                     self._known.names.pop(name, None)
             if commit.future.done():

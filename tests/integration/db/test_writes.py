@@ -173,6 +173,26 @@ def test_commits_under_way_end_in_order_and_one_that_fails_takes_no_other_along(
     assert [row[0] for row in stored(dsn)] == [1, 2, 4]
 
 
+def test_what_a_failing_commit_prepares_serves_the_one_that_is_under_way_behind_it(
+    dsn: str,
+) -> None:
+    """The second is sent before the first one's error is known, and calls what that prepared."""
+    other = Statement("other", "UPDATE things SET label = $2::text WHERE number = $1::bigint")
+
+    async def run() -> list[object]:
+        link = Link(lambda: connect(dsn), "test")
+        await link.commit(one(1))
+        first, second = one(1), Writes()
+        for writes in (first, second):
+            writes.call(other, bigint(1), text("y"))
+        under_way = [link.begin(writes) for writes in (first, second, second)]
+        ended = await asyncio.gather(*under_way, return_exceptions=True)
+        link.close()
+        return [type(result).__name__ for result in ended]
+
+    assert asyncio.run(run()) == ["UniqueViolation", "NoneType", "NoneType"]
+
+
 def test_a_large_commit_is_sent_whole(dsn: str) -> None:
     rows = [(number, 1, "y" * 1_000, bytes(20_000), None, True) for number in range(1_000)]
 
