@@ -576,6 +576,7 @@ def test_every_operation_with_every_caller(nodes: TwoNodes, schema: dict[str, An
                 product_id="product-0",
                 version=1,
                 fingerprint="0" * 64,
+                claim_id="0" * 64,
             )
             nodes.issuer.server.front.keeper.forget_failures()
             if path == "/v1/transactions/stream":
