@@ -54,6 +54,7 @@ from nodes.bootstrap import Node
 from nodes.chain.challenges import OmissionRegistry
 from nodes.chain.directory import Member
 from nodes.chain.errors import ChainError
+from nodes.claims.operations import RelayContext, relay_claims
 from nodes.clearing.operations.cases import CaseRefused
 from nodes.clearing.operations.posting import CloseFenced
 from nodes.crypto.http_signatures import MessageSigner
@@ -229,6 +230,16 @@ class Jobs:
         omissions = OmissionRegistry(self._node.chain, address)
         return answer_claims(self.context(), omissions, self._claims)
 
+    def relay_claims(self) -> int:
+        """Take others' overdue promises to the chain; how many steps."""
+        node, address = self._node, self._node.settings.omission_registry
+        if address is None:
+            return 0
+        omissions = OmissionRegistry(node.chain, address)
+        return relay_claims(
+            RelayContext(node.engine, node.chain, omissions, node.signer, node.clock)
+        )
+
     def check_answers(self) -> int:
         """Check what issuers have signed of their answers; how many."""
         return self._days.check_answers()
@@ -336,7 +347,10 @@ def make_rounds(node: Node, jobs: Jobs) -> Rounds:
         Job("publish", jobs.publish, SWEEP_S, then="confirm"),
     ]
     if settings.omission_registry is not None:
-        made.append(Job("answer_claims", jobs.answer_claims, CLAIMS_S))
+        made += [
+            Job("answer_claims", jobs.answer_claims, CLAIMS_S),
+            Job("relay_claims", jobs.relay_claims, CLAIMS_S),
+        ]
     if {"acquirer", "issuer"} & set(settings.roles):
         made += [
             Job("close_days", jobs.close_days, CLOSE_S, then="post_closes"),

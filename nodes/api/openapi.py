@@ -33,6 +33,8 @@ _PUBLIC = {
     "/tile/{level}/{place}",
     "/v1/receipts/{txid}/proof",
     "/v1/receipts/{txid}/roots",
+    "/v1/receipts/claims",
+    "/v1/receipts/claims/{claim_id}",
 }
 _MEMBERS_ONLY = {
     "/v1/feed",

@@ -127,6 +127,7 @@ def test_keys_endpoints_authorities_and_members_are_read_page_by_page(nodes: Two
 WITHOUT_KEY = {
     "/v1/transactions/{txid}/promise": "made once a transaction, then always the same",
     "/v1/transactions/{txid}/receipt": "the same promise",
+    "/v1/receipts/claims": "a claim is one whoever brings it: (member, txid, C)",
     "/v1/rules/backtest": "changes nothing",
     "/v1/simulations": "changes nothing",
     "/v1/comparisons": "changes nothing",

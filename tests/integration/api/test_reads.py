@@ -522,6 +522,8 @@ def test_every_operation_with_every_caller(nodes: TwoNodes, schema: dict[str, An
         "/tile/{level}/{place}",
         "/v1/receipts/{txid}/proof",
         "/v1/receipts/{txid}/roots",
+        "/v1/receipts/claims",
+        "/v1/receipts/claims/{claim_id}",
     }
     for_members = {
         "/v1/members",
