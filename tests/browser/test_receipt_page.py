@@ -13,18 +13,24 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
+from typer.testing import CliRunner
 
 from nodes.anchoring import proof_queries
 from nodes.anchoring.chain_view import CachedChain
+from nodes.anchoring.operations.promising import promise_transaction
 from nodes.anchoring.qr_code import qr_svg
 from nodes.anchoring.receipt import Promise, judge_receipt
 from nodes.anchoring.roots_reader import read_roots
 from nodes.anchoring.store import transaction
 from nodes.api.verify_page import verify_page
-from nodes.chain.challenges import claim_id_of
+from nodes.chain.challenges import ClaimState, OmissionRegistry, claim_id_of
+from nodes.chain.deploy import Terms
+from nodes.claims.operations import RelayContext, relay_claims
+from nodes.clock import SystemClock
+from sandbox.cli import make_app
 from tests.browser.conftest import Watch
 from tests.browser.test_verify_page import FILE
-from tests.conftest import NodeDatabase
+from tests.conftest import Cluster, NodeDatabase
 from tests.factories.chain import ChainFixture, start_chain
 from tests.factories.evidence import LogMember, make_member
 from tests.factories.ledger import LedgerFactory
@@ -37,7 +43,7 @@ from tests.integration.api.served_log import served
 
 @pytest.fixture(scope="module")
 def receipt_chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainFixture]:
-    chain = start_chain(tmp_path_factory.mktemp("receipt-chain"))
+    chain = start_chain(tmp_path_factory.mktemp("receipt-chain"), terms=Terms(answer_s=3))
     yield chain
     chain.stop()
 
@@ -328,3 +334,61 @@ def test_what_a_node_refuses_is_told(
     expect(told).to_contain_text("The node at http://127.0.0.1:1 can't be asked")
     expect(page.get_by_role("button", name="Look again")).to_be_hidden()
     assert relay.asked == [("POST", PATH, sent_of(promise))] * 4
+
+
+@pytest.fixture
+def neighbour(cluster: Cluster, receipt_chain: ChainFixture) -> Iterator[LogMember]:
+    """Another member of the same chain."""
+    database = cluster.new_database()
+    try:
+        yield make_member(database, receipt_chain, ("acquirer",))
+    finally:
+        cluster.drop(database)
+
+
+def test_another_members_node_proves_an_omission_for_a_shopper(
+    member: LogMember, neighbour: LogMember, page: Page, watch: Watch
+) -> None:
+    """Real nodes, the page and the command: nobody but the relaying member has a chain key."""
+    watch.expected = ["409"]  # the promising node has no proof
+    promising, chain = make_promising(member, 1), member.chain
+    record = LedgerFactory(member.database.engine, "acquirer").add(1)[0]
+    promise = promise_transaction(member.database.engine, promising.promiser, record.txid)
+    assert promise is not None
+    while time.time() <= promise.merge_deadline + 1.5:
+        time.sleep(0.2)
+    omissions = OmissionRegistry(chain.client(), chain.omission_registry)
+    context = neighbour.context
+    worker = RelayContext(context.engine, context.client, omissions, context.signer, SystemClock())
+    told, again = page.locator("#chain-told"), page.get_by_role("button", name="Look again")
+
+    def work_until(word: str) -> None:
+        deadline = time.monotonic() + 30
+        while not (told.text_content() or "").startswith(word):
+            assert time.monotonic() < deadline, told.text_content()
+            relay_claims(worker)
+            with page.expect_response(lambda response: PATH in response.url):
+                again.click()
+            page.wait_for_timeout(200)
+
+    registry = chain.omission_registry
+    with (
+        promising_node(member, promising) as home,
+        served(neighbour, omission_registry=registry) as node,
+    ):
+        page.goto(f"{home.url}/r#{promise.encode()}")
+        expect(page.locator("#verdict")).to_have_text("REFUSED PROMISE_OVERDUE")
+        page.get_by_label("A member's node (URL)").fill(node.url)
+        page.get_by_role("button", name="Take it to the chain").click()
+        expect(told).to_contain_text("Taken on.")
+        work_until(f"Claimed on the chain. {member.member_id} ")
+        work_until("Proven.")
+        addresses = ["--rpc", chain.rpc_url, "--anchor-registry", chain.anchor_registry]
+        addresses += ["--omission-registry", registry]
+        via = ["receipt", promise.encode(), "--offline", "--challenge", "--via", node.url]
+        said = CliRunner().invoke(make_app(), [*via, *addresses])
+        assert said.exit_code == 1, said.output
+        assert f"PROVEN; that {member.member_id} left it out" in said.stdout
+    claim = omissions.claim(promise.member_id, promise.txid, promise.commitment)
+    assert claim is not None
+    assert (claim.state, claim.claimant) == (ClaimState.PROVEN, context.signer.address)
