@@ -18,7 +18,10 @@ from pathlib import Path
 from nodes.authorization.model import Kind, Outcome
 
 _PARTS = Path(__file__).with_name("static") / "verify"
-_SCRIPTS = ("hashes.js", "curves.js", "bundle.js", "blocks.js", "views.js", "receipt.js", "page.js")
+_SCRIPTS = (
+    *("hashes.js", "curves.js", "bundle.js", "blocks.js"),
+    *("views.js", "receipt.js", "relay.js", "page.js"),
+)
 
 
 @lru_cache(maxsize=1)

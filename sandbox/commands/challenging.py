@@ -85,7 +85,10 @@ def _send(
     chosen: Callable[[OmissionRegistry, Claim | None], tuple[_Build, int] | None],
 ) -> None:
     if key_file is None or not (described.rpc_url and described.omission_registry):
-        raise CannotSend("this needs --key-file, --rpc and --omission-registry (or network.json)")
+        raise CannotSend(
+            "this needs --key-file, --rpc and --omission-registry (or network.json);"
+            " a challenge without a chain key: --via"
+        )
     try:
         signer = LocalSigner(bytes.fromhex(key_file.read_text("ascii").strip().removeprefix("0x")))
     except (OSError, ValueError):

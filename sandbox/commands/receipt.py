@@ -33,6 +33,7 @@ from sandbox.commands.by_seals import VALIDATORS_HELP, named_validators, trust_o
 from sandbox.commands.challenging import CannotSend, answer_claim, take_to_chain
 from sandbox.commands.network_file import Described, checked_address, read_network
 from sandbox.commands.print_receipt import print_receipt
+from sandbox.commands.relaying import checked_node, take_by_node
 
 _PENDING = 3
 _KEYS_TOO = " Give --roots or --rpc beside: seals don't tell promise keys."
@@ -58,6 +59,13 @@ def receipt(
     challenge: Annotated[
         bool, typer.Option("--challenge", help="Take an overdue promise to the chain.")
     ] = False,
+    via: Annotated[
+        str,
+        typer.Option(
+            help="With --challenge, for who has no chain key: URL of a member's node that sends"
+            " it, better not the promising member's. Nothing that opens the payment goes to it."
+        ),
+    ] = "",
     answer: Annotated[
         bool,
         typer.Option(
@@ -90,8 +98,9 @@ def receipt(
 
     Exit status: 0 kept and proven; 1 refused or overdue, with the reason's name; 3 not due yet;
     2 can't be checked. With --challenge an overdue promise becomes a claim on the chain: once the
-    accused's time to answer is over, the same command writes OmissionProven. With --answer the
-    proof of a kept promise clears the accused of such a claim: whoever has it may show it.
+    accused's time to answer is over, the same command writes OmissionProven. With --via a member's
+    node does both, and the same command tells how far it is. With --answer the proof of a kept
+    promise clears the accused of such a claim: whoever has it may show it.
 
     With --validators the proof is judged by the seals of its block. Who signs promises no seal
     tells: that say the roots, of which then only keys, chain and contracts count, or --rpc's node.
@@ -105,8 +114,11 @@ def receipt(
         chosen["duplicate"] = str(int(duplicate))
         print_receipt(promise, print_to, chosen, node, key_file)
         return
+    if via and (key_file is not None or not challenge):
+        _cannot("--via goes with --challenge, and without --key-file: the node sends it itself")
     try:
         described = _described(network, rpc, anchor_registry, omission_registry)
+        relay = checked_node("--via", via)
         trust = _trust(described, roots, named_validators(validators), bool(rpc))
         text, home = _text_of(promise)
         raw = _proof(text, proof, "" if offline else node or home)
@@ -120,7 +132,11 @@ def receipt(
     _print(verdict, as_json)
     try:
         if challenge and verdict.reason is ReceiptReason.PROMISE_OVERDUE and verdict.promise:
-            take_to_chain(verdict.promise, described, key_file)
+            if relay:
+                # Standard output is the verdict's JSON alone.
+                typer.echo(take_by_node(verdict.promise, relay), err=as_json)
+            else:
+                take_to_chain(verdict.promise, described, key_file)
         if answer and verdict.ok and verdict.promise and raw is not None:
             answer_claim(verdict.promise, raw, described, key_file)
     except CannotSend as error:

@@ -104,6 +104,7 @@
     get("steps").replaceChildren(...stepsOf(verdict));
     get("details").replaceChildren(...detailsOf(verdict));
     get("result").hidden = false;
+    ChainForm.offer(verdict.reason === "PROMISE_OVERDUE" ? verdict.promise : null);
   }
 
   /** What wasn't checked of a step that nothing refused; "" if all of it was. */
@@ -297,6 +298,7 @@
   get("check").addEventListener("click", check);
   get("fetch").addEventListener("click", fetchProof);
   get("proof").addEventListener("input", () => (state.raw = null));
+  get("promise").addEventListener("input", () => ChainForm.offer(null));
   accept(get("roots-drop"), get("roots-file"), takeRoots);
   accept(get("proof-drop"), get("proof-file"), takeProof);
   if (location.protocol.startsWith("http")) get("fetch").hidden = false;
