@@ -136,7 +136,7 @@ def test_an_offline_payment_is_kept_uploaded_and_posted(
     expect(page.locator("[data-code]")).to_have_attribute("data-code", "Y1", timeout=30_000)
     expect(page.locator("[data-waiting='1']")).to_contain_text("7.35")
     expect(page.locator("h2").filter(has_text="Kept record")).to_be_visible()
-    expect(page.locator(".pos-value").filter(has_text="735")).to_be_visible()
+    expect(page.get_by_role("cell", name="735", exact=True)).to_be_visible()
     accessible(page)
     page.screenshot(path=str(tmp_path / "offline.png"), full_page=True)
 
