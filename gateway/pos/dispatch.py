@@ -29,7 +29,7 @@ from nodes.authorization.services import ServiceAnswer, ServiceRequest
 _log = structlog.get_logger("gateway.dispatch")
 
 #: So many requests are worth a call beside those that are under way,
-_WORTH = 24
+_WORTH = 32
 #: and so long they wait for company there (seconds); about as long as a call takes.
 _LINGER_S = 0.010
 _FIRST_PAUSE_S = 0.1
