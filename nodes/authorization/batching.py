@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -214,6 +214,29 @@ class Worker:
             # Whether a commit took place isn't known: the caller asks again with its keys.
             connection.close()
             raise LedgerUnavailable(type(error).__name__) from None
+
+
+class Beside:
+    """What is read beside the path so that nobody waits for it: one reading at a time.
+
+    One that fails is told in the log alone: who needs what it lacks reads that, and is told.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        #: The reading under way, or the last one.
+        self.reading: asyncio.Task[None] | None = None
+
+    def start(self, read: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Begin, unless one is under way."""
+        if self.reading is None or self.reading.done():
+            self.reading = asyncio.get_running_loop().create_task(self._guarded(read))
+
+    async def _guarded(self, read: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await read()
+        except Exception as error:  # noqa: BLE001 - see above
+            log.warning("not read beside the path", what=self._what, error=type(error).__name__)
 
 
 def connect(dsn: str, name: str) -> Connection:

@@ -5,24 +5,20 @@ Only a cache: a commit fails if a terminal isn't as it was, or a key is taken.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 
 import msgspec
-import structlog
 
 from nodes.acquiring.model import Terminal
 from nodes.acquiring.store import read_terminals
-from nodes.authorization.batching import Connection, Worker
+from nodes.authorization.batching import Beside, Connection, Worker
 from nodes.authorization.model import TerminalRequest
 from nodes.authorization.operations.accepting import Acquirer, Opening
 from nodes.authorization.operations.recording import Recording
 from nodes.authorization.store.requests import StoredRequest
-
-log = structlog.get_logger(__name__)
 
 #: Terminals aren't used any more so many seconds after they were read: merchants' names may change,
 #: and a terminal's merchant (docs/fleet.md, 75 s). That they are in use is checked by each commit.
@@ -44,7 +40,7 @@ class AcquirerMemory:
         self.recent: OrderedDict[bytes, StoredRequest] = OrderedDict()
         #: None of them was read before this moment (time.monotonic).
         self._refreshed = time.monotonic()
-        self._refreshing: asyncio.Task[None] | None = None
+        self._beside = Beside("terminals")
 
     def lacks(self, acquirer: Acquirer, requests: Sequence[TerminalRequest]) -> bool:
         """Whether the database must be read before these can be opened."""
@@ -73,26 +69,20 @@ class AcquirerMemory:
 
     def refresh_early(self, reader: Worker) -> None:
         """Read all terminals again beside the path, if they are soon too old."""
-        if time.monotonic() - self._refreshed <= _REFRESH_EARLY_S:
-            return
-        if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.get_running_loop().create_task(self._refresh(reader))
+        if time.monotonic() - self._refreshed > _REFRESH_EARLY_S:
+            self._beside.start(partial(self._refresh, reader))
 
     async def _refresh(self, reader: Worker) -> None:
         began, names = time.monotonic(), sorted(self.terminals)
-        try:
-            for start in range(0, len(names), _PAGE):
-                page = names[start : start + _PAGE]
-                found = await reader.run(partial(read_terminals, terminal_ids=page))
-                for name in page:
-                    if name in found and name in self.terminals:
-                        self._take(name, found[name])
-                    else:
-                        self.terminals.pop(name, None)
-        except Exception as error:  # noqa: BLE001 - who needs them later reads them, and is told
-            log.warning("terminals not read", error=type(error).__name__)
-        else:
-            self._refreshed = began
+        for start in range(0, len(names), _PAGE):
+            page = names[start : start + _PAGE]
+            found = await reader.run(partial(read_terminals, terminal_ids=page))
+            for name in page:
+                if name in found and name in self.terminals:
+                    self._take(name, found[name])
+                else:
+                    self.terminals.pop(name, None)
+        self._refreshed = began
 
     def _take(self, name: str, terminal: Terminal) -> None:
         known = self.terminals.get(name)

@@ -32,6 +32,7 @@ from nodes.authorization.operations.ending_offline import (
 )
 from nodes.authorization.operations.opening import Acquirer, Opening
 from nodes.authorization.operations.pending import (
+    STAND_IN,
     Forward,
     Pending,
     date_of,
@@ -53,8 +54,6 @@ from nodes.db.writes import Writes, execute
 __all__ = ["ORIGINALS_OF", "Acquirer", "Opening", "open_batch", "open_from_memory", "read_opening"]
 
 _NO_RRN = "0" * 12
-#: The class of the keys of approvals in an issuer's place (standing_in).
-STAND_IN = "stand-in"
 #: The kinds that a follow-up's original may have, by the follow-up's.
 ORIGINALS_OF = {
     Kind.REFUND: frozenset({Kind.PURCHASE, Kind.CAPTURE, Kind.ADVICE}),

@@ -17,12 +17,12 @@ import psycopg
 from nodes import ids
 from nodes.acquiring.store import lock_terminals
 from nodes.authorization.model import Kind, Outcome, TerminalAnswer, TerminalRequest
-from nodes.authorization.operations.accepting import STAND_IN, Acquirer
-from nodes.authorization.operations.pending import Pending, date_of, decode_pending
+from nodes.authorization.operations.accepting import Acquirer
+from nodes.authorization.operations.pending import STAND_IN, Pending, date_of, decode_pending
 from nodes.authorization.operations.recording import Recording
 from nodes.authorization.rules import batches as rules
 from nodes.authorization.rules.batches import Action, Item, Line, Verdict
-from nodes.authorization.rules.stand_in import STAND_IN_MARK as MARK
+from nodes.authorization.rules.stand_in import STAND_IN_MARK
 from nodes.authorization.services import (
     CurrencyTotals,
     ServiceAnswer,
@@ -213,9 +213,10 @@ def _unclosed(connection: Connection, terminal_id: str, batch: str) -> list[Uncl
     # The terminal knows what was approved in an issuer's place by the STAN that it gave.
     return [
         msgspec.structs.replace(
-            one, line=msgspec.structs.replace(one.line, stan=one.line.stan.removesuffix(MARK))
+            one,
+            line=msgspec.structs.replace(one.line, stan=one.line.stan.removesuffix(STAND_IN_MARK)),
         )
-        if one.line.stan.endswith(MARK)
+        if one.line.stan.endswith(STAND_IN_MARK)
         else one
         for one in found
     ]
@@ -256,7 +257,7 @@ def _pending(connection: Connection, acquirer: Acquirer, line: Line) -> Pending 
     ).fetchone()
     if row is None:
         return None
-    of = STAND_IN if row[2].endswith(MARK) else "request"
+    of = STAND_IN if row[2].endswith(STAND_IN_MARK) else "request"
     key = ids.idempotency_key(acquirer.member_id, row[0], line.business_date, row[1], line.stan, of)
     day = date.fromisoformat(line.business_date)
     stored = stored_requests(connection, [(key, day)], "acquirer").get(key)

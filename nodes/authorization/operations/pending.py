@@ -35,6 +35,10 @@ _NO_ANSWER = frozenset(
 )
 
 
+#: The class of the keys of approvals in an issuer's place (standing_in).
+STAND_IN = "stand-in"
+
+
 class Pending(msgspec.Struct, frozen=True):
     """What the acquirer keeps of a request while it is under way: no PAN, no PIN block."""
 
@@ -230,7 +234,7 @@ def terminal_key(acquirer: str, request: TerminalRequest) -> bytes:
 def key_of_class(
     acquirer: str, request: TerminalRequest | AuthorizationRequest, message_class: str
 ) -> bytes:
-    """The idempotency key of a terminal's message in a class: "request" or "reversal"."""
+    """The idempotency key of a terminal's message in a class: "request", "reversal" or STAND_IN."""
     return ids.idempotency_key(
         acquirer,
         request.terminal_id,

@@ -16,9 +16,10 @@ import msgspec
 
 from nodes import ids
 from nodes.authorization.model import Kind, Outcome, TerminalAnswer
-from nodes.authorization.operations.accepting import STAND_IN, Acquirer
+from nodes.authorization.operations.accepting import Acquirer
 from nodes.authorization.operations.answering import approval_code
 from nodes.authorization.operations.pending import (
+    STAND_IN,
     Closing,
     Pending,
     encode_pending,

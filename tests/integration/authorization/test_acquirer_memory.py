@@ -137,10 +137,10 @@ def test_terminals_are_read_again_beside_payments_that_do_not_wait_for_it(
         kept._refreshed -= memory._REFRESH_EARLY_S + 1
         for _ in range(2):
             await network.acquirer.accept([network.request(card, 100)])
-        assert kept._refreshing is not None
-        assert not kept._refreshing.done()
+        assert kept._beside.reading is not None
+        assert not kept._beside.reading.done()
         may_read.set()
-        await kept._refreshing
+        await kept._beside.reading
         for name in (TERMINAL, other):
             await network.acquirer.accept([network.request(card, 100, terminal_id=name)])
 

@@ -322,7 +322,7 @@ def test_the_migration_closes_what_a_reversal_had_ended_before_it(bought: Bought
     assert disputed[2].close(opened[2].dispute_id or 0) is DisputeOutcome.DONE
     after = [row[0] for row in ends(network)]
     assert after == ["given_back", "reversed", "dropped"]
-    script = (Path(migrations.__file__).parent / "versions" / "0017_orders.sql").read_text(
+    script = (Path(migrations.__file__).parent / "versions" / "0017_ended_offline.sql").read_text(
         encoding="utf-8"
     )
     changes = re.findall(r"^UPDATE disputes.*?;", script, re.DOTALL | re.MULTILINE)

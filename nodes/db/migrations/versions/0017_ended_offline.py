@@ -17,7 +17,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    script = Path(__file__).with_name("0017_orders.sql").read_text(encoding="utf-8")
+    script = Path(__file__).with_name("0017_ended_offline.sql").read_text(encoding="utf-8")
     # The driver's own cursor: SQLAlchemy would take the colons of PL/pgSQL for parameters.
     op.get_bind().connection.cursor().execute(script)
 
