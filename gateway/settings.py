@@ -138,7 +138,7 @@ class GatewaySettings(_Strict):
     deadline_ms: Annotated[int, Field(ge=100, le=60_000)] = 15_000
     max_batch: Annotated[int, Field(ge=1, le=256)] = 256
     #: Calls to the node at a time.
-    in_flight: Annotated[int, Field(ge=1, le=64)] = 3
+    in_flight: Annotated[int, Field(ge=1, le=64)] = 4
     #: Requests in the queue, and how long one stays there before it is answered 96.
     max_waiting: Annotated[int, Field(ge=1)] = 4096
     max_wait_ms: Annotated[int, Field(ge=10)] = 500

@@ -32,6 +32,8 @@ _log = structlog.get_logger("gateway.dispatch")
 _WORTH = 32
 #: and so long they wait for company there (seconds); about as long as a call takes.
 _LINGER_S = 0.010
+#: So many answers are delivered before what came of them may leave.
+_AT_A_TIME = 16
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 1.0
 
@@ -282,8 +284,11 @@ class Dispatcher:
             metrics.node_calls.labels("undecided" if undecided else "not_reached").inc()
             return failure
         metrics.node_calls.labels("answered").inc()
-        for item, answer in zip(items, answers, strict=True):
+        for place, (item, answer) in enumerate(zip(items, answers, strict=True), 1):
             self._deliver(item, answer)
+            if not place % _AT_A_TIME:
+                # The first answers leave, and the next requests come, while the last are sealed.
+                await asyncio.sleep(0)
         return None
 
     def _in_time(self, items: list[Waiting]) -> list[Waiting]:

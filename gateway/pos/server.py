@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections import deque
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,6 +16,7 @@ from gateway.pos.framing import FrameFlaw, FrameReader
 from gateway.pos.response_codes import KEY_REUSED, Refusal
 from gateway.pos.session import Close, Drop, Forward, Reply, Session
 from gateway.pos.translate import ROUTES, answer_mti
+from gateway.pos.turns import Turns
 from nodes.authorization.services import ServiceRequest
 from nodes.clock import Clock
 
@@ -23,6 +24,8 @@ _log = structlog.get_logger("gateway.pos")
 
 #: MTIs that a metric's label may show; everything else a peer sends counts as "other".
 _KNOWN_MTIS = frozenset(answer_mti(mti) for mti in ROUTES)
+#: So many frames are decoded before what came of them may leave (some milliseconds).
+_AT_A_TIME = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class PosServer:
         self.seen: dict[str, tuple[int, str]] = {}
         self._server: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
+        self.turns = Turns(_AT_A_TIME)
         # Connections with answers that wait to be written, and the end of this turn.
         self._ready: list[_Connection] = []
         self._flush: asyncio.Handle | None = None
@@ -88,7 +92,9 @@ class PosServer:
         await self.dispatcher.close()
         await self.services.close()
         for connection in list(self.connections):
+            connection.receive_all()  # refused, by now
             connection.close()
+        self.turns.close()
         if self._server is not None:
             await self._server.wait_closed()
 
@@ -120,6 +126,8 @@ class _Connection(asyncio.Protocol):
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader()
+        #: Frames that wait for their turn.
+        self._frames: deque[bytes] = deque()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._output: list[bytes] = []
@@ -144,6 +152,7 @@ class _Connection(asyncio.Protocol):
         server.metrics.connections.inc()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.receive_all()
         self._stopped = True
         self._transport = None
         self._disarm()
@@ -153,6 +162,7 @@ class _Connection(asyncio.Protocol):
             server.metrics.connections.dec()
 
     def eof_received(self) -> bool:
+        self.receive_all()
         if not self._stopped and self._reader.partial:
             self.end(f"frame_{FrameFlaw.TRUNCATED.value}")
             return False
@@ -176,11 +186,15 @@ class _Connection(asyncio.Protocol):
         frames, flaw = self._reader.feed(data)
         if frames:
             self._server.metrics.frames.counts[()] += len(frames)
-            self._receive(frames)
-        if self._stopped:
-            return
+            self.last_frame = self._loop.time()
+            self._frames += frames
+            for _ in frames:
+                self._server.turns.do(self._receive_next)
+            self._regulate()
         if flaw is not None:
+            self.receive_all()
             self.end(f"frame_{flaw.value}")
+        if self._stopped:
             return
         # The time a frame may take runs from its first byte; more bytes don't lengthen it.
         if (frames or not had_partial) and (self._reader.partial or self._timer is not None):
@@ -188,28 +202,34 @@ class _Connection(asyncio.Protocol):
 
     # What a frame leads to
 
-    def _receive(self, frames: Iterable[bytes]) -> None:
+    def receive_all(self) -> None:
+        """See to the frames that wait for their turn, now."""
+        while self._frames:
+            self._receive_next()
+
+    def _receive_next(self) -> None:
+        if self._stopped or not self._frames:
+            self._frames.clear()
+            return
         server = self._server
         now_ms = server.clock.now_ms()
-        self.last_frame = self._loop.time()
-        for content in frames:
-            try:
-                step = server.session.receive(content, now_ms, server.dialect)
-            except Exception as error:  # noqa: BLE001 (one frame must never end the gateway)
-                # The type only: the message of an unexpected error might quote card data.
-                _log.error("frame_failed", error=type(error).__name__)
-                self.end("internal")
-                return
-            if isinstance(step, Forward):
-                self._forward(step, now_ms)
-            elif isinstance(step, Reply):
-                self._send(step)
-            elif isinstance(step, Drop):
-                server.metrics.dropped.labels(step.reason).inc()
-            else:
-                assert isinstance(step, Close)
-                self.end(step.reason)
-                return
+        try:
+            step = server.session.receive(self._frames.popleft(), now_ms, server.dialect)
+        except Exception as error:  # noqa: BLE001 (one frame must never end the gateway)
+            # The type only: the message of an unexpected error might quote card data.
+            _log.error("frame_failed", error=type(error).__name__)
+            self.end("internal")
+            return
+        if isinstance(step, Forward):
+            self._forward(step, now_ms)
+        elif isinstance(step, Reply):
+            self._send(step)
+        elif isinstance(step, Drop):
+            server.metrics.dropped.labels(step.reason).inc()
+        else:
+            assert isinstance(step, Close)
+            self.end(step.reason)
+        self._regulate()
 
     def _forward(self, step: Forward, now_ms: int) -> None:
         server = self._server
@@ -222,7 +242,6 @@ class _Connection(asyncio.Protocol):
             self._send(server.session.refuse(step.address, Refusal.OVERLOADED))
             return
         self.outstanding += 1
-        self._regulate()
 
     def _done(self, item: Waiting, result: Decision | Refusal | None) -> None:
         self.outstanding -= 1
@@ -295,7 +314,8 @@ class _Connection(asyncio.Protocol):
 
     def _regulate(self) -> None:
         """Read on only while the peer takes its answers and not too many of them are due."""
-        pause = self._blocked or self.outstanding >= self._server.limits.outstanding
+        due = self.outstanding + len(self._frames)
+        pause = self._blocked or due >= self._server.limits.outstanding
         if self._transport is None or pause == self._paused or self._transport.is_closing():
             return
         self._paused = pause

@@ -21,6 +21,7 @@ import structlog
 from nodes.authorization import rules
 from nodes.authorization.batching import (
     REFUSED,
+    Beside,
     LedgerUnavailable,
     Overloaded,
     Worker,
@@ -39,7 +40,13 @@ from nodes.authorization.model import (
 from nodes.authorization.operations.accepting import Acquirer, open_from_memory
 from nodes.authorization.operations.answering import unrecorded
 from nodes.authorization.operations.asking import Asked, prepare
-from nodes.authorization.operations.deciding import Book, Decided, Issuer, decide_batch
+from nodes.authorization.operations.deciding import (
+    Book,
+    Decided,
+    Issuer,
+    decide_batch,
+    decide_each,
+)
 from nodes.authorization.operations.issuing import Numbers, stage_batch, write_batch
 from nodes.authorization.operations.on_us import on_us_batch, stage_on_us
 from nodes.authorization.operations.pending import Forward
@@ -60,6 +67,8 @@ _ATTEMPTS = 24
 #: After a lost race so many batches take their numbers in the database first: another process of
 #: the institution is at work, and would win every other one.
 _CAREFUL = 64
+#: After so many decisions the loop sees to others: commits that have ended, calls that have come.
+_AT_A_TIME = 16
 #: So many answers are kept in memory for repeats.
 _ANSWERS_KEPT = 20_000
 
@@ -95,8 +104,7 @@ class IssuingEngine:
         self._link = Link(lambda: connect(dsn, "issuing commits"), "issuing commits")
         # Reads for the next batch don't wait for the commit of the last one.
         self._reader = Worker(dsn, "issuing reads")
-        #: Terms and rules are being read beside the decisions.
-        self._refreshing: asyncio.Task[None] | None = None
+        self._terms = Beside("terms and rules")
         self._writer = Worker(dsn, "issuing")
 
     async def submit(self, requests: Sequence[AuthorizationRequest]) -> list[AuthorizationAnswer]:
@@ -330,7 +338,7 @@ class IssuingEngine:
         originals: dict[bytes, KnownOriginal] = {}
         lacking = thorough or self._supply.lacks(work.asked)
         if not lacking and self._supply.is_early_due():
-            self._refresh()
+            self._terms.start(self._read_products)
         if lacking or (not self._careful and self._numbers.lacks(work.asked)):
 
             def read(
@@ -341,19 +349,14 @@ class IssuingEngine:
 
             stored, originals = await self._reader.run(read)
         in_flight = before.by_key() if before is not None else {}
-        work.decided = decide_batch(
-            self._issuer, self._book, work.asked, originals, stored, in_flight
-        )
-
-    def _refresh(self) -> None:
-        if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.get_running_loop().create_task(self._read_products())
+        work.decided = []
+        for one in decide_each(self._issuer, self._book, work.asked, originals, stored, in_flight):
+            work.decided.append(one)
+            if not len(work.decided) % _AT_A_TIME:
+                await asyncio.sleep(0)
 
     async def _read_products(self) -> None:
-        try:
-            self._supply.note(await self._reader.run(self._supply.read_products))
-        except Exception as error:  # noqa: BLE001 - who needs them later reads them, and is told
-            log.warning("terms not read", error=type(error).__name__)
+        self._supply.note(await self._reader.run(self._supply.read_products))
 
     def _begin(self, work: Work) -> Work:
         def write(connection: Connection) -> None:
@@ -365,7 +368,14 @@ class IssuingEngine:
         else:
             self._careful -= 1
             work.written = asyncio.ensure_future(self._writer.run(write))
+        work.written.add_done_callback(lambda done: self._written(work, done))
         return work
+
+    def _written(self, work: Work, done: asyncio.Future[None]) -> None:
+        """A commit has ended: its answers don't wait for the batch that is being decided."""
+        if done.cancelled() or done.exception() is not None:
+            return  # _finish sees to it
+        self._give(work)
 
     async def _finish(self, work: Work | None) -> bool:
         """Wait for the commit and give the answers; False if it had to be decided again."""
@@ -390,7 +400,6 @@ class IssuingEngine:
             except Exception as last:  # noqa: BLE001
                 self._fail(work.calls, last)
             return False
-        self._give(work)
         return True
 
     async def _again(self, work: Work) -> None:

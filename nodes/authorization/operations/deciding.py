@@ -8,7 +8,7 @@ nothing is locked: the database refuses what was decided on a snapshot that othe
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
@@ -164,6 +164,18 @@ def decide_batch(
     """Answer requests in order. `stored`: what is known under their keys; `originals`: of those
     they name; `in_flight`: decided before, being written now. Each decision advances the book.
     """
+    return list(decide_each(issuer, book, asked, originals, stored, in_flight))
+
+
+def decide_each(
+    issuer: Issuer,
+    book: Book,
+    asked: Sequence[Asked],
+    originals: dict[bytes, KnownOriginal],
+    stored: dict[bytes, StoredRequest],
+    in_flight: dict[bytes, Decided],
+) -> Iterator[Decided]:
+    """As decide_batch, one at a time; nothing else may decide on the book until the last."""
     now_ms = issuer.clock.now_ms()
     moments: dict[str, Moment] = {}
 
@@ -178,21 +190,20 @@ def decide_batch(
     named = any(one.request.kind in FOLLOW_UPS for one in asked)
     bars: dict[bytes, StoredRequest] = {}
     done = dict(in_flight)
-    results: list[Decided] = []
     for one in asked:
         known = stored.get(one.key) or book.recent.get(one.key) or bars.get(one.key)
         same = done.get(one.key)
         if known is not None:
-            results.append(Decided(one, repeat(known, one, now_ms)))
+            yield Decided(one, repeat(known, one, now_ms))
         elif same is not None:
-            results.append(_same(one, same, now_ms))
+            yield _same(one, same, now_ms)
         else:
             try:
                 decided = _decide_one(issuer, book, one, originals, moment, now_ms)
             except Exception as error:  # noqa: BLE001 - one bad request must not take others along
                 log.error("a request failed", error=type(error).__name__)
                 refused = unrecorded(one.request, Outcome.SYSTEM_ERROR, now_ms)
-                results.append(Decided(one, refused))
+                yield Decided(one, refused)
                 continue
             if decided.record is not None:
                 done[one.key] = decided
@@ -204,8 +215,7 @@ def decide_batch(
                     taken = bar.key in stored or bar.key in book.recent or bar.key in done
                     if taken or bars.setdefault(bar.key, bar) is not bar:
                         decided.record.bar = None
-            results.append(decided)
-    return results
+            yield decided
 
 
 def _same(one: Asked, first: Decided, now_ms: int) -> Decided:

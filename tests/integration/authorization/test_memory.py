@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from nodes.authorization.controls import Limit, Measure, Rule, Window
+from nodes.authorization.engine import issuing
 from nodes.authorization.model import Kind, Outcome
 from nodes.authorization.operations.controlling import SPREAD_MS, Scope, create_rule
 from nodes.authorization.operations.own import load_card
@@ -99,12 +101,47 @@ def test_rules_are_read_again_beside_decisions_and_wait_only_if_they_are_too_old
         supply._due = supply._began + (60.0 if early else 1.0)
         bought.append(await buy())
         if early:
-            assert engine._refreshing is not None
-            assert not engine._refreshing.done()
+            assert engine._terms.reading is not None
+            assert not engine._terms.reading.done()
             may_read.set()
-            await engine._refreshing
+            await engine._terms.reading
             bought.append(await buy())
         return bought
 
     bought = asyncio.run(asyncio.wait_for(scene(), 15))
     assert bought == [Outcome.APPROVED] * (len(bought) - 1) + [Outcome.AMOUNT_LIMIT]
+
+
+def test_an_answer_leaves_when_its_commit_has_ended_though_a_long_batch_is_being_decided(
+    house: IssuingHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = house.card(100_000)
+    count = 256  # a batch of its own
+
+    async def scene() -> tuple[int, list[Outcome]]:
+        engine = house.engine()
+        await engine.submit([house.request(Kind.PURCHASE, 1, card)])  # the link is open
+        decided = 0
+        real = issuing.decide_each
+
+        def slow(*arguments: Any) -> Iterator[Any]:
+            nonlocal decided
+            for one in real(*arguments):
+                decided += 1
+                if decided == 2:
+                    # The first one's commit has ended: what PostgreSQL says of it waits here.
+                    assert select.select([engine._link._socket], [], [], 20)[0]
+                yield one
+
+        monkeypatch.setattr(issuing, "decide_each", slow)
+        first = asyncio.ensure_future(engine.submit([house.request(Kind.PURCHASE, 1, card)]))
+        when = list[int]()
+        first.add_done_callback(lambda _: when.append(decided))
+        await asyncio.sleep(0)  # it is the first to wait
+        answers = await engine.submit([house.request(Kind.PURCHASE, 1, card) for _ in range(count)])
+        assert (await first)[0].outcome is Outcome.APPROVED
+        return when[0], [answer.outcome for answer in answers]
+
+    told_at, outcomes = asyncio.run(asyncio.wait_for(scene(), 30))
+    assert outcomes == [Outcome.APPROVED] * count
+    assert told_at < count, "it waited for the next batch's last decision"

@@ -345,3 +345,23 @@ def test_closing_refuses_what_waits_and_silences_what_is_in_flight() -> None:
         assert desk.refused == [3]
 
     asyncio.run(scenario())
+
+
+def test_the_first_answers_leave_while_the_last_are_sealed() -> None:
+    async def scenario() -> None:
+        desk = Desk(Node(_at_once), max_batch=64)
+        turns = list[int]()
+
+        def look() -> None:
+            turns.append(len(desk.results))
+            if len(desk.results) < 64:
+                asyncio.get_running_loop().call_soon(look)
+
+        for stan in range(1, 65):
+            desk.submit(stan)
+        look()
+        await desk.until(64)
+        assert {16, 32, 48} <= set(turns), "the loop had its turn after each part"
+        assert approved(desk.results)
+
+    asyncio.run(scenario())

@@ -1,0 +1,70 @@
+"""A burst is worked off in parts, in order, and the loop goes on between them."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from gateway.pos.turns import Turns
+
+
+def test_what_is_beyond_a_turns_share_waits_for_the_next_turns_in_order() -> None:
+    async def scene() -> None:
+        turns, done = Turns(3), list[object]()
+        for number in range(8):
+            turns.do(partial(done.append, number))
+            asyncio.get_running_loop().call_soon(done.append, f"after {number}")
+        assert done == [0, 1, 2]
+        for _ in range(8):
+            await asyncio.sleep(0)
+        assert len(done) == 16
+        assert [one for one in done if isinstance(one, int)] == list(range(8))
+        # What else the loop had to do was not kept waiting by the rest of the burst.
+        assert done.index("after 7") < done.index(7)
+
+    asyncio.run(scene())
+
+
+def test_a_new_turn_has_its_whole_share_again() -> None:
+    async def scene() -> None:
+        turns, done = Turns(2), list[int]()
+        for start in (0, 10):
+            for number in range(start, start + 2):
+                turns.do(partial(done.append, number))
+            assert done[-2:] == [start, start + 1], "nothing waited"
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    asyncio.run(scene())
+
+
+def test_work_that_fails_holds_nothing_up_behind_it() -> None:
+    async def scene() -> None:
+        turns, done, failures = Turns(1), list[int](), list[object]()
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: failures.append(what))
+
+        def fail() -> None:
+            raise RuntimeError
+
+        turns.do(partial(done.append, 1))
+        turns.do(fail)
+        turns.do(partial(done.append, 2))
+        for _ in range(6):
+            await asyncio.sleep(0)
+        assert done == [1, 2]
+        assert len(failures) == 1
+
+    asyncio.run(scene())
+
+
+def test_what_waits_at_the_end_is_not_done() -> None:
+    async def scene() -> None:
+        turns, done = Turns(1), list[int]()
+        turns.do(partial(done.append, 1))
+        turns.do(partial(done.append, 2))
+        turns.close()
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert done == [1]
+
+    asyncio.run(scene())
