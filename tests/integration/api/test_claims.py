@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -15,7 +16,8 @@ from nodes.anchoring.operations.promising import Promiser, promise_transaction
 from nodes.anchoring.receipt import Promise
 from nodes.chain.challenges import Claim, ClaimState, OmissionRegistry, claim_id_of
 from nodes.chain.deploy import Terms
-from nodes.claims import operations
+from nodes.claims import operations, store
+from nodes.claims.model import ClaimOrder, OrderState
 from nodes.claims.operations import RelayContext, relay_claims
 from nodes.clock import SystemClock
 from nodes.db.engine import transaction
@@ -49,8 +51,8 @@ class Relay:
     node: RunningNode
     omissions: OmissionRegistry
 
-    def bring(self, body: dict[str, Any]) -> httpx.Response:
-        return httpx.post(self.node.url + CLAIMS, json=body, trust_env=False)
+    def bring(self, body: dict[str, Any], timeout_s: float = 5) -> httpx.Response:
+        return httpx.post(self.node.url + CLAIMS, json=body, timeout=timeout_s, trust_env=False)
 
     def state(self, claim_id: str) -> dict[str, Any]:
         answer = httpx.get(f"{self.node.url}{CLAIMS}/{claim_id}", trust_env=False)
@@ -74,6 +76,10 @@ class Relay:
             self.work()
             time.sleep(0.3)
         return found
+
+    def order(self, claim_id: bytes) -> ClaimOrder | None:
+        with transaction(self.member.database.engine) as connection:
+            return store.order_of(connection, claim_id)
 
     def claim(self, promise: Promise) -> Claim | None:
         return self.omissions.claim(promise.member_id, promise.txid, promise.commitment)
@@ -220,6 +226,53 @@ def test_a_claim_that_was_lost_with_its_worker_is_sent_once(
         assert time.monotonic() < deadline
         relay.work()
     assert ("omission-claim", "DONE") in relay.sendings()
+
+
+def test_a_refused_claim_is_replaced_by_a_valid_one(relay: Relay) -> None:
+    promise = promised(relay)
+    claim_id = claim_id_of(promise.member_id, promise.txid, promise.commitment)
+    order = ClaimOrder(
+        *(claim_id, promise.member_id, promise.txid, promise.commitment),
+        *(promise.merge_deadline, promise.signature),
+    )
+    refused = replace(
+        order,
+        merge_deadline=promise.merge_deadline - 100,
+        signature=bytes(65),
+        state=OrderState.REFUSED,
+        reason="PromiseTooOld",
+    )
+    with transaction(relay.member.database.engine) as connection:
+        assert store.keep_order(connection, refused, datetime.now(UTC))
+    assert relay.state(claim_id.hex())["reason"] == "PromiseTooOld"
+
+    brought = relay.bring(body_of(promise))
+    assert (brought.status_code, brought.json()["state"]) == (202, "queued")
+    assert relay.order(claim_id) == order
+    relay.work_until(claim_id.hex(), "claimed")  # only the new signature is good for it
+
+
+def test_a_claim_that_is_brought_twice_at_once_stays_claimed(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second call has seen neither order nor claim when the first one's claim is sent."""
+    promise = promised(relay)
+    claim_id = claim_id_of(promise.member_id, promise.txid, promise.commitment)
+    keep_order = store.keep_order
+
+    def overtaken(connection: store.Connection, order: ClaimOrder, at: datetime) -> bool:
+        monkeypatch.setattr(store, "keep_order", keep_order)
+        assert relay.bring(body_of(promise)).status_code == 202
+        relay.work_until(claim_id.hex(), "claimed")
+        return keep_order(connection, order, at)
+
+    monkeypatch.setattr(store, "keep_order", overtaken)
+    brought = relay.bring(body_of(promise), timeout_s=40)
+    assert (brought.status_code, brought.json()["state"]) == (202, "claimed")
+    kept = relay.order(claim_id)
+    assert kept is not None
+    assert kept.state is OrderState.CLAIMED
+    assert kept.answer_by == brought.json()["answer_by"]
 
 
 def test_what_the_contract_refuses_is_not_taken(relay: Relay) -> None:
