@@ -116,8 +116,11 @@ def _follow(context: RelayContext, claim: Claim, now_s: int) -> int:
     """Write down what the chain says; conclude what is over."""
     subject = claim.claim_id.hex()
     with transaction(context.engine) as connection:
-        if sending_state(connection, _CONCLUDE, subject) == "SUBMITTED":
-            return 0  # not final yet: the chain may still lose it
+        states = [sending_state(connection, purpose, subject) for purpose in (_CLAIM, _CONCLUDE)]
+        if "SUBMITTED" in states:
+            # Not final yet: the chain may still lose it. And an order that has ended is looked at
+            # no more, so its transactions must have ended first.
+            return 0
         store.move_order(
             connection, claim.claim_id, _SEEN[claim.state], answer_by=claim.answer_deadline
         )

@@ -182,6 +182,30 @@ def test_who_kept_its_promise_answers_and_the_claim_ends(relay: Relay) -> None:
     assert relay.work() == 0
 
 
+def test_a_claim_ends_only_behind_its_own_transaction(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The accused answers while the claim is not final: the chain may still lose both."""
+    promise = promised(relay)
+    relay.accused.anchor_all()
+    monkeypatch.setattr(relay.member.context.client, "is_final", lambda *_: False)
+    claim_id = relay.bring(body_of(promise)).json()["claim_id"]
+    assert relay.work() == 1
+    deadline = time.monotonic() + 20
+    while relay.claim(promise) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert relay.work() == 0
+    assert relay.state(claim_id)["state"] == "queued"
+    assert answer_claims(relay.accused.context, relay.omissions, ClaimWatch()) == 1
+    assert relay.work() == 0
+    assert relay.state(claim_id)["state"] == "queued"
+    assert relay.sendings() == [("omission-claim", "SUBMITTED")]
+    monkeypatch.undo()
+    relay.work_until(claim_id, "answered")
+    assert relay.sendings() == [("omission-claim", "DONE")]
+
+
 def test_what_stands_on_the_chain_already_is_concluded(relay: Relay) -> None:
     promise, chain = promised(relay), relay.accused.chain
     client, sender = chain.client(), chain.deployer
