@@ -14,6 +14,7 @@ import pytest
 from nodes.anchoring.operations.answering import ClaimWatch, answer_claims
 from nodes.anchoring.operations.promising import Promiser, promise_transaction
 from nodes.anchoring.receipt import Promise
+from nodes.api import auth
 from nodes.chain.challenges import Claim, ClaimState, OmissionRegistry, claim_id_of
 from nodes.chain.deploy import Terms
 from nodes.claims import operations, store
@@ -346,8 +347,32 @@ def test_the_page_may_ask_from_anywhere(relay: Relay) -> None:
     assert asked.status_code == 204
     assert asked.headers["access-control-allow-origin"] == "*"
     assert asked.headers["access-control-allow-headers"] == "content-type"
-    refused = relay.bring(body_of(promised(relay, 3_600)))
-    assert refused.headers["access-control-allow-origin"] == "*"
+    early = body_of(promised(relay, 3_600))
+    url, txid = relay.node.url, early["txid"]
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        answers = [
+            relay.bring(early),
+            relay.bring({}),
+            client.post(CLAIMS, content=b"{", headers={"Content-Type": "application/json"}),
+            client.post(CLAIMS, content=b"{}", headers={"Content-Type": "text/plain"}),
+            client.get(f"{CLAIMS}/{'00' * 32}"),
+            client.get(f"/v1/receipts/{txid}/proof"),
+            client.get(f"/v1/receipts/{txid}/roots", params={"key": "00" * 32}),
+        ]
+        elsewhere = client.get("/v1/health")
+    assert [one.status_code for one in answers] == [409, 422, 400, 415, 404, 422, 404]
+    for answer in answers:
+        assert answer.headers.get_list("access-control-allow-origin") == ["*"], answer.url
+    assert "access-control-allow-origin" not in elsewhere.headers
+
+
+def test_who_asks_too_often_is_told_on_any_page(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "MAX_IN_FLIGHT", 0)
+    refused = relay.bring({})
+    assert problem_of(refused, 429)["type"] == "too-many-at-once"
+    assert refused.headers.get_list("access-control-allow-origin") == ["*"]
 
 
 def test_only_so_many_are_under_way(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
