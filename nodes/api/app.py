@@ -88,6 +88,9 @@ _DOCS_POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     b" connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 )
+#: What receipts' holders ask from whatever page; problems, too, are theirs to read.
+_RECEIPTS = "/v1/receipts/"
+_ANY_PAGE = (b"access-control-allow-origin", b"*")
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 log = structlog.get_logger(__name__)
@@ -131,7 +134,8 @@ class Front:
 
     async def _ordinary(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        answer = _Answer(send, self._head(scope), self.signer, self._clock.now_ms)
+        head = self._head(scope)
+        answer = _Answer(send, scope["path"], head, self.signer, self._clock.now_ms)
         try:
             replay = await self._received(scope, receive)
             await self.api(scope, replay, answer.send)
@@ -192,11 +196,13 @@ class _Answer:
     def __init__(
         self,
         send: Send,
+        path: str,
         request: SignatureHead | None,
         signer: MessageSigner,
         now_ms: Callable[[], int],
     ) -> None:
         self._send = send
+        self._path = path
         self._request = request
         self._signer = signer
         self._now_ms = now_ms
@@ -211,7 +217,8 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.started = True
             self.status = message["status"]
-            message = dict(message) | {"headers": _secured(message.get("headers", []))}
+            headers = _secured(message.get("headers", []), self._path)
+            message = dict(message) | {"headers": headers}
             if self._request is not None:
                 self._start = message
                 return
@@ -241,13 +248,15 @@ class _Answer:
         await self._send({"type": "http.response.body", "body": body})
 
 
-def _secured(headers: Any) -> list[tuple[bytes, bytes]]:
+def _secured(headers: Any, path: str) -> list[tuple[bytes, bytes]]:
     found = list(headers)
     names = {name for name, _ in found}
     if b"cache-control" not in names:
         found.append((b"cache-control", b"no-store"))
     if b"content-security-policy" not in names:
         found.append(_NO_CONTENT_POLICY)
+    if path.startswith(_RECEIPTS):
+        found.append(_ANY_PAGE)
     return found + _SECURITY_HEADERS
 
 

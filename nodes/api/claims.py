@@ -30,7 +30,6 @@ from nodes.db.engine import transaction
 
 router = APIRouter(tags=["receipts"])
 
-_EVERYWHERE = {"Access-Control-Allow-Origin": "*"}
 _PATH = "/v1/receipts/claims"
 #: What the contract refuses a claim for, said for people.
 _WHY = {
@@ -62,52 +61,49 @@ class ClaimItem(BaseModel):
 
 @router.options(_PATH, include_in_schema=False)
 def allow_claims() -> Response:
-    """The verifier's page asks from wherever it was opened."""
+    """The verifier's page asks from wherever it was opened (_ANY_PAGE of app.py)."""
     allowed = {"Access-Control-Allow-Headers": "content-type", "Access-Control-Max-Age": "600"}
-    return Response(status_code=204, headers=_EVERYWHERE | allowed)
+    return Response(status_code=204, headers=allowed)
 
 
 @router.post(_PATH, status_code=202, dependencies=[Depends(anybody)])
-def bring_claim(node: TheNode, body: ClaimBody, response: Response) -> ClaimItem:
+def bring_claim(node: TheNode, body: ClaimBody) -> ClaimItem:
     """Take an overdue promise to the chain. No account is needed; brought again it tells the state.
 
     The node's worker sends the claim, and once the accused's time to answer is over writes
     OmissionProven."""
-    response.headers.update(_EVERYWHERE)
     address = node.settings.omission_registry
     if address is None:
-        raise _problem(409, "claims-not-taken", "This node has no omission contract.")
+        raise Problem(409, "claims-not-taken", "This node has no omission contract.")
     order, settings = _order(body), node.settings
     client = ChainClient(settings.rpc_url, finality_depth=settings.finality_depth)
     try:
         if not _is_signed(order, TrustedChain(client, settings.anchor_registry, address)):
-            raise _problem(409, "claim-refused", _WHY["NotPromiseKey"], reason="NotPromiseKey")
+            raise Problem(409, "claim-refused", _WHY["NotPromiseKey"], reason="NotPromiseKey")
         omissions = OmissionRegistry(client, address)
         taken, found = take_order(node.engine, omissions, order, node.clock)
     except ChainError:
-        raise _away(unavailable("chain-away", "The chain can't be asked.")) from None
+        raise unavailable("chain-away", "The chain can't be asked.") from None
     if taken is Taken.FULL:
         full = "So many claims are under way here that this one can't be taken now."
-        raise _away(unavailable("claims-full", full, retry_after_s=60))
+        raise unavailable("claims-full", full, retry_after_s=60)
     if taken is Taken.REFUSED:
         why = _WHY.get(found.reason or "", "The contract doesn't take it.")
-        raise _problem(409, "claim-refused", why, reason=found.reason)
+        raise Problem(409, "claim-refused", why, reason=found.reason)
     return _item(found)
 
 
 @router.get(_PATH + "/{claim_id}", dependencies=[Depends(anybody)])
 def get_claim(
     node: TheNode,
-    response: Response,
     claim_id: Annotated[str, Path(description="32 bytes in hex.", max_length=128)],
 ) -> ClaimItem:
     """How far a claim that was brought here has come."""
-    response.headers.update(_EVERYWHERE)
     wanted = bytes_of_hex(claim_id, 32, "claim-unknown")
     with transaction(node.engine) as connection:
         found = store.order_of(connection, wanted)
     if found is None:
-        raise _problem(404, "claim-unknown", "No such claim was brought here.")
+        raise Problem(404, "claim-unknown", "No such claim was brought here.")
     return _item(found)
 
 
@@ -138,12 +134,3 @@ def _item(order: ClaimOrder) -> ClaimItem:
         answer_by=order.answer_by,
         reason=order.reason,
     )
-
-
-def _problem(status: int, kind: str, detail: str, **extra: str | None) -> Problem:
-    return Problem(status, kind, detail, headers=_EVERYWHERE, **extra)
-
-
-def _away(problem: Problem) -> Problem:
-    problem.headers = {**(problem.headers or {}), **_EVERYWHERE}
-    return problem

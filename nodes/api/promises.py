@@ -43,7 +43,6 @@ ReceiptKey = Annotated[
         " the receipt can make it.",
     ),
 ]
-_EVERYWHERE = {"Access-Control-Allow-Origin": "*"}
 
 
 class PromiseItem(BaseModel):
@@ -166,10 +165,9 @@ def get_receipt_proof(node: TheNode, txid: Txid, key: ReceiptKey, blocks: TheBlo
                 409,
                 "not-anchored",
                 "The transaction is not in a final anchor yet.",
-                headers=_EVERYWHERE,
                 state=error.state.value,
             ) from None
-    return Response(blocks.sealed(bundle), media_type="text/plain", headers=_EVERYWHERE)
+    return Response(blocks.sealed(bundle), media_type="text/plain")
 
 
 @router.get("/v1/receipts/{txid}/roots", dependencies=[Depends(anybody)], response_class=Response)
@@ -193,15 +191,13 @@ def get_receipt_roots(node: TheNode, txid: Txid, key: ReceiptKey) -> Response:
         )
     except ChainError:
         raise unavailable("chain-away", "The chain can't be asked.") from None
-    return Response(roots.encode(), media_type="application/json", headers=_EVERYWHERE)
+    return Response(roots.encode(), media_type="application/json")
 
 
 def _receipt(connection: anchoring.AnyConnection, txid: str, key: str) -> tuple[bytes, str]:
     """The transaction of a receipt and a side of it; Problem 404 for a wrong key as for an unknown
     transaction: nothing is told to who only knows a txid."""
-    unknown = Problem(
-        404, "receipt-unknown", "No transaction here has that txid and key.", headers=_EVERYWHERE
-    )
+    unknown = Problem(404, "receipt-unknown", "No transaction here has that txid and key.")
     try:
         wanted, sent = bytes.fromhex(txid), bytes.fromhex(key)
     except ValueError:

@@ -72,9 +72,9 @@ def take_order(
 ) -> tuple[Taken, ClaimOrder]:
     """Keep a claim for the worker, if the contract would take it now.
 
-    KNOWN: it was brought before. One that stands on the chain already is kept as well, and
-    concluded in its time. REFUSED: the order's `reason` is the contract's. ChainError: it can't be
-    asked.
+    KNOWN: it was brought before and wasn't refused. One that stands on the chain already is kept as
+    well, and concluded in its time. REFUSED: the order's `reason` is the contract's. ChainError: it
+    can't be asked.
     """
     with transaction(engine) as connection:
         known = store.order_of(connection, order.claim_id)
@@ -91,9 +91,11 @@ def take_order(
     if claim is not None:
         kept = replace(order, state=_SEEN[claim.state], answer_by=claim.answer_deadline)
     with transaction(engine) as connection:
-        store.insert_order(connection, order, to_datetime(clock.now_ms()))
-        store.move_order(connection, kept.claim_id, kept.state, answer_by=kept.answer_by)
-    return Taken.TAKEN, kept
+        is_kept = store.keep_order(connection, kept, to_datetime(clock.now_ms()))
+        found = store.order_of(connection, order.claim_id)
+    assert found is not None
+    # Not kept: another brought it meanwhile, and it may be on the chain by now.
+    return Taken.TAKEN if is_kept else Taken.KNOWN, found
 
 
 def relay_claims(context: RelayContext) -> int:
@@ -114,8 +116,11 @@ def _follow(context: RelayContext, claim: Claim, now_s: int) -> int:
     """Write down what the chain says; conclude what is over."""
     subject = claim.claim_id.hex()
     with transaction(context.engine) as connection:
-        if sending_state(connection, _CONCLUDE, subject) == "SUBMITTED":
-            return 0  # not final yet: the chain may still lose it
+        states = [sending_state(connection, purpose, subject) for purpose in (_CLAIM, _CONCLUDE)]
+        if "SUBMITTED" in states:
+            # Not final yet: the chain may still lose it. And an order that has ended is looked at
+            # no more, so its transactions must have ended first.
+            return 0
         store.move_order(
             connection, claim.claim_id, _SEEN[claim.state], answer_by=claim.answer_deadline
         )

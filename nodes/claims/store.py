@@ -17,17 +17,23 @@ _ORDERS = (
 )
 
 
-def insert_order(connection: Connection, order: ClaimOrder, at: datetime) -> None:
-    """Keep an order; one that is there stays as it is."""
-    connection.execute(
+def keep_order(connection: Connection, order: ClaimOrder, at: datetime) -> bool:
+    """Keep an order, in the place of one that was refused; whether it was kept: another that is
+    there stays as it is."""
+    done = connection.execute(
         "INSERT INTO claim_orders (claim_id, member_id, txid, commitment, merge_deadline,"
-        " signature, state, asked_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
-        " ON CONFLICT (claim_id) DO NOTHING",
+        " signature, state, answer_by, reason, asked_at)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+        " ON CONFLICT (claim_id) DO UPDATE SET merge_deadline = excluded.merge_deadline,"
+        " signature = excluded.signature, state = excluded.state, answer_by = excluded.answer_by,"
+        " reason = excluded.reason WHERE claim_orders.state = %s",
         (
             *(order.claim_id, order.member_id, order.txid, order.commitment),
-            *(order.merge_deadline, order.signature, order.state.value, at),
+            *(order.merge_deadline, order.signature, order.state.value, order.answer_by),
+            *(order.reason, at, OrderState.REFUSED.value),
         ),
     )
+    return done.rowcount == 1
 
 
 def order_of(connection: Connection, claim_id: bytes) -> ClaimOrder | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -13,9 +14,11 @@ import pytest
 from nodes.anchoring.operations.answering import ClaimWatch, answer_claims
 from nodes.anchoring.operations.promising import Promiser, promise_transaction
 from nodes.anchoring.receipt import Promise
+from nodes.api import auth
 from nodes.chain.challenges import Claim, ClaimState, OmissionRegistry, claim_id_of
 from nodes.chain.deploy import Terms
-from nodes.claims import operations
+from nodes.claims import operations, store
+from nodes.claims.model import ClaimOrder, OrderState
 from nodes.claims.operations import RelayContext, relay_claims
 from nodes.clock import SystemClock
 from nodes.db.engine import transaction
@@ -49,8 +52,8 @@ class Relay:
     node: RunningNode
     omissions: OmissionRegistry
 
-    def bring(self, body: dict[str, Any]) -> httpx.Response:
-        return httpx.post(self.node.url + CLAIMS, json=body, trust_env=False)
+    def bring(self, body: dict[str, Any], timeout_s: float = 5) -> httpx.Response:
+        return httpx.post(self.node.url + CLAIMS, json=body, timeout=timeout_s, trust_env=False)
 
     def state(self, claim_id: str) -> dict[str, Any]:
         answer = httpx.get(f"{self.node.url}{CLAIMS}/{claim_id}", trust_env=False)
@@ -74,6 +77,10 @@ class Relay:
             self.work()
             time.sleep(0.3)
         return found
+
+    def order(self, claim_id: bytes) -> ClaimOrder | None:
+        with transaction(self.member.database.engine) as connection:
+            return store.order_of(connection, claim_id)
 
     def claim(self, promise: Promise) -> Claim | None:
         return self.omissions.claim(promise.member_id, promise.txid, promise.commitment)
@@ -176,6 +183,30 @@ def test_who_kept_its_promise_answers_and_the_claim_ends(relay: Relay) -> None:
     assert relay.work() == 0
 
 
+def test_a_claim_ends_only_behind_its_own_transaction(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The accused answers while the claim is not final: the chain may still lose both."""
+    promise = promised(relay)
+    relay.accused.anchor_all()
+    monkeypatch.setattr(relay.member.context.client, "is_final", lambda *_: False)
+    claim_id = relay.bring(body_of(promise)).json()["claim_id"]
+    assert relay.work() == 1
+    deadline = time.monotonic() + 20
+    while relay.claim(promise) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert relay.work() == 0
+    assert relay.state(claim_id)["state"] == "queued"
+    assert answer_claims(relay.accused.context, relay.omissions, ClaimWatch()) == 1
+    assert relay.work() == 0
+    assert relay.state(claim_id)["state"] == "queued"
+    assert relay.sendings() == [("omission-claim", "SUBMITTED")]
+    monkeypatch.undo()
+    relay.work_until(claim_id, "answered")
+    assert relay.sendings() == [("omission-claim", "DONE")]
+
+
 def test_what_stands_on_the_chain_already_is_concluded(relay: Relay) -> None:
     promise, chain = promised(relay), relay.accused.chain
     client, sender = chain.client(), chain.deployer
@@ -220,6 +251,53 @@ def test_a_claim_that_was_lost_with_its_worker_is_sent_once(
         assert time.monotonic() < deadline
         relay.work()
     assert ("omission-claim", "DONE") in relay.sendings()
+
+
+def test_a_refused_claim_is_replaced_by_a_valid_one(relay: Relay) -> None:
+    promise = promised(relay)
+    claim_id = claim_id_of(promise.member_id, promise.txid, promise.commitment)
+    order = ClaimOrder(
+        *(claim_id, promise.member_id, promise.txid, promise.commitment),
+        *(promise.merge_deadline, promise.signature),
+    )
+    refused = replace(
+        order,
+        merge_deadline=promise.merge_deadline - 100,
+        signature=bytes(65),
+        state=OrderState.REFUSED,
+        reason="PromiseTooOld",
+    )
+    with transaction(relay.member.database.engine) as connection:
+        assert store.keep_order(connection, refused, datetime.now(UTC))
+    assert relay.state(claim_id.hex())["reason"] == "PromiseTooOld"
+
+    brought = relay.bring(body_of(promise))
+    assert (brought.status_code, brought.json()["state"]) == (202, "queued")
+    assert relay.order(claim_id) == order
+    relay.work_until(claim_id.hex(), "claimed")  # only the new signature is good for it
+
+
+def test_a_claim_that_is_brought_twice_at_once_stays_claimed(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second call has seen neither order nor claim when the first one's claim is sent."""
+    promise = promised(relay)
+    claim_id = claim_id_of(promise.member_id, promise.txid, promise.commitment)
+    keep_order = store.keep_order
+
+    def overtaken(connection: store.Connection, order: ClaimOrder, at: datetime) -> bool:
+        monkeypatch.setattr(store, "keep_order", keep_order)
+        assert relay.bring(body_of(promise)).status_code == 202
+        relay.work_until(claim_id.hex(), "claimed")
+        return keep_order(connection, order, at)
+
+    monkeypatch.setattr(store, "keep_order", overtaken)
+    brought = relay.bring(body_of(promise), timeout_s=40)
+    assert (brought.status_code, brought.json()["state"]) == (202, "claimed")
+    kept = relay.order(claim_id)
+    assert kept is not None
+    assert kept.state is OrderState.CLAIMED
+    assert kept.answer_by == brought.json()["answer_by"]
 
 
 def test_what_the_contract_refuses_is_not_taken(relay: Relay) -> None:
@@ -269,8 +347,32 @@ def test_the_page_may_ask_from_anywhere(relay: Relay) -> None:
     assert asked.status_code == 204
     assert asked.headers["access-control-allow-origin"] == "*"
     assert asked.headers["access-control-allow-headers"] == "content-type"
-    refused = relay.bring(body_of(promised(relay, 3_600)))
-    assert refused.headers["access-control-allow-origin"] == "*"
+    early = body_of(promised(relay, 3_600))
+    url, txid = relay.node.url, early["txid"]
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        answers = [
+            relay.bring(early),
+            relay.bring({}),
+            client.post(CLAIMS, content=b"{", headers={"Content-Type": "application/json"}),
+            client.post(CLAIMS, content=b"{}", headers={"Content-Type": "text/plain"}),
+            client.get(f"{CLAIMS}/{'00' * 32}"),
+            client.get(f"/v1/receipts/{txid}/proof"),
+            client.get(f"/v1/receipts/{txid}/roots", params={"key": "00" * 32}),
+        ]
+        elsewhere = client.get("/v1/health")
+    assert [one.status_code for one in answers] == [409, 422, 400, 415, 404, 422, 404]
+    for answer in answers:
+        assert answer.headers.get_list("access-control-allow-origin") == ["*"], answer.url
+    assert "access-control-allow-origin" not in elsewhere.headers
+
+
+def test_who_asks_too_often_is_told_on_any_page(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "MAX_IN_FLIGHT", 0)
+    refused = relay.bring({})
+    assert problem_of(refused, 429)["type"] == "too-many-at-once"
+    assert refused.headers.get_list("access-control-allow-origin") == ["*"]
 
 
 def test_only_so_many_are_under_way(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,12 +92,12 @@ def test_json_stays_the_verdicts_alone(files: Path, relay: Relay) -> None:
 @pytest.mark.parametrize(
     ("status", "kind", "extra", "named"),
     [
-        (400, "promise-malformed", {}, "(400, promise-malformed)"),
         (409, "claim-refused", {"reason": "NotPromiseKey"}, "(409, claim-refused, NotPromiseKey)"),
-        (409, "promises-not-taken", {}, "(409, promises-not-taken)"),
-        (429, "too-many", {}, "(429, too-many)"),
+        (409, "claims-not-taken", {}, "(409, claims-not-taken)"),
+        (422, "schema", {}, "(422, schema)"),
+        (429, "too-many-at-once", {}, "(429, too-many-at-once)"),
         (503, "chain-away", {}, "(503, chain-away)"),
-        (503, "relay-full", {"reason": ["no text"]}, "(503, relay-full)"),
+        (503, "claims-full", {"reason": ["no text"]}, "(503, claims-full)"),
     ],
 )
 def test_a_problem_is_told_with_its_detail(
