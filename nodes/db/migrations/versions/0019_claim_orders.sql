@@ -14,4 +14,4 @@ CREATE TABLE claim_orders (
 CREATE INDEX claim_orders_open ON claim_orders (asked_at) WHERE state IN ('queued', 'claimed');
 GRANT SELECT ON claim_orders TO countersign_app, countersign_anchor, countersign_reader;
 GRANT INSERT ON claim_orders TO countersign_app;
-GRANT UPDATE (merge_deadline, signature, state, answer_by, reason) ON claim_orders TO countersign_app;
+GRANT UPDATE (state, answer_by, reason) ON claim_orders TO countersign_app;
