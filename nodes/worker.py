@@ -49,6 +49,7 @@ from nodes.anchoring.store import transaction
 from nodes.api.client import NodeClient, NodePeer, NodeRefused, NodeUnreachable
 from nodes.authorization.operations.booking import AccountBusy
 from nodes.authorization.operations.checking import IssuerUnknown
+from nodes.authorization.operations.days import make_days
 from nodes.authorization.operations.expiring import expire_holds
 from nodes.bootstrap import Node
 from nodes.chain.challenges import OmissionRegistry
@@ -78,6 +79,8 @@ CLAIMS_S = 10.0
 STATEMENTS_S = 4.0
 #: Days end once a day: looking for them more often would only cost.
 CLOSE_S = 10.0
+#: Days are made a week ahead.
+_DAYS_S = 600.0
 #: How old an acquirer's copy of the hotlist gets, while all issuers are there.
 _HOTLIST_S = 30.0
 _FEED_PAGE = 200
@@ -260,6 +263,10 @@ class Jobs:
         """Compare closes with the other side's, and bring the cases of breaks further."""
         return self._days.reconcile()
 
+    def make_days(self) -> int:
+        """Make the partitions of the days to come; how many."""
+        return make_days(self._node.engine, self._node.clock.now_ms())
+
     def expire_holds(self) -> int:
         """Release holds whose time is over on quiet accounts; how many accounts had any."""
         settings = self._node.settings
@@ -353,6 +360,7 @@ def make_rounds(node: Node, jobs: Jobs) -> Rounds:
         ]
     if {"acquirer", "issuer"} & set(settings.roles):
         made += [
+            Job("make_days", jobs.make_days, _DAYS_S),
             Job("close_days", jobs.close_days, CLOSE_S, then="post_closes"),
             Job("post_closes", jobs.post_closes, SWEEP_S, then="reconcile"),
             Job("reconcile", jobs.reconcile, SWEEP_S, then="close_days"),
@@ -459,6 +467,8 @@ def run(node: Node) -> None:
     os.setpriority(os.PRIO_PROCESS, 0, node.settings.worker_niceness)
     prepare_queue(node.settings.jobs_url)
     jobs = Jobs(node)
+    # Before the first payments of the day, if the worker stood still for long.
+    _ring("make_days", jobs.make_days)
     app = make_celery(node, make_rounds(node, jobs))
     clock = EmbeddedService(app, thread=True, scheduler_cls=Scheduler)
     clock.start()

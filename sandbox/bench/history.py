@@ -27,7 +27,7 @@ AMOUNT = 100
 _BATCH = "900001"
 _FIRST_RRN = 500_000_000_000
 #: The history is spread over this many days before today.
-_DAYS = 30
+DAYS = 30
 _PG_EPOCH_US = 946_684_800_000_000
 
 
@@ -158,8 +158,8 @@ class Maker:
             Template(raw, _FILLED) if raw is not None else None
             for raw in (plot.answer, plot.late_answer)
         ]
-        first = plot.history.today - timedelta(days=_DAYS)
-        self._days = [first + timedelta(days=day) for day in range(_DAYS)]
+        first = plot.history.today - timedelta(days=DAYS)
+        self._days = [first + timedelta(days=day) for day in range(DAYS)]
         midnight = datetime(first.year, first.month, first.day, tzinfo=UTC)
         self._start_ms = round(midnight.timestamp() * 1000)
 
@@ -197,7 +197,7 @@ class Maker:
         plot, history = self._plot, self._history
         reference = _hash(history.seed, number, "reference")[:16]
         txid = ids.txid(history.acquirer, history.issuer, reference)
-        moment = self._start_ms + number * _DAYS * 86_400_000 // history.count
+        moment = self._start_ms + number * DAYS * 86_400_000 // history.count
         terminal = history.terminals[number % len(history.terminals)]
         turn = number // len(history.terminals) + 1
         card = history.cards[number % len(history.cards)]
@@ -215,7 +215,7 @@ class Maker:
             terminal_id=terminal.terminal_id,
             terminal_seq=terminal.last_seq + turn,
             pair_seq=plot.first_pair_seq + number,
-            business_date=self._days[number * _DAYS // history.count],
+            business_date=self._days[number * DAYS // history.count],
             batch=_BATCH,
             stan=f"{turn:06d}",
             rrn=f"{_FIRST_RRN + number:012d}",

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from nodes.anchoring.model import LogIdentity
 from nodes.crypto.pan import random_pan
@@ -162,6 +163,11 @@ def _make(shape: Shape, kept: Path, say: Say) -> None:
             for member in {*shape.issuers, ACQUIRER}:
                 await_sealed(network, member)
             registry = state.contracts["AnchorRegistry"]
+        if shape.name == "growth":
+            # The caller has no books: comparing the history's days would find each payment missing,
+            # and write millions of cases.
+            del state.contracts["CloseRegistry"]
+            demo.save(state)
         if shape.rows:
             _write_histories(shape, demo, state, registry, say)
             with running(demo, state, lambda _: None, console=False) as network:
@@ -449,10 +455,14 @@ _UNDONE = (
     " + (SELECT count(*) FROM transactions AS t, terminal_batch_scan AS s WHERE t.side = 'acquirer'"
     " AND (t.xact, t.transaction_id) > (s.last_xact, s.last_transaction_id))"
     " + (SELECT count(*) FROM close_days AS d WHERE d.business_date < current_date - 1"
-    " AND NOT EXISTS (SELECT FROM closes AS c JOIN close_stages AS g USING (close_id)"
+    " AND NOT EXISTS (SELECT FROM {closed} AS c"
     " WHERE (c.acquirer, c.issuer, c.currency, c.business_date)"
-    " = (d.acquirer, d.issuer, d.currency, d.business_date)"
-    " AND g.stage IN ('CONFIRMED', 'BROKEN', 'EXPIRED')))"
+    " = (d.acquirer, d.issuer, d.currency, d.business_date)))"
+)
+#: Closes that the chain has judged.
+_JUDGED = (
+    "(SELECT * FROM closes JOIN close_stages AS g USING (close_id)"
+    " WHERE g.stage IN ('CONFIRMED', 'BROKEN', 'EXPIRED'))"
 )
 
 
@@ -460,11 +470,13 @@ def _await_quiet(network: Running, member: str) -> None:
     """Let a member's worker do all that a history leaves it: what it does later is of the runs."""
     await_sealed(network, member)
     deadline = time.monotonic() + DRAIN_S
+    judged = "CloseRegistry" in network.network.state.contracts
+    undone = sql.SQL(_UNDONE).format(closed=sql.SQL(_JUDGED if judged else "closes"))
     quiet = 0
     with psycopg.connect(network.network.dsn(member, "worker"), autocommit=True) as connection:
         # Twice in a row: the days are noted every ten seconds.
         while quiet < 2:
-            quiet = quiet + 1 if connection.execute(_UNDONE).fetchone() == (0,) else 0
+            quiet = quiet + 1 if connection.execute(undone).fetchone() == (0,) else 0
             if time.monotonic() > deadline:
                 raise BenchError(f"{member}'s worker has work left after {DRAIN_S:.0f} s")
             time.sleep(12.0 if quiet else 2.0)

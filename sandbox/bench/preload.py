@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -28,12 +28,14 @@ from nodes.anchoring.model import ROW_COLUMNS, Batch, LogIdentity, Position
 from nodes.anchoring.note import NoteSigner
 from nodes.authorization.operations.pending import decode_pending
 from nodes.authorization.state import Account, Detail
+from nodes.authorization.store.requests import make_days
 from nodes.crypto.answer_signature import AnswerSigner, sign_answers
 from nodes.crypto.merkle import EMPTY_ROOT
 from nodes.db.copy import copy_rows
 from sandbox.bench.history import (
     AMOUNT,
     CHUNK,
+    DAYS,
     Chunk,
     History,
     HistoryCard,
@@ -140,6 +142,8 @@ def write_history(
     """
     with psycopg.connect(books.dsn, autocommit=True) as connection:
         plot = _plot(connection, books, history)
+        # As if the node had been up all the time.
+        make_days(connection, history.today - timedelta(days=DAYS), history.today)
         newest = queries.last_batch(connection)
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(os.cpu_count() or 1, mp_context=context) as pool:

@@ -103,3 +103,9 @@ def insert_requests(into: Connection | Writes, side: str, rows: Sequence[StoredR
             for row in rows
         ],
     )
+
+
+def make_days(connection: Connection, first: date, last: date) -> int:
+    """Make the partitions of these business dates that aren't there; how many were made."""
+    row = connection.execute("SELECT make_request_days(%s, %s)", (first, last)).fetchone()
+    return row[0] if row is not None else 0
