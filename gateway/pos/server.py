@@ -128,6 +128,7 @@ class _Connection(asyncio.Protocol):
         self._reader = FrameReader()
         #: Frames that wait for their turn.
         self._frames: deque[bytes] = deque()
+        self._turning = False  # has asked for a turn
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._output: list[bytes] = []
@@ -177,6 +178,7 @@ class _Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._blocked = False
+        self._take_turns()
         self._regulate()
 
     def data_received(self, data: bytes) -> None:
@@ -188,8 +190,7 @@ class _Connection(asyncio.Protocol):
             self._server.metrics.frames.counts[()] += len(frames)
             self.last_frame = self._loop.time()
             self._frames += frames
-            for _ in frames:
-                self._server.turns.do(self._receive_next)
+            self._take_turns()
             self._regulate()
         if flaw is not None:
             self.receive_all()
@@ -204,13 +205,24 @@ class _Connection(asyncio.Protocol):
 
     def receive_all(self) -> None:
         """See to the frames that wait for their turn, now."""
-        while self._frames:
+        while self._frames and not self._stopped:
             self._receive_next()
+        self._frames.clear()
+
+    def _take_turns(self) -> None:
+        if self._frames and not self._turning:
+            self._turning = True
+            self._server.turns.do(self._turn)
+
+    def _turn(self) -> bool:
+        """See to one frame; whether there are more. A peer that takes no answers gets none made."""
+        self._turning = False
+        if self._frames and not self._stopped and not self._blocked:
+            self._receive_next()
+            self._turning = bool(self._frames)
+        return self._turning
 
     def _receive_next(self) -> None:
-        if self._stopped or not self._frames:
-            self._frames.clear()
-            return
         server = self._server
         now_ms = server.clock.now_ms()
         try:

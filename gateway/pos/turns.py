@@ -11,24 +11,25 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+#: Does one piece of its owner's work. True: there is more, and its next turn comes after everybody
+#: else's, so one that has much holds nobody up who has little.
+Step = Callable[[], bool]
+
 
 class Turns:
-    """Does pieces of work in the order in which they came, at most `size` in a turn of the loop."""
+    """Lets those who have work do a step each, turn about, at most `size` in a turn of the loop."""
 
     def __init__(self, size: int) -> None:
         self._size = self._left = size
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[Step] = deque()
         self._next: asyncio.Handle | None = None
 
-    def do(self, work: Callable[[], None]) -> None:
+    def do(self, step: Step) -> None:
         """Do it now, or in one of the next turns if this one has had its share."""
-        if self._left and not self._waiting:
-            self._left -= 1
-            self._go_on()
-            work()
-        else:
-            self._waiting.append(work)
-            self._go_on()
+        self._waiting.append(step)
+        if len(self._waiting) == 1:
+            self._work()
+        self._go_on()
 
     def close(self) -> None:
         """What waits is not done."""
@@ -43,8 +44,13 @@ class Turns:
     def _turn(self) -> None:
         self._next = None
         self._left = self._size
+        self._work()
+
+    def _work(self) -> None:
         while self._waiting and self._left:
             self._left -= 1
-            # Before the work: one that fails must not stop those behind it.
+            # Before the step: one that fails must not stop those behind it.
             self._go_on()
-            self._waiting.popleft()()
+            step = self._waiting.popleft()
+            if step():
+                self._waiting.append(step)
