@@ -38,6 +38,7 @@ _MARGIN_S = 2
 _CLAIM, _CONCLUDE = "omission-claim", "omission-conclude"
 #: What it refuses before a time, which passes.
 _NOT_DUE, _PENDING = "PromiseNotDue", "AnswerPending"
+_EXISTS = "ClaimExists"
 #: Anybody may ask the contract what it would say.
 _NOBODY = "0x" + "0" * 40
 _SEEN = {
@@ -156,7 +157,8 @@ def _refusal(omissions: OmissionRegistry, order: ClaimOrder, now_s: int) -> str 
         omissions.check_tx(_building(omissions, order, _NOBODY)(0))
     except ChainReverted as refused:
         due = refused.reason == _NOT_DUE and now_s > order.merge_deadline
-        return None if due else refused.reason
+        # Another was first, a moment ago: the claim stands, and is followed.
+        return None if due or refused.reason == _EXISTS else refused.reason
     return None
 
 

@@ -400,6 +400,8 @@ class IssuingEngine:
             except Exception as last:  # noqa: BLE001
                 self._fail(work.calls, last)
             return False
+        # One that had ended already when it was waited for comes here before _written.
+        self._give(work)
         return True
 
     async def _again(self, work: Work) -> None:
@@ -453,7 +455,10 @@ class IssuingEngine:
         work.decided = decided
 
     def _give(self, work: Work) -> None:
-        """The batch is durable: remember its answers and let them out."""
+        """The batch is durable: remember its answers and let them out, once."""
+        if work.given:
+            return
+        work.given = True
         self._remember(work.decided)
         if work.on_us is not None:
             work.on_us.recording.committed()

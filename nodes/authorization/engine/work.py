@@ -63,6 +63,8 @@ class Work:
     staged: Writes | None = None
     written: asyncio.Future[None] | None = None
     on_us: OnUs | None = None
+    #: Its answers have been let out.
+    given: bool = False
 
     @property
     def size(self) -> int:

@@ -300,6 +300,26 @@ def test_a_claim_that_is_brought_twice_at_once_stays_claimed(
     assert kept.answer_by == brought.json()["answer_by"]
 
 
+def test_a_claim_that_another_sends_meanwhile_is_followed(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No claim stood when the call looked for one; when it asks the contract, one does."""
+    promise = promised(relay)
+    claim_id = claim_id_of(promise.member_id, promise.txid, promise.commitment)
+    claim_by_id = OmissionRegistry.claim_by_id
+
+    def overtaken(registry: OmissionRegistry, wanted: bytes) -> Claim | None:
+        found = claim_by_id(registry, wanted)
+        monkeypatch.setattr(OmissionRegistry, "claim_by_id", claim_by_id)
+        assert relay.bring(body_of(promise)).status_code == 202
+        relay.work_until(claim_id.hex(), "claimed")
+        return found
+
+    monkeypatch.setattr(OmissionRegistry, "claim_by_id", overtaken)
+    brought = relay.bring(body_of(promise), timeout_s=40)
+    assert (brought.status_code, brought.json()["state"]) == (202, "claimed")
+
+
 def test_what_the_contract_refuses_is_not_taken(relay: Relay) -> None:
     early = promised(relay, 3_600)
     refused = problem_of(relay.bring(body_of(early)), 409)
