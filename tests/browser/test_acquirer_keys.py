@@ -187,7 +187,7 @@ def test_a_merchant_is_told_and_a_message_sent_again(
     row.get_by_role("button", name="Send again").click()
     expect(row).to_contain_text("Waiting")
 
-    endpoint = page.locator(f"[data-endpoint={name}]")
+    endpoint = page.locator(f"[data-endpoint='{name}']")
     endpoint.get_by_text("End it").first.click()
     endpoint.get_by_role("button", name="End it").click()
     expect(endpoint.locator(".field-wrong")).to_have_text(f"Type {name} to confirm.")
