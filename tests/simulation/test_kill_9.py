@@ -41,7 +41,7 @@ VICTIMS = (
     "chain",
 )
 #: Back within this time (reliability.md, Faults: 10 s; a shared test machine gets some more).
-BACK_WITHIN_S = 45.0
+BACK_WITHIN_S = 20.0
 #: Answers that say for certain that the purchase is not to be counted on.
 DECLINED = {"91", "96"}
 
@@ -152,6 +152,9 @@ def test_nothing_that_a_terminal_was_told_is_lost(network: Running) -> None:
     try:
         chance = random.Random(SEED)
         for victim in VICTIMS:
+            # A crashed PostgreSQL begins by writing what the file system owes, that of others, too
+            # (recovery_init_sync_method): that isn't this network's time.
+            os.sync()
             time.sleep(chance.uniform(0.5, 1.0))
             pid = supervisor.pids()[victim]
             os.kill(pid, signal.SIGKILL)
