@@ -69,7 +69,7 @@ class Measuring:
         self._yardsticks.prepare_tpcb()
         if "authorizations_vs_transfer_function" in wanted:
             self._yardsticks.prepare_transfer()
-        # What copy and tables have left to be written isn't of the first runs.
+        # What is left to be written of the tables isn't of the first runs.
         os.sync()
         for number in range(1, self._settings.runs + 1):
             self._round(number, wanted)
@@ -123,7 +123,6 @@ class Measuring:
         """The same load on an issuer with a long history, and on one without any."""
         series = self._series[GROWTH] = Series(GROWTH)
         self._expected["node"] = 30_000.0
-        os.sync()
         for number in range(self._settings.runs):
             # Turn about: what comes first has the caches for itself.
             order = (ISSUER, EMPTY_ISSUER) if number % 2 else (EMPTY_ISSUER, ISSUER)

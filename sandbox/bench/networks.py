@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import shutil
 import subprocess
@@ -132,6 +133,8 @@ def measured_network(shape: Shape, directory: Path, cache: Path, say: Say) -> It
         _make(shape, kept, say)
     say(f"copying the prepared network to {directory}")
     copy_network(kept, directory)
+    # What is left to be written of the copy isn't of the first runs.
+    os.sync()
     demo = DemoDirectory(directory, shape.plan)
     try:
         with demo.locked() as state, running(demo, state, lambda _: None, console=False) as network:

@@ -142,7 +142,7 @@ def balances(state: State) -> dict[str, int]:
     return found
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(180)
 def test_nothing_that_a_terminal_was_told_is_lost(network: Running) -> None:
     state, supervisor = network.network.state, network.supervisor
     before = balances(state)

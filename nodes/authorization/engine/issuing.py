@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -23,12 +23,11 @@ from nodes.authorization.batching import (
     REFUSED,
     Beside,
     LedgerUnavailable,
-    Overloaded,
     Worker,
     connect,
 )
 from nodes.authorization.engine.memory import AcquirerMemory
-from nodes.authorization.engine.work import Call, OnUs, OnUsCall, Work, must_follow
+from nodes.authorization.engine.work import Call, OnUs, OnUsCall, Waiting, Work, must_follow
 from nodes.authorization.model import (
     LOOKING_UP,
     AuthorizationAnswer,
@@ -94,10 +93,7 @@ class IssuingEngine:
         self._memory = memory or AcquirerMemory()
         self._book = Book()
         self._supply = BookReader(issuer, self._book)
-        self._max_batch = max_batch
-        self._max_waiting = max_waiting
-        self._waiting: deque[Call | OnUsCall] = deque()
-        self._count = 0
+        self._waiting = Waiting(max_batch, max_waiting)
         self._pump: asyncio.Task[None] | None = None
         self._numbers = Numbers()
         self._careful = 0
@@ -127,10 +123,7 @@ class IssuingEngine:
         return await call.future
 
     def _enqueue(self, call: Call | OnUsCall, count: int) -> None:
-        if self._count + count > self._max_waiting:
-            raise Overloaded
-        self._waiting.append(call)
-        self._count += count
+        self._waiting.put(call, count)
         if self._pump is None or self._pump.done():
             self._pump = asyncio.get_running_loop().create_task(self._run())
 
@@ -155,12 +148,12 @@ class IssuingEngine:
         """Decide what waits while the last batch is committed, until nothing is left."""
         before: Work | None = None
         while self._waiting or before is not None:
-            if before is not None and (not self._waiting or must_follow(self._waiting[0])):
+            if before is not None and (not self._waiting or must_follow(self._waiting.first)):
                 await self._finish(before)
                 before = None
                 continue
-            if isinstance(self._waiting[0], OnUsCall):
-                calls = self._take_on_us()
+            if isinstance(self._waiting.first, OnUsCall):
+                calls = self._waiting.take_on_us()
                 staged = await self._try_on_us(calls, before)
                 if staged is None:
                     if before is not None:
@@ -170,7 +163,7 @@ class IssuingEngine:
                     continue
                 work = staged
             else:
-                work = self._take()
+                work = self._waiting.take()
             try:
                 if work.on_us is None:
                     await self._decide(work, before)
@@ -186,47 +179,9 @@ class IssuingEngine:
                 # It was decided on what hasn't come about.
                 self._drop(work)
                 before = None
-                self._waiting.extendleft(reversed(work.calls))
-                self._count += work.size
+                self._waiting.put_back(work)
                 continue
             before = self._begin(work)
-
-    def _take(self) -> Work:
-        calls: list[Call] = []
-        count = 0
-        while self._waiting:
-            call = self._waiting[0]
-            if isinstance(call, OnUsCall):
-                break
-            if calls and count + len(call.asked) > self._max_batch:
-                break
-            if calls and must_follow(call) != must_follow(calls[0]):
-                break
-            self._waiting.popleft()
-            calls.append(call)
-            count += len(call.asked)
-        self._count -= count
-        return Work(calls, [one for call in calls for _, one in call.asked])
-
-    def _take_on_us(self) -> list[OnUsCall]:
-        calls: list[OnUsCall] = []
-        count = 0
-        seen: set[tuple[str, str, str, str]] = set()
-        while self._waiting:
-            call = self._waiting[0]
-            if not isinstance(call, OnUsCall):
-                break
-            names = {(r.terminal_id, r.business_date, r.batch, r.stan) for r in call.requests}
-            if calls and (count + len(names) > self._max_batch or not seen.isdisjoint(names)):
-                break
-            if calls and must_follow(call) != must_follow(calls[0]):
-                break
-            self._waiting.popleft()
-            calls.append(call)
-            seen |= names
-            count += len(call.requests)
-        self._count -= count
-        return calls
 
     async def _try_on_us(self, calls: Sequence[OnUsCall], before: Work | None) -> Work | None:
         """Open, decide and record from memory, without a look; None if that can't be done."""

@@ -78,6 +78,12 @@ class Relay:
             time.sleep(0.3)
         return found
 
+    def claim_now(self, promise: Promise) -> None:
+        """Somebody brings it, and the worker claims."""
+        brought = self.bring(body_of(promise))
+        assert brought.status_code == 202
+        self.work_until(brought.json()["claim_id"], "claimed")
+
     def order(self, claim_id: bytes) -> ClaimOrder | None:
         with transaction(self.member.database.engine) as connection:
             return store.order_of(connection, claim_id)
@@ -287,8 +293,7 @@ def test_a_claim_that_is_brought_twice_at_once_stays_claimed(
 
     def overtaken(connection: store.Connection, order: ClaimOrder, at: datetime) -> bool:
         monkeypatch.setattr(store, "keep_order", keep_order)
-        assert relay.bring(body_of(promise)).status_code == 202
-        relay.work_until(claim_id.hex(), "claimed")
+        relay.claim_now(promise)
         return keep_order(connection, order, at)
 
     monkeypatch.setattr(store, "keep_order", overtaken)
@@ -305,14 +310,12 @@ def test_a_claim_that_another_sends_meanwhile_is_followed(
 ) -> None:
     """No claim stood when the call looked for one; when it asks the contract, one does."""
     promise = promised(relay)
-    claim_id = claim_id_of(promise.member_id, promise.txid, promise.commitment)
     claim_by_id = OmissionRegistry.claim_by_id
 
     def overtaken(registry: OmissionRegistry, wanted: bytes) -> Claim | None:
         found = claim_by_id(registry, wanted)
         monkeypatch.setattr(OmissionRegistry, "claim_by_id", claim_by_id)
-        assert relay.bring(body_of(promise)).status_code == 202
-        relay.work_until(claim_id.hex(), "claimed")
+        relay.claim_now(promise)
         return found
 
     monkeypatch.setattr(OmissionRegistry, "claim_by_id", overtaken)
