@@ -1,8 +1,11 @@
-"""Serving the application with uvicorn, with the time-outs that uvicorn hasn't.
+"""Serving the application with uvicorn: with the time-outs that it hasn't, and answers in one piece.
 
 uvicorn waits for a request's head for ever: a client that sends a byte a minute keeps a connection.
 Here a head must be complete within HEAD_TIMEOUT_S of its first byte (or of the connection);
 nodes/api/bodies.py bounds the body in the same way.
+
+uvicorn sends an answer's head by itself and then its body. Two sends cost both sides a third more
+(docs/performance.md), so a head whose body is announced waits for it.
 """
 
 from __future__ import annotations
@@ -25,8 +28,46 @@ STOP_TIMEOUT_S = 5
 MAX_HEAD = 32 << 10
 
 
+class WholeAnswer:
+    """The transport of one answer: a head that announces a body leaves with its first piece.
+
+    ASGI allows it (HTTP, Response Start: a server need not flush it before the first body). A head
+    without Content-Length, that of a stream, leaves at once.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+        self._begun = False
+
+    def write(self, data: bytes) -> None:
+        """Send, or keep if it is a head that announces a body."""
+        if not self._begun:
+            self._begun = True
+            if _announces_body(data):
+                self._head = data
+                return
+        if self._head is not None:
+            data, self._head = self._head + data, None
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Close the connection. A head whose body never came has said nothing yet."""
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether the connection is closed or about to be."""
+        return self._transport.is_closing()
+
+
+def _announces_body(head: bytes) -> bool:
+    """Whether it is an answer's head with Content-Length: not a 100, and not a stream's."""
+    return b"\r\ncontent-length:" in head.lower()
+
+
 class BoundedHeadProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with a bound on the time and size of a request's head."""
+    """uvicorn's HTTP protocol with a bound on the time and size of a request's head, and with
+    answers in one piece."""
 
     head_timeout_s = HEAD_TIMEOUT_S
 
@@ -55,7 +96,11 @@ class BoundedHeadProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._disarm()
+        before = self.cycle
         super().on_headers_complete()
+        # No body follows the head that answers a HEAD, whatever it announces.
+        if self.cycle is not before and self.scope["method"] != "HEAD":
+            self.cycle.transport = WholeAnswer(self.transport)  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
