@@ -1,4 +1,4 @@
-"""Serving the application with uvicorn: with the time-outs that it hasn't, and answers in one piece.
+"""Serving the application with uvicorn: time-outs that it hasn't, and answers in one piece.
 
 uvicorn waits for a request's head for ever: a client that sends a byte a minute keeps a connection.
 Here a head must be complete within HEAD_TIMEOUT_S of its first byte (or of the connection);
