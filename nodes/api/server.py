@@ -4,8 +4,8 @@ uvicorn waits for a request's head for ever: a client that sends a byte a minute
 Here a head must be complete within HEAD_TIMEOUT_S of its first byte (or of the connection);
 nodes/api/bodies.py bounds the body in the same way.
 
-uvicorn sends an answer's head by itself and then its body. Two sends cost both sides a third more
-(docs/performance.md), so a head whose body is announced waits for it.
+uvicorn sends an answer's head by itself and then its body. Two sends cost both sides a seventh more
+(docs/performance.md), so a head that announces a body waits for it.
 """
 
 from __future__ import annotations
